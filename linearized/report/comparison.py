@@ -25,7 +25,7 @@ class ComparisonSettings(Settings):
 
 
 def main(config: ComparisonSettings) -> None:
-    """Read a comparison, draw its picture and write its HTML report."""
+    """Read the result of a comparison, draw its picture and write its HTML report."""
     from linearized.report.comparison_plots import comparison_bars
     from linearized.report.style import save_figure
 

@@ -41,7 +41,12 @@ def write_comparison_page(record: Mapping[str, Any], path: Path | str) -> Path:
 
 
 def _facts(record: Mapping[str, Any], runs: Runs) -> list[tuple[str, str]]:
-    """Return the facts at the top of the report, such as the numbers of models and rows, as pairs of name and text."""
+    """Return the facts at the top of the report, such as the numbers of models and rows, as pairs of name and text.
+
+    Args:
+        record: Content of `comparison.json`.
+        runs: The runs of the comparison whose folders still exist.
+    """
     rows, models = record["rows"], by_model(record["rows"])
     found = [("models", str(len(models))), ("runs of each", str(max(map(len, models.values()))))]
     if runs.records:

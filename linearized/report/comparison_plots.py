@@ -16,15 +16,15 @@ NOTE = "open dots mark runs that were not trained to their end"
 
 
 def comparison_bars(record: Mapping[str, Any]):
-    """Draw the test metric, and one panel per cost that was measured; return the matplotlib Figure.
+    """Draw the test metric, and one panel per cost that was measured; return the Matplotlib figure.
 
     Each model has one row. The metric is drawn as one dot per seed, with a line at their mean, on an axis that covers
     only the range of the values; dots of models that were not fully trained are open. Costs (seconds, memory,
     parameters, speed) are bars from 0 to the mean, with one dot per seed if there are several.
 
     Args:
-        record: Mapping with `title`, `columns` (name -> title) and `rows`, each with a `label`; values that were not
-            measured are None.
+        record: Content of `comparison.json`: a mapping with `title`, `columns` (name -> title) and `rows` (one per
+            model and seed), each with a `label`; values that were not measured are None.
     """
     models, columns = by_model(record["rows"]), record["columns"]
     measured = [name for name in columns if any(row.get(name) is not None for row in record["rows"])]
@@ -102,7 +102,7 @@ def _bars(axis, name: str, models: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
 
 def _wrapped(label: str, letters: int) -> str:
-    """Wrap a label into lines of about `letters` letters, which break after ":", "=", ",", "_" and spaces."""
+    """Break a label into lines of about `letters` letters, after the characters ":", "=", ",", "_" and spaces."""
     lines = [""]
     for part in re.findall(r"[^:=,_ ]*(?:[:=,_ ]+|$)", label):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > letters:

@@ -1,4 +1,4 @@
-"""Pictures of the convergence of solvers on a path of ridges: residuals per step, number of steps, errors."""
+"""Pictures of the convergence of solvers on a grid of ridges: residuals per step, number of steps, errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,7 +75,7 @@ def solver_steps(solutions: Mapping[str, Sequence[Any]], *, rtol: float, symbol:
 
 
 def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol: str = "ρ") -> Figure:
-    """Draw errors against the ridge, one line per name.
+    """Draw the errors of several solvers or settings against the ridge, one line per name.
 
     The lines of the first half of the names are thick, so that lines with equal values are all visible.
 

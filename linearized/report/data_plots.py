@@ -1,4 +1,4 @@
-"""Pictures of the data: images at each noise level, their spectra, and the coordinates and labels of SYNTH."""
+"""Pictures of data sets: images at each noise level, their spectra, and the coordinates and labels of SYNTH."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +41,11 @@ def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, 
 
 
 def _drawable(pixels: np.ndarray) -> np.ndarray:
-    """Return an image (h, w, c) that can be drawn: itself with 3 or 4 channels, otherwise the mean of the channels."""
+    """Return an image that matplotlib can draw: itself with 3 or 4 channels, otherwise the mean of the channels.
+
+    Args:
+        pixels: Image (height, width, channels).
+    """
     return pixels if pixels.shape[2] in (3, 4) else pixels.mean(axis=2)
 
 
@@ -71,7 +75,12 @@ def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[i
 
 
 def column_table(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> Figure:
-    """Draw a table of text, one line per row, below the titles of its columns."""
+    """Draw a table of text, and return it as a figure.
+
+    Args:
+        rows: Texts of each row.
+        titles: Titles of the columns.
+    """
     widths = [max(len(row[place]) for row in (titles, *rows)) + 2 for place in range(len(titles))]
     figure, (axis,) = new_figure(0.085 * sum(widths) + 0.4, 0.26 * (len(rows) + 1) + 0.3)
     axis.set_axis_off()
@@ -111,9 +120,13 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
 
 
 def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figure:
-    """Draw the variance of each coordinate, one line per level of κ.
+    """Draw the mean square of each coordinate of SYNTH, one line per noise level κ.
 
-    The first `effective` coordinates and the others are each sorted from the largest to the smallest variance.
+    The first `effective` coordinates and the others are each sorted from the largest to the smallest mean square.
+
+    Args:
+        levels: Rows (n, d) by name of the level.
+        effective: Number of coordinates on which the labels depend.
     """
     figure, (axis,) = new_figure(6.4, 3.6)
     for (name, rows), shade in zip(levels.items(), shades(len(levels)), strict=True):
@@ -129,14 +142,14 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
 
 
 def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2, 3, 4)) -> Figure:
-    """Draw the share of the labels' variance that the parts up to each degree explain, for the labels of SYNTH.
+    """Draw which share of the variance of SYNTH's labels is explained by their terms up to each degree.
 
     A polynomial of that degree can explain at most this share. Markers shrink from the first level to the last, so that
     levels with equal values are all visible.
 
     Args:
-        levels: Parts whose sum is the label, (n, len(degrees)), by name of the level.
-        degrees: Degree of each part.
+        levels: Terms whose sum is the label, (n, len(degrees)), by name of the noise level.
+        degrees: Degree of each term.
     """
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, parts) in enumerate(levels.items()):

@@ -1,4 +1,4 @@
-"""Pictures of embeddings: the error of features, and their time compared with other methods."""
+"""Pictures of the features that approximate kernels: their error, and their time compared with other methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,12 @@ from linearized.report.ticks import log_axis
 
 
 def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draw one panel per given part: error against the degree of a sketch or the dimension, and time against n.
+    """Draw up to three panels: error against the degree of a sketch, error against the dimension, and time against n.
 
     Args:
-        record: Entries of each part: "degree" with degree and error; "dim" with dim, method and error; "rows" with n,
-            way and cpu (seconds).
+        record: Measurements by panel; panels without any are left out. "degree" has mappings with degree and error,
+            "dim" mappings with dim, method and error, and "rows" mappings with n, way (name of the method) and cpu
+            (seconds).
     """
     parts = [part for part in ("degree", "dim", "rows") if record.get(part)]
     figure, axes = new_figure(4.4 * len(parts), 3.6, ncols=len(parts))
@@ -55,7 +56,13 @@ def _line(axis: Axes, points: Sequence[tuple[float, float]], place: int, label: 
 
 
 def _slope(axis: Axes, dims: Sequence[float], start: float) -> None:
-    """Draw a reference line 1/√m above the measured errors, unless there is only a single dimension."""
+    """Draw a reference line proportional to 1/√m above the measured errors, unless there is only a single dimension.
+
+    Args:
+        axis: Axis to draw on.
+        dims: Numbers of features m.
+        start: Largest measured error; the line starts above it.
+    """
     low, high = min(dims), max(dims)
     if low < high:
         start *= 1.3

@@ -1,7 +1,7 @@
-"""Pictures of recursive feature machines: scores and metric against the iteration, spectrum and entries of the metric.
+"""Pictures of recursive feature machines: scores and properties of the learned metric M against the iteration, and M.
 
-For image data, the diagonal of the metric, which is the weight of each pixel, and its leading eigenvector are drawn as
-images.
+A feature machine learns the metric M of a kernel k(√M x, √M z) in several iterations. For image data, the diagonal of
+M, which is the weight of each pixel, and its leading eigenvector are drawn as images.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,13 +29,14 @@ def feature_machine(
     record: Mapping[str, Any], metric: np.ndarray | None = None, panels: Iterable[str] | None = None, *,
     network: np.ndarray | None = None, narrow: bool = False,
 ) -> Figure:  # fmt: skip
-    """Draw the measurements of a run of `--kernel=RFM`.
+    """Draw the measurements of a run of `--kernel=RFM`, one panel for each quantity.
 
     Args:
         record: Record of the run.
         metric: M of the best iteration, (d, d), or its diagonal (d,), from arrays.h5; None leaves out the panels of M.
-        panels: Some of `PANELS` and `PICTURES`; None draws all that are possible.
-        network: Diagonal of WWᵀ of the network of --ansatz_model (d,), from arrays.h5; None leaves out its panel.
+        panels: Names of the panels to draw, from `PANELS` and `PICTURES`; None draws all that are possible.
+        network: Diagonal of WWᵀ for the first-layer weights W of the network of --ansatz_model (d,), from arrays.h5;
+            None leaves out its panel.
         narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
             the name of the run above it; suits one panel.
     """
@@ -72,9 +73,13 @@ def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarra
 
 
 def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
-    """Return the steps of each variant by its index, beginning with the fixed kernel (iteration 0).
+    """Return the records of the iterations of each variant by its number, beginning with iteration 0, the fixed kernel.
 
-    Variants of the same fixed kernel share that step.
+    A variant is a combination of settings of the machine. Variants that start from the same fixed kernel share its
+    record.
+
+    Args:
+        machine: Entry "feature_machine" of the run's record.
     """
     steps, variants = machine["steps"], machine["variants"]
     start = {step["variant"]: step for step in steps if step["iteration"] == 0}
@@ -91,9 +96,13 @@ def _value(step: Mapping[str, Any], name: str) -> float:
 
 
 def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw scores at the best ridge of each iteration against the iteration.
+    """Draw the scores at the best ridge of each iteration against the iteration.
 
-    Variants of the machine (combinations of its settings) other than the best one have thin lines.
+    The best variant (combination of settings of the machine) has thick lines, the others have thin ones.
+
+    Args:
+        axis: Axis to draw on.
+        machine: Entry "feature_machine" of the run's record.
     """
     best, lines = machine["steps"][machine["best"]], _lines(machine)
     entry = best["ridges"][best["position"]]
@@ -119,9 +128,14 @@ def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw the effective rank and, if measured, the overlap with the labels and the correlation with a network.
+    """Draw properties of the metric M against the iteration, for the best variant.
 
-    The overlap is that with the directions of the labels, the correlation that with the network's first layer.
+    They are its effective rank and, if measured, its overlap with the directions on which the labels depend and its
+    correlation with the first layer of a network.
+
+    Args:
+        axis: Axis to draw on.
+        machine: Entry "feature_machine" of the run's record.
     """
     best = machine["steps"][machine["best"]]
     steps = _lines(machine)[best["variant"]]
@@ -147,7 +161,12 @@ def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw the eigenvalues of M against their index, with a line at 1, the eigenvalues of the fixed metric."""
+    """Draw the eigenvalues of the best metric M against their index, with a line at 1, those of the identity.
+
+    Args:
+        axis: Axis to draw on.
+        machine: Entry "feature_machine" of the run's record.
+    """
     values = np.asarray(machine["spectrum"])
     kept = values > max(values.max(), 1e-300) * 1e-12
     axis.plot(np.arange(1, len(values) + 1)[kept], values[kept], ".-", color=COLOURS[6], markersize=4)
@@ -158,7 +177,13 @@ def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _entries(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None:
-    """Draw the entries of M as an image of their signed square roots."""
+    """Draw the entries of the best metric M as an image of their signed square roots.
+
+    Args:
+        axis: Axis to draw on.
+        machine: Entry "feature_machine" of the run's record.
+        metric: M (d, d).
+    """
     roots = np.sign(metric) * np.sqrt(np.abs(metric))
     most = np.abs(roots).max()
     drawn = axis.imshow(roots, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")

@@ -35,7 +35,11 @@ def gram_matrices(grams: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure
 
 
 def gram_spectra(grams: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the eigenvalues of each matrix divided by their sum, largest first. Takes O(n³) operations per matrix."""
+    """Draw the eigenvalues of each matrix divided by their sum, largest first. Takes O(n³) operations per matrix.
+
+    Args:
+        grams: Matrices (n, n) by name.
+    """
     figure, (axis,) = new_figure(6.4, 3.6)
     for place, (name, gram) in enumerate(grams.items()):
         values = scipy.linalg.eigvalsh(gram.astype(float))[::-1]

@@ -1,4 +1,7 @@
-"""Pictures of a metric at the chosen ridge against the noise level, or dot charts if there is only one level."""
+"""Pictures of a score of several runs against the noise level, or dot charts if there is only one level.
+
+The score of a run is that at its chosen ridge.
+"""
 
 from typing import Any
 
@@ -34,10 +37,14 @@ _PREDICTED = {  # metric -> column of its prediction from the train rows, for fi
 
 
 def labelled(table: pd.DataFrame) -> pd.Series:
-    """Return the label of each run's line: the model, and the settings that distinguish the lines of one dataset.
+    """Return the label of the line on which each run is drawn: its model, and settings that distinguish lines.
 
-    A setting is part of the label if runs of the same model differ in it, and the number of train rows if any runs on
-    the same dataset differ in it. Runs that differ only in the seed or in the noise level have the same label.
+    A setting is part of the label if runs of the same model on one dataset differ in it, and the number of train rows
+    if any runs on the same dataset differ in it. Runs that differ only in the seed or in the noise level have the same
+    label.
+
+    Args:
+        table: Table with one row per run (`linearized.storage.results.collect`).
     """
     labels = table["model"].astype(str).copy()
     for _, on_dataset in table.groupby("dataset"):
@@ -132,7 +139,12 @@ def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], lette
 
 
 def _in_order(rows: pd.DataFrame, labels: list[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each label that has rows, in the order of `labels`."""
+    """Return pairs of label and its runs in the order of `labels`, without labels that have no runs.
+
+    Args:
+        rows: Runs on one dataset, with the column `label`.
+        labels: Labels of all datasets.
+    """
     return [(label, same) for label in labels if len(same := rows[rows["label"] == label])]
 
 
@@ -144,11 +156,11 @@ def _title(dataset: str, rows: pd.DataFrame, diverged: int) -> str:
 
 
 def line_with_spread(axis: Axes, groups: Any, label: str, place: int, line: str = "") -> None:
-    """Draw the mean of each group against its key, with the standard deviation as an error bar.
+    """Draw the mean of each group of values against the group's key, with the standard deviation as an error bar.
 
     Args:
         axis: Axis to draw on.
-        groups: Grouped series of the values.
+        groups: Values grouped by their horizontal position, as pandas' `groupby` returns them.
         label: Label in the legend.
         place: Index of the line, which selects colour, marker and line style.
         line: Line style; "" for that of `place`.
@@ -167,14 +179,14 @@ PREDICTED_LABEL = "predicted by leave-one-out"
 def predicted_line(axis: Axes, rows: pd.DataFrame, where: pd.Series, metric: str, place: int) -> None:
     """Draw a dotted line of the test metric that was predicted from the train rows, if there are predictions.
 
-    Runs of fixed kernels contain such a prediction at the chosen ridge.
+    Runs of fixed kernels contain a prediction by leave-one-out at the chosen ridge.
 
     Args:
         axis: Axis to draw on.
         rows: Runs of one line.
         where: Horizontal position of each run.
         metric: Column of the metric that is predicted.
-        place: Index of the line, as in `line_with_spread`.
+        place: Index of the line, which selects its colour, as in `line_with_spread`.
     """
     column = _PREDICTED.get(metric)
     if column not in rows or not rows[column].notna().any():
@@ -185,13 +197,13 @@ def predicted_line(axis: Axes, rows: pd.DataFrame, where: pd.Series, metric: str
 
 
 def name_predicted_lines(axis: Axes) -> None:
-    """Add one entry to the legend for all predicted lines, if there are any."""
+    """Add one entry to the legend of an axis that stands for all lines of `predicted_line`, if there are any."""
     if any(line.get_gid() == PREDICTED_LABEL for line in axis.get_lines()):
         axis.plot([], [], linestyle=(0, (1, 1)), linewidth=2.2, color="0.4", label=PREDICTED_LABEL)
 
 
 def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:
-    """Return the row of a `style.dot_chart` for the mean of some values.
+    """Return one row of a dot chart for the mean of some values, as `style.dot_chart` takes it.
 
     It is (label, mean, standard deviation, colour, marker).
 

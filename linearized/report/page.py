@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def write_page(runs: Runs, path: Path | str, *, folders: Sequence[Path], metrics: Sequence[str]) -> Path:
-    """Draw all figures, write the HTML report atomically and return its path.
+    """Draw the figures of all runs, write the HTML report atomically and return its path.
 
     Args:
         runs: The runs.
@@ -85,7 +85,11 @@ def cell(value: Any) -> str:
 
 
 def sort_key(value: Any) -> str:
-    """Return the key by which a table is sorted: six digits of a number; missing values come last."""
+    """Return the text by which a cell of a table is sorted: six digits of a number; missing values come last.
+
+    Args:
+        value: Value of the cell.
+    """
     if _absent(value):
         return "none"
     return f"{float(value):.6g}" if isinstance(value, (int, float, np.number)) else str(value)

@@ -1,4 +1,4 @@
-"""Parts of the HTML report: text, tables and drawings, which the templates only arrange."""
+"""Sections of the HTML report as text, tables and drawings, which the templates only arrange."""
 
 import dataclasses
 import json
@@ -66,13 +66,22 @@ def _as_table(caption: str, frame: pd.DataFrame, **more: Any) -> PageTable:
 
 
 def _chosen_columns(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """Return those of the columns that have values, renamed to their headers."""
+    """Return those of the given columns of a table that have values, under the headers of the report.
+
+    Args:
+        frame: The table.
+        names: Header of each column by its name, in the order of the result.
+    """
     filled = [name for name in names if name in frame and (frame[name].notna() & (frame[name] != "")).any()]
     return frame[filled].rename(columns=names)
 
 
 def facts(runs: Runs) -> list[tuple[str, str]]:
-    """Return the facts at the top of the report, such as the number of finished runs, as pairs of name and text."""
+    """Return the facts at the top of the report, such as the number of finished runs, as pairs of name and text.
+
+    Args:
+        runs: All runs that the report shows.
+    """
     table = runs.table
     missed = len({row for row, _ in runs.missed()})
     found = [("finished runs", str(len(table)))]
@@ -89,7 +98,11 @@ def facts(runs: Runs) -> list[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """Format a time given in seconds as seconds, minutes or hours."""
+    """Return a time as text in seconds, minutes or hours, such as "12 min".
+
+    Args:
+        seconds: The time in seconds.
+    """
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -98,7 +111,12 @@ def duration(seconds: float) -> str:
 def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
     """Yield one picture per dataset and metric, as a mapping with the drawing ("svg") and its "caption".
 
-    The pictures are narrow enough to be shown side by side or on a small screen.
+    Each shows the metric of all runs on the dataset against the noise level. The pictures are narrow enough to be shown
+    side by side or on a small screen.
+
+    Args:
+        runs: All runs that the report shows.
+        metrics: Columns of the table of runs; those without values are left out.
     """
     drawn = runs.table
     diverged = drawn["diverged"].eq(True) if "diverged" in drawn else pd.Series(False, drawn.index)
@@ -123,9 +141,13 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
-    """Yield one picture, as `figures` does, per dataset and model whose tangent kernel was measured at several widths.
+    """Yield pictures of tangent kernels against the width, as mappings with the drawing ("svg") and its "caption".
 
-    Runs that differ in more than the width, the seed and the folder have separate pictures.
+    There is one picture for each group of runs that differ only in the width, the seed and the folder, if the tangent
+    kernel was measured at several widths.
+
+    Args:
+        runs: All runs that the report shows.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in runs.records:
@@ -144,7 +166,11 @@ def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
 
 
 def table(runs: Runs) -> PageTable | None:
-    """Return the table of finished runs, one row per run, or None if there are none."""
+    """Return the table of finished runs, one row per run at its chosen ridge, or None if there are none.
+
+    Args:
+        runs: All runs that the report shows.
+    """
     if runs.table.empty:
         return None
     frame = _chosen_columns(runs.table, _COLUMNS)
@@ -156,7 +182,14 @@ def _anchors(count: int) -> list[str]:
 
 
 def problems(runs: Runs) -> Iterator[PageTable]:
-    """Yield one table per kind of problem that occurred."""
+    """Yield one table for each kind of problem that occurred.
+
+    The kinds are results that cannot be read, arrays that cannot be read, runs without a result, and runs with ridges
+    that did not converge.
+
+    Args:
+        runs: All runs that the report shows.
+    """
     if runs.unreadable:
         rows = [[path, reason] for path, reason in runs.unreadable.items()]
         yield PageTable("Results that cannot be read.", [("file", False), ("why", False)], rows)
@@ -190,9 +223,13 @@ def _missed_row(record: dict[str, Any]) -> list[Any]:
 
 
 def details(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Yield the parts of each run: curves, ridges, the choice of the ridge, data, solver, settings, versions.
+    """Yield what the report shows of each run: curves, ridges and their choice, data, solver, settings, versions.
 
-    Drawing takes a third of a second per run, so many runs are drawn in parallel.
+    Each is a mapping whose values the template arranges. Drawing takes a third of a second per run, so many runs are
+    drawn in parallel.
+
+    Args:
+        runs: All runs that the report shows.
     """
     jobs = list(zip(range(len(runs.records)), runs.records, runs.table.get("path", ()), strict=True))
     workers = min(usable_cores(), MOST_WORKERS, len(jobs) // RUNS_A_WORKER)
@@ -248,7 +285,11 @@ def _run_facts(record: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
-    """Return the version, commit, machine and seeds of a run in words; empty for results before format 3."""
+    """Return the version, commit, machine and seeds of a run in words, by the name that the report shows for each.
+
+    Args:
+        made: Entry "made_by" of the run's record; None for results before format 3, for which {} is returned.
+    """
     if made is None:
         return {}
     commit = f", commit {made['commit']}" if "commit" in made else ""
@@ -262,7 +303,11 @@ def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _seeds(made: dict[str, Any]) -> str:
-    """Return the seeds of a run in words, which distinguish runs with the same title."""
+    """Return the seeds of a run in words, which distinguish runs with the same title.
+
+    Args:
+        made: Entry "made_by" of the run's record.
+    """
     return ", ".join(f"{name} {value}" for name, value in made.get("seeds", {}).items())
 
 
@@ -295,7 +340,11 @@ def _run_figures(row: int, record: dict[str, Any], folder: Path) -> Iterator[str
 
 
 def origins(runs: Runs) -> list[PageTable]:
-    """Return the tables of the datasets and of the versions that the runs were made with."""
+    """Return two tables: the datasets that the runs were made with, and the versions of the packages.
+
+    Args:
+        runs: All runs that the report shows.
+    """
     if not runs.records:
         return []
     return [

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ReproduceSettings(WhereSettings):
-    """Settings of `linearized reproduce`."""
+    """Settings of `linearized reproduce`: the figure, its scale, changes of its data, and where the commands run."""
 
     figure: str = setting("fmnist_noise", "the figure", choices=RECIPES)
     scale: str = setting("laptop", "how large", choices=SCALES)
@@ -68,7 +68,7 @@ class ReproduceSettings(WhereSettings):
     )
 
     def changes(self) -> dict[str, int | str]:
-        """Return the given flags that change the data of the figure, by name."""
+        """Return the flags by name that the user gave to change the data of the figure."""
         given = {
             "dataset": self.dataset, "values": self.values, "seeds": self.seeds, "num_train": self.num_train,
             "num_test": self.num_test, "validation": self.validation, "noise_ind": self.noise_ind,
@@ -77,9 +77,12 @@ class ReproduceSettings(WhereSettings):
 
 
 def main(config: ReproduceSettings) -> None:
-    """Run the missing runs, draw the figure from the finished ones, then report failures.
+    """Run the missing runs of a figure, draw it from the finished ones, then report failures.
 
-    With `--dry_run`, only the commands and the estimate are printed. Raises `UserError` if no run left a result.
+    With `--dry_run`, only the commands and the estimate are printed.
+
+    Raises:
+        UserError: If no run left a result, or if a command failed.
     """
     changes = config.changes()
     recipe: FigureRecipe = RECIPES.load(config.figure)
@@ -109,7 +112,14 @@ def main(config: ReproduceSettings) -> None:
 
 
 def collected(todo: list[Run]) -> "pd.DataFrame":
-    """Return one row per finished run: label, value, seed, and its row of `linearized.storage.results.collect`."""
+    """Return a table of the finished runs of a figure: label of the curve, value of the axis, seed, and the results.
+
+    The results of a run are its row of `linearized.storage.results.collect` or, for runs of theory, of
+    `theory_figure.collected`.
+
+    Args:
+        todo: All runs of the figure.
+    """
     import pandas as pd
 
     from linearized.report.recipes import theory_figure
@@ -170,7 +180,10 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
 
 
 def _own_figure(recipe: FigureRecipe) -> ModuleType | None:
-    """Return the module with `points`, `tabled` and `figure` for a recipe about tangents or theory, otherwise None."""
+    """Return the module that draws a figure about tangent kernels or theory; None for recipes with ordinary curves.
+
+    The module has the functions `points`, `tabled` and `figure`.
+    """
     if not (recipe.tangents or recipe.theory):
         return None
     return importlib.import_module(f"linearized.report.recipes.{'tangent' if recipe.tangents else 'theory'}_figure")

@@ -41,9 +41,13 @@ _SELECTION = {
 
 
 def ridge_panels(record: Mapping[str, Any]) -> list[str]:
-    """Return the panels of `ridge_curves` for a run: loss, accuracy if it was measured, and selection.
+    """Return the names of the panels that `ridge_curves` draws for a run: "loss", "accuracy" and "selection".
 
-    Selection needs several ridges with generalised cross-validation or degrees of freedom.
+    "accuracy" needs accuracies. "selection" shows generalised cross-validation and degrees of freedom, and needs
+    several ridges that have one of these.
+
+    Args:
+        record: Record of the run.
     """
     entries = record["ridges"]
     panels = ["loss"]
@@ -91,9 +95,12 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
 
 
 def _ridge_of(record: Mapping[str, Any]) -> str:
-    """Return the end of a title for a run of one ridge, such as ", λ = 0.1, not converged".
+    """Return the end of the title of a run with one ridge, such as ", λ = 0.1, not converged".
 
-    A ridge of 0, as in fine-tuning, is left out, and so is the word on convergence where the solver met its tolerance.
+    A ridge of 0, as in fine-tuning, is not named. Convergence is only mentioned if training or the solver fell short.
+
+    Args:
+        record: Record of the run.
     """
     [entry] = record["ridges"]
     solved = ", diverged" if entry.get("diverged") else ", not converged" if fell_short(entry) else ""
@@ -165,9 +172,15 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
 
 
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
-    """Draw the axis of ridges and mark the chosen ridge, the best converged one and the one with the best test scores.
+    """Draw the axis of ridges, with vertical lines at up to three ridges.
 
-    The latter two are left out if they are the chosen ridge.
+    They are the chosen ridge, the best converged one, and the one with the best test scores; the latter two are left
+    out if they are the chosen ridge.
+
+    Args:
+        axis: Axis to draw on.
+        record: Record of the run.
+        ridges: The ridges of the run.
     """
     chosen = record["chosen"]
     for name, line in (("chosen", ":"), ("chosen_converged", "--"), ("chosen_published", "-.")):
@@ -188,7 +201,12 @@ def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
 
 
 def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
-    """Draw generalised cross-validation on the left axis and degrees of freedom on the right axis."""
+    """Draw generalised cross-validation on the left axis and degrees of freedom on the right axis, against the ridge.
+
+    Args:
+        axis: Axis to draw on.
+        ridges: Table with one row per ridge.
+    """
     names = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
     axes = [axis, axis.twinx()] if len(names) == 2 else [axis]
     for here, name in zip(axes, names, strict=True):
@@ -244,7 +262,12 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
 
 
 def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
-    """Return the history of the ridge at an index and that of its validation loss; each may be empty."""
+    """Return the history of the solver at one ridge, and that of the validation loss; each may be empty.
+
+    Args:
+        index: Index of the ridge in the grid.
+        arrays: Histories by name, as `training_curves` takes them.
+    """
     if f"history/{index:03d}" in arrays:
         names = (f"history/{index:03d}", f"history/{index:03d}_validation")
     else:
@@ -282,9 +305,12 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
 
 
 def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return in words how many ridges of a run converged, see `linearized.storage.result_schema.convergence`.
+    """Return in words how many ridges of a run converged or did not, such as "3 of 20 did not converge".
 
     For training whose convergence is unknown, the number of epochs is returned instead.
+
+    Args:
+        entries: Entries of the record, one per ridge.
     """
     missed = [entry for entry in entries if fell_short(entry)]
     if all(convergence(entry) is None for entry in entries):

@@ -1,4 +1,4 @@
-"""Contents of folders of results: finished runs, unreadable results and unfinished runs."""
+"""Search of folders for results: finished runs, unreadable results and unfinished runs."""
 
 import dataclasses
 import datetime
@@ -36,15 +36,15 @@ class Unfinished:
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """All runs below some folders.
+    """All runs that were found in some folders.
 
     Attributes:
         table: Table with one row per finished run (`linearized.storage.results.collect`) and its `label` in legends.
         records: Full record of each row.
-        unreadable: Results that could not be read, with the reason.
+        unreadable: Results that could not be read: path -> reason.
         unfinished: Folders of unfinished runs.
-        bad_arrays: Rows of the table whose `arrays.h5` is missing or damaged, with the reason; the column `arrays` of
-            the table marks them.
+        bad_arrays: Runs whose `arrays.h5` is missing or damaged: row of the table -> reason; the column `arrays` of the
+            table marks them.
         theories: Table with one row per finished result of `linearized theory`: settings, path, `record` and `seconds`.
     """
 
@@ -56,12 +56,12 @@ class Runs:
     theories: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     def missed(self) -> list[tuple[int, dict[str, Any]]]:
-        """Return every ridge that diverged or did not converge, as (row of the table, entry)."""
+        """Return all ridges that diverged or did not converge: pairs (row of the table, entry of the ridge)."""
         return [(row, entry) for row, record in enumerate(self.records) for entry in record["ridges"]
                 if fell_short(entry)]  # fmt: skip
 
     def versions(self) -> pd.DataFrame:
-        """Return a table with one row per set of versions: the number of runs, then the version of each package."""
+        """Return a table with one row per combination of package versions: the number of its runs, and the versions."""
         sets = Counter(json.dumps(record["versions"], sort_keys=True) for record in self.records)
         return pd.DataFrame([{"runs": count, **json.loads(names)} for names, count in sets.most_common()])
 
@@ -82,7 +82,14 @@ def _sizes(data: dict[str, Any]) -> dict[str, int]:
 
 
 def find(folders: Sequence[Path]) -> Runs:
-    """Read all results below the folders. Raises `UserError` if they contain no finished, unfinished or damaged run."""
+    """Read all results in the given folders and in folders inside them.
+
+    Args:
+        folders: Folders to search.
+
+    Raises:
+        UserError: If they contain no finished, unfinished or damaged run.
+    """
     missing = [folder for folder in folders if not folder.is_dir()]
     if len(missing) == len(folders):
         raise UserError(f"{' and '.join(map(str, folders))} hold no finished run: there is no such folder. {_HOW}")
@@ -120,7 +127,11 @@ def _reason(path: str) -> str:
 
 
 def _bad_arrays(path: str) -> str | None:
-    """Return the reason why the arrays of a finished run cannot be read, or None if their digest is correct."""
+    """Return the reason why the arrays of a finished run cannot be read, or None if their digest is correct.
+
+    Args:
+        path: Folder of the run.
+    """
     try:
         with open_hdf5(Path(path) / "arrays.h5", results.AGAIN):
             return None
@@ -129,7 +140,7 @@ def _bad_arrays(path: str) -> str | None:
 
 
 def _unfinished(folder: Path) -> list[Unfinished]:
-    """Return the folders that contain work of a fit (`unfinished/`, arrays or a model) but no result."""
+    """Return the folders inside `folder` with checkpoints, arrays or a model, but without a result."""
     marks = (results.UNFINISHED, "arrays.h5", MODEL_FILE)
     found = {path.parent for mark in marks for path in folder.rglob(mark)}
     runs = []

@@ -37,7 +37,13 @@ _INK = re.compile(r"#000000|(?<=: )black\b")
 
 
 def new_figure(width: float, height: float, **subplots) -> tuple[Figure, list]:
-    """Return a figure in the style of the suite and its axes as one flat list; width and height are in inches."""
+    """Return a figure in the style of the suite and its axes as one flat list.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+        **subplots: Arguments of `Figure.subplots`, such as nrows and ncols.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(**{"squeeze": False, **subplots})
@@ -53,7 +59,12 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
 
 
 def letters_in(inches: float, fontsize: float) -> int:
-    """Return the approximate number of letters, at least 12, of a font size in points that fit into a width."""
+    """Return the approximate number of letters that fit into a width, at least 12.
+
+    Args:
+        inches: The width in inches.
+        fontsize: Font size in points.
+    """
     return max(int(72 * inches / (0.56 * fontsize)), 12)
 
 
@@ -91,7 +102,7 @@ def legend_below(figure: Figure, named: Mapping[str, Any], *, fontsize: float = 
 
 
 def handles_of(axes: Sequence[Axes]) -> dict[str, Any]:
-    """Return the legend handles of some axes by label; the first handle of each label is used."""
+    """Return the handles of some axes for a common legend, by label; the first handle of each label is used."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -126,7 +137,13 @@ def dot_chart(axis: Axes, rows: Sequence[tuple[str, float, float, str, str]], me
 
 
 def cap_accuracy(axis: Axes, metric: str, which: str = "y") -> None:
-    """Restrict the axis to the range from 0 to 1 if the metric is an accuracy."""
+    """Restrict an axis to the range from 0 to 1 if the metric is an accuracy.
+
+    Args:
+        axis: Axes of the panel.
+        metric: Name of the metric.
+        which: "x" or "y".
+    """
     if metric.endswith("accuracy"):
         low, high = axis.get_ylim() if which == "y" else axis.get_xlim()
         low, high = max(low, 0.0), min(high, 1.0)
@@ -168,30 +185,42 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _shorter(number: re.Match) -> str:
-    """Return a matched number rounded to two decimals."""
+    """Return the number that a regular expression has matched, rounded to two decimals, as text."""
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _fill_alone(start: str, style: str) -> str:
-    """Return the start of a reused marker's tag with only its fill, because the marker itself defines the stroke."""
+    """Return the start of an SVG tag that draws a marker again, with a style that has only the marker's fill.
+
+    The definition of the marker already has the stroke.
+
+    Args:
+        start: Start of the tag, without its style.
+        style: Value of its attribute style.
+    """
     fill = "; ".join(part for part in style.split("; ") if part.startswith("fill"))
     return f'{start}style="{fill}"' if fill else start
 
 
 def _escaped(text: str) -> str:
-    """Escape a text for an attribute and for the replacement of a regular expression."""
+    """Escape a text for use in an HTML attribute, and in the replacement of a regular expression."""
     plain = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return plain.replace("\\", "\\\\")
 
 
 def metric_name(metric: str, loss: str | None = None) -> str:
-    """Return the displayed name of a column, such as "test accuracy"; for "loss", with the kind of loss if given."""
+    """Return the name under which a metric is displayed, such as "test accuracy" for "test_accuracy".
+
+    Args:
+        metric: Name of the metric's column.
+        loss: "square" or "cross_entropy", which is named for the metric "loss"; None: it is not.
+    """
     plain = metric.replace("_", " ")
     return f"{_NAMES[loss]} ({plain})" if loss and metric == "loss" else plain
 
 
 def shades(count: int) -> list:
-    """Return `count` colours from dark to light, also in greyscale, that are visible on white and black backgrounds."""
+    """Return `count` colours from dark to light that are visible on white and on black, also without colour."""
     return [matplotlib.colormaps["viridis"](0.2 + 0.65 * place / max(count - 1, 1)) for place in range(count)]
 
 
@@ -202,7 +231,14 @@ def spread_out(count: int, shown: int = 8) -> set[int]:
 
 
 def steps_line(axis: Axes, values: Sequence[float], line: str = "-", **look: Any) -> None:
-    """Draw values against 1, 2, 3, ...; a single value is drawn as a dot, because a line of one point is invisible."""
+    """Draw the values of a solver's steps against 1, 2, 3, ...; a single value is drawn as a dot.
+
+    Args:
+        axis: Axis to draw on.
+        values: One value per step.
+        line: Line style.
+        **look: Further arguments of `Axes.plot`.
+    """
     alone = {"marker": "o", "markersize": 4} if len(values) == 1 else {}
     axis.plot(range(1, len(values) + 1), values, line, **alone, **look)
 

@@ -1,7 +1,7 @@
-"""Pictures of the measurements of `--tangent_at`: against the epoch, and at the end of training against the width.
+"""Pictures of the measurements of a network's tangent kernel during training (`--tangent_at`).
 
-Scores are those on the test rows of the measurement. Kernels are fitted to the train rows of the measurement, networks
-to all of their train rows.
+They are drawn against the epoch, and at the end of training against the width. Scores are those on the test rows of the
+measurement. Kernels are fitted to the train rows of the measurement, networks to all of their train rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,10 +50,13 @@ _BY_WIDTH = {
 
 
 def measured(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row for each run and measured epoch: epoch, num_units, model and the measurements.
+    """Return the measurements of `--tangent_at` as a table with one row for each run and measured epoch.
 
-    `infinite_width_accuracy` and `infinite_width_loss` are the scores of the kernel of infinite width, and `run` is the
-    index of the record. Records without measurements are left out.
+    Further columns are `run`, the index of the record, `model`, `num_units`, and the scores of the kernel of infinite
+    width, `infinite_width_accuracy` and `infinite_width_loss`.
+
+    Args:
+        records: Records of runs; those without measurements are left out.
     """
     rows = []
     for number, record in enumerate(records):
@@ -73,16 +76,21 @@ def measured(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def metric_of(table: pd.DataFrame) -> str:
-    """Return "accuracy" if it was measured, otherwise "loss"."""
+    """Return "accuracy" if the table has accuracies of networks, otherwise "loss".
+
+    Args:
+        table: Measurements, as `measured` returns them.
+    """
     return "accuracy" if table["network_accuracy"].notna().any() else "loss"
 
 
 def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, narrow: bool = False) -> Figure:
-    """Draw one run's measurements against the epoch: scores, kernel distance and alignments, weights, effective rank.
+    """Draw the measurements of one run against the epoch, one panel for each kind of measurement.
 
     Args:
         record: Record of a run with `--tangent_at`.
-        panels: Some of `PANELS`.
+        panels: Names of the panels to draw: "scores", "kernel" (distance and alignments), "weights" and "rank"
+            (effective rank of the kernel).
         narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
             the name of the run above it; suits one panel.
     """
@@ -139,7 +147,11 @@ def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
 
 
 def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per run: its measurements at the first epoch (suffix `_start`) and at the last one (`_end`)."""
+    """Return one row per run: its measurements at the first epoch (suffix `_start`) and at the last one (`_end`).
+
+    Args:
+        table: Measurements, as `measured` returns them.
+    """
     ordered = table.sort_values(["run", "epoch"]).groupby("run")
     return ordered.head(1).set_index("run").add_suffix("_start").join(
         ordered.tail(1).set_index("run").add_suffix("_end")
@@ -147,10 +159,13 @@ def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) -> Figure:
-    """Draw scores and the tangent kernel's distance and alignments at the end of training against the width.
+    """Draw scores, and the tangent kernel's distance and alignments, at the end of training against the width.
+
+    The scores of the linearization at the start of training are drawn too.
 
     Args:
-        table: Result of `measured` for runs of one model that differ in the width (and in seeds, which are averaged).
+        table: Measurements, as `measured` returns them, for runs of one model that differ in the width (and in seeds,
+            which are averaged).
         title: Title of the figure; "" for none.
         narrow: Give the figure the fixed width of a picture in the HTML report, with the panels below each other.
     """
@@ -164,12 +179,12 @@ def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) 
 
 
 def draw_width(scores: Axes, kernel: Axes, table: pd.DataFrame) -> None:
-    """Draw both panels of `width_curves`.
+    """Draw test scores, and the tangent kernel's distance and alignments, against the width on given axes.
 
     Args:
         scores: Axis of the test scores.
         kernel: Axis of the distance and the alignments of the tangent kernel.
-        table: Result of `measured`.
+        table: Measurements, as `measured` returns them.
     """
     metric, ends = metric_of(table), at_the_ends(table)
     _lines(scores, ends, {f"{name.rsplit('_', 1)[0]}_{metric}_{name.rsplit('_', 1)[1]}": look

@@ -1,4 +1,4 @@
-"""Parts of the HTML report for results of `linearized theory`: a table of them, and a picture of each."""
+"""Sections of the HTML report about results of `linearized theory`: a table of them, and a picture of each."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,17 +20,24 @@ _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", T
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of `points` in a result's record (losses at one n and ridge) that the table shows.
+    """Return the predicted and measured losses that the table shows of a result, an entry of its `points`.
 
-    It is at the ridge of smallest predicted loss, and at the largest n up to N/3 for a pool of N rows, or at the
-    smallest n if all are larger.
+    They are at the ridge of smallest predicted loss, and at the largest number n of train rows up to N/3 for a pool of
+    N rows, or at the smallest n if all are larger.
+
+    Args:
+        record: Record of the result.
     """
     best = [record["points"][place] for place in record["best"]]
     return [best[0], *(point for point in best if not point["beyond"])][-1]
 
 
 def table(theories: pd.DataFrame) -> PageTable | None:
-    """Return a table with one row per result and its losses at the n and ridge of `summary`; None without results."""
+    """Return a table with one row per result of `linearized theory`; None if there are no results.
+
+    Args:
+        theories: Table with one row per result, as `Runs.theories`.
+    """
     if theories.empty:
         return None
     rows = []
@@ -46,9 +53,12 @@ def table(theories: pd.DataFrame) -> PageTable | None:
 
 
 def details(theories: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """Yield, for each result, its picture, a description in words and the command that made it.
+    """Yield the drawing ("svg") and the "caption" of each result of `linearized theory`.
 
-    The picture is "" if the arrays of the result cannot be read.
+    The caption describes the result in words and states its command. The drawing is "" if the arrays cannot be read.
+
+    Args:
+        theories: Table with one row per result, as `Runs.theories`.
     """
     for place, run in enumerate(theories.to_dict("records")):
         record, picture = run["record"], ""

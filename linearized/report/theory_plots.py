@@ -73,7 +73,12 @@ def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
 
 
 def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
-    """Draw predicted losses as lines and measured losses as dots against the ridge, in one shade per n."""
+    """Draw predicted losses as lines and measured losses as dots against the ridge, one shade per number of rows.
+
+    Args:
+        axis: Axis to draw on.
+        points: Table of the losses, one row per number of train rows and ridge.
+    """
     sizes = sorted(points["n"].unique())
     for n, shade in zip(sizes, shades(len(sizes)), strict=True):
         mine = points[(points["n"] == n) & (points["ridge"] > 0)].sort_values("ridge")
@@ -88,7 +93,15 @@ def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
 
 
 def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Draw the share of each eigenmode that n rows learn, and the share of the target's power in later modes."""
+    """Draw the learnability of each eigenmode, the share of it that n train rows learn, one line per n.
+
+    A dotted line shows the share of the target's power in later modes.
+
+    Args:
+        axis: Axis to draw on.
+        record: Record of a result of `linearized theory`.
+        arrays: Its arrays.
+    """
     index = np.arange(1, len(arrays["eigenvalues"]) + 1)
     for place, shade in zip(record["best"], shades(len(record["best"])), strict=True):
         axis.plot(index, learnabilities(arrays["eigenvalues"], record["points"][place]["kappa"]), color=shade)
@@ -99,7 +112,15 @@ def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndar
 
 
 def _spectrum(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Draw the eigenvalues divided by their sum, and the fitted power law."""
+    """Draw the eigenvalues of the kernel divided by their sum, and the power law that was fitted to them.
+
+    The eigenvalues on the sphere and of the Hermite eigenstructure are drawn too, if there are any.
+
+    Args:
+        axis: Axis to draw on.
+        record: Record of a result of `linearized theory`.
+        arrays: Its arrays.
+    """
     values = arrays["eigenvalues"]
     index = np.arange(1, len(values) + 1)
     axis.plot(index, np.where(values > 0, values, np.nan) / values.sum(), color=COLOURS[5], label="eigenvalues")

@@ -45,5 +45,11 @@ def in_powers(value: float, digits: int = 6) -> str:
 
 
 def _number(value: float, low: float, high: float) -> str:
-    """Return the label of a tick on an axis from `low` to `high`, in the same notation for all of its ticks."""
+    """Return the label of a tick, in the notation that suits all ticks of its axis.
+
+    Args:
+        value: Position of the tick.
+        low: Smallest value of the axis.
+        high: Largest value of the axis.
+    """
     return f"{value:g}" if low >= 1e-3 and high < 1e5 else in_powers(value)

@@ -1,4 +1,4 @@
-"""A recipe with changes of its data: another dataset, other values of its axis, other seeds and numbers of rows."""
+"""Changes of a recipe by flags: another dataset, other values of the horizontal axis, other seeds and row numbers."""
 
 import dataclasses
 import re
@@ -19,11 +19,12 @@ def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) 
 
     Args:
         recipe: The recipe.
-        scale: Name of the scale.
-        changes: The `dataset` of the runs, and what else to change: `values` of the axis and `seeds`, as
-            comma-separated whole numbers, and the flags `SHARED` of all runs.
+        scale: Name of the scale, such as "laptop".
+        changes: The `dataset` of the runs, and what else to change: `values` of the axis as comma-separated whole
+            numbers, the number of `seeds`, and the flags `SHARED` of all runs.
 
-    Raises `UserError` for a change that the figure cannot have, and for values that the dataset does not have.
+    Raises:
+        UserError: For a change that the figure cannot have, and for values that the dataset does not have.
     """
     dataset = str(changes["dataset"])
     if dataset not in (recipe.dataset, recipe.stand_in) and (
@@ -52,17 +53,33 @@ def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) 
 
 
 def suffix(changes: Mapping[str, int | str]) -> str:
-    """Return the end of the name of a picture with these changes, such as "-dataset_CIFAR10-values_0_5"."""
+    """Return the end of the file name of a picture with changed data, such as "-dataset_CIFAR10-values_0_5".
+
+    Args:
+        changes: The changes, as `changed` takes them.
+    """
     return "".join(f"-{name}_{re.sub(r'[^0-9A-Za-z.]+', '_', str(value))}" for name, value in changes.items())
 
 
 def _kept(recipe: FigureRecipe, scale: str, name: str) -> str:
-    """Return the label of the first curve whose flags set `name` at this scale, or "" if there is none."""
+    """Return the label of the first curve that has a value of its own for a flag, or "" if there is none.
+
+    A change of this flag for all curves would have no effect on that curve.
+
+    Args:
+        recipe: The recipe.
+        scale: Name of the scale.
+        name: Name of the flag.
+    """
     return next((curve.label for curve in recipe.curves if name in {**curve.flags, **curve.sizes.get(scale, {})}), "")
 
 
 def _whole(text: str) -> tuple[int, ...]:
-    """Return the distinct whole numbers of --values, in increasing order. Raises `UserError` for others."""
+    """Return the distinct whole numbers of the text of --values, in increasing order.
+
+    Raises:
+        UserError: If the text is not a list of whole numbers.
+    """
     numbers = listed_numbers(text, "values", least=0.0, most=float(MOST))
     if any(number != int(number) for number in numbers):
         raise UserError(f"--values takes whole numbers such as 0,5,10. Received: {text[:60]}.")

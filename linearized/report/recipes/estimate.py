@@ -65,7 +65,9 @@ def _theory(flags: Mapping[str, Any]) -> float:
 
 
 def _tangents(flags: Mapping[str, Any], d: int) -> float:
-    """Return the estimated seconds of a run's tangent measurements, with the kernel of infinite width on the same rows.
+    """Return the estimated seconds that the measurements of --tangent_at take in a run, on one core.
+
+    The kernel of infinite width on the same rows is included.
 
     Args:
         flags: Flags of the run.

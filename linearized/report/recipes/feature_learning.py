@@ -22,7 +22,7 @@ SAMPLED = 1000  # number of images at which a feature machine computes gradients
 
 
 def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, int], grids: dict[str, str]) -> Curve:
-    """Return the curve of the network.
+    """Return the curve of a network, NN, with an input layer that is trained.
 
     Args:
         rate: Learning rate.
@@ -38,17 +38,32 @@ def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, i
 
 
 def _machine(label: str, **flags: object) -> Curve:
-    """Return the curve of a feature machine, with centred gradients unless `flags` override this."""
+    """Return the curve of a recursive feature machine (`--kernel=RFM`), with centred gradients by default.
+
+    Args:
+        label: Name in the legend.
+        **flags: Further flags of its runs.
+    """
     return Curve(label, "krr", {"kernel": "RFM", **flags})
 
 
 def _tangents(units: dict[str, int]) -> Curve:
-    """Return the curve of NT, which is not used on images, because a run at laptop scale takes minutes there."""
+    """Return the curve of NT, a network's linearization at its start; only for SYNTH.
+
+    On images, a run at laptop scale takes minutes.
+
+    Args:
+        units: Number of hidden units at each scale.
+    """
     return Curve("NT", "train", {"model": "NT"}, {scale: {"num_units": n} for scale, n in units.items()}, fixed=True)
 
 
 def _fixed(units: dict[str, int]) -> tuple[Curve, ...]:
-    """Return the curves of fixed features: RF with as many parameters as the network, and kernels."""
+    """Return the curves of fixed features: RF with as many parameters as the network's first layer, and two kernels.
+
+    Args:
+        units: Number of hidden units of the network at each scale.
+    """
     return (
         Curve("RF", "train", {"model": "RF"}, {scale: {"matched_units": n} for scale, n in units.items()}, fixed=True),
         Curve("NTK KRR", "krr", {"kernel": "NTK"}, fixed=True),
@@ -57,7 +72,12 @@ def _fixed(units: dict[str, int]) -> tuple[Curve, ...]:
 
 
 def _rows(train: int, test: int) -> dict[str, int]:
-    """Return the flags for the given numbers of train and test rows, and for validation rows in addition to them."""
+    """Return the flags for the given numbers of train and test rows, and for further train rows for validation.
+
+    Args:
+        train: Number of train rows that remain after a fifth as many were taken for validation.
+        test: Number of test rows.
+    """
     held_out = train // HELD_OUT
     return {"num_train": train + held_out, "validation": held_out, "num_test": test}
 

@@ -1,6 +1,6 @@
-"""Data classes that describe a figure: its curves, and the runs that measure them.
+"""Data classes that describe a figure: its curves, its size, and the runs that measure it.
 
-A curve has one value per value of the horizontal axis: the mean over seeds, with one run of a command per seed.
+At each value of the horizontal axis, a curve shows the mean over seeds, with one run of a command per seed.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ SHAPES = {  # train rows, test rows, dimension (0: --synth_dim), outputs
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One line of the figure.
+    """One curve of a figure, and the command whose runs measure it.
 
     The flag `matched_units` sets the width of an RF model so that it has as many parameters as the first layer of a
     network with the given number of units, as in the figures of Ghorbani et al.
@@ -34,11 +34,11 @@ class Curve:
     Attributes:
         label: Name in the legend.
         program: Subcommand: train, krr or theory. One run of theory covers all values of the axis `num_train`.
-        flags: Flags of all runs of this line.
-        sizes: Further flags for each scale.
+        flags: Flags of all runs of this curve.
+        sizes: Further flags by name of the scale, such as "laptop".
         times: Number by which the value of the axis is multiplied for this curve. On an axis of widths, for example,
             one curve may have several hidden units for each channel of another.
-        fixed: Whether the features are fixed, in a figure that also has learned ones; such lines are dashed.
+        fixed: Whether the features are fixed, in a figure that also has learned ones; such curves are dashed.
     """
 
     label: str
@@ -51,12 +51,12 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """The size of a figure.
+    """One size in which a figure can be made, such as "laptop", "workstation" or "paper": how many runs of which size.
 
     Attributes:
-        values: Values of the horizontal axis.
-        seeds: Random-number seeds; each value is run once per seed.
-        shared: Flags that all runs share.
+        values: Values of the horizontal axis at which runs are made.
+        seeds: Random-number seeds; there is one run per curve, value and seed.
+        shared: Flags of the runs of all curves, such as the number of train rows.
     """
 
     values: tuple[int, ...]
@@ -66,7 +66,7 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class FigureRecipe:
-    """A figure of Ghorbani et al., or one of the suite's own.
+    """Description of a figure that `linearized reproduce` makes: one of Ghorbani et al., or one of the suite's own.
 
     Attributes:
         title: Title of the figure.
@@ -74,8 +74,8 @@ class FigureRecipe:
         dataset: Dataset of the figure.
         axis: Flag whose values are on the horizontal axis.
         metric: Column of `linearized.storage.results.collect` on the vertical axis.
-        curves: Lines of the figure.
-        scales: Size of the figure by name of the scale.
+        curves: Curves of the figure.
+        scales: Size of the figure (numbers of runs and rows) by name of the scale.
         stand_in: Dataset that replaces `dataset` if its files are missing; "" for none.
         references: Horizontal lines, label -> height.
         tangents: "epochs" or "widths" for a figure of the measurements of `--tangent_at` against the epoch or the
@@ -105,11 +105,11 @@ class FigureRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run: its position in the figure and its command.
+    """One run of a command for a figure: where it is drawn, and its flags.
 
     Attributes:
         label: Label of the curve.
-        value: Value of the axis.
+        value: Value of the horizontal axis.
         seed: Random-number seed.
         program: Subcommand.
         flags: Flags of the command.
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """Words of the command line."""
+        """Words of the command line, such as ("python", "-m", "linearized", "train", "--model=RF")."""
         return (
             "python",
             "-m",
@@ -142,6 +142,12 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
     A kernel on all rows gives the same result for every seed and runs only once; a kernel on more than `MOST_ROWS` rows
     is left out. If a replacement dataset has fewer rows than the recipe requests, all of them are used. A run of theory
     measures all sizes of the axis `num_train` that are smaller than its pool.
+
+    Args:
+        name: Name of the figure, part of the names of result folders.
+        recipe: Its recipe.
+        scale: Name of the scale, such as "laptop".
+        dataset: Dataset to run on.
     """
     size, found = recipe.scales[scale], []
     for value, seed, curve in itertools.product(size.values, size.seeds, recipe.curves):
@@ -185,7 +191,11 @@ def _draws(flags: Mapping[str, Any], seed: int, some: bool) -> dict[str, Any]:
 
 
 def shape(flags: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    """Return the numbers of train rows, test rows, inputs and outputs of a run's data."""
+    """Return the numbers of train rows, test rows, inputs and outputs of a run's data.
+
+    Args:
+        flags: Flags of the run.
+    """
     whole = SHAPES.get(flags["dataset"]) or (flags["synth_n"], 10000, flags["synth_dim"], 1)
     rows = (flags.get(name) or most for name, most in zip(("num_train", "num_test"), whole, strict=False))
     return *map(min, rows, whole), flags.get("synth_dim") or whole[2], whole[3]

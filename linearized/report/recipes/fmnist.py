@@ -6,7 +6,9 @@ UNITS = {"laptop": 128, "workstation": 1024, "paper": 4096}
 
 
 def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
-    """Return curves of NN, RF and NT with equal numbers of parameters, and of NT, RF, Laplace and polynomial kernels.
+    """Return curves of NN, RF and NT with about equal numbers of parameters, and of several kernels.
+
+    The kernels are those of NT and RF at infinite width, the Laplace kernel, and polynomial kernels of degree 2 and 1.
 
     Args:
         units: Number of units of the network at each scale.
@@ -32,10 +34,14 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
 
 
 def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
-    """Return the scales of a figure with `levels` noise levels; the laptop scale has the levels `few`.
+    """Return the sizes of a figure against the noise level, by name of the scale.
 
     The laptop scale uses 10,000 images, because a network learns no more than a kernel from 2,000; larger scales use
     more levels, seeds and images.
+
+    Args:
+        levels: Number of noise levels of the dataset.
+        few: Levels of the laptop scale.
     """
     return {
         "laptop": Scale(few, (0,), {"num_train": 10000, "num_test": 5000}),

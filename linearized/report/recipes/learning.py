@@ -15,7 +15,12 @@ GRIDS = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
 
 
 def _predicted(label: str, **kernel: object) -> Curve:
-    """Return a kernel's curve, for which one run of `linearized theory` measures and predicts every size."""
+    """Return a kernel's curve, for which one run of `linearized theory` measures and predicts every size.
+
+    Args:
+        label: Name in the legend.
+        **kernel: Flags of the kernel.
+    """
     return Curve(label, "theory", kernel, {scale: {"num_train": rows} for scale, rows in POOL.items()})
 
 

@@ -45,7 +45,14 @@ def figure(recipe: FigureRecipe, dataset: str, points: pd.DataFrame) -> Figure:
 
 
 def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[str]) -> None:
-    """Draw the mean of each curve at the only value, and each reference in a separate row."""
+    """Draw the mean of each curve at the only value of the axis as a dot, one row per curve and per reference line.
+
+    Args:
+        axis: Axis to draw on.
+        recipe: The recipe.
+        points: Table with one row per run, as `figure` takes it.
+        labels: Labels of the curves that have runs.
+    """
     rows = [dot(points.loc[points["label"] == label, recipe.metric], label, place)
             for place, label in enumerate(labels)]  # fmt: skip
     rows += [(name, height, 0.0, "0.4", "|") for name, height in recipe.references.items()]
@@ -53,7 +60,15 @@ def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[s
 
 
 def _curves(axis: Axes, recipe: FigureRecipe, source, points: pd.DataFrame, labels: list[str]) -> None:
-    """Draw one line per curve, and the references as dotted lines with their labels in the margin."""
+    """Draw one line per curve, and the recipe's reference lines as dotted lines with their labels in the margin.
+
+    Args:
+        axis: Axis to draw on.
+        recipe: The recipe.
+        source: Module of the dataset, which converts noise levels to numbers.
+        points: Table with one row per run, as `figure` takes it.
+        labels: Labels of the curves that have runs.
+    """
     fixed = {curve.label for curve in recipe.curves if curve.fixed}
     for place, label in enumerate(labels):
         mine = points[points["label"] == label]

@@ -1,7 +1,8 @@
-"""Data and figures of the recipes about the tangent kernel in lazy and rich training.
+"""Data and figures of the recipes about the tangent kernel of a network in lazy and rich training.
 
-The data have one row per run and measured epoch. They are drawn against the epoch or the width of the network, with one
-column of panels for each curve of the recipe.
+In lazy training the tangent kernel stays as it is at the start, in rich training it changes. The data have one row per
+run and measured epoch. They are drawn against the epoch or the width of the network, with one column of panels for each
+curve of the recipe.
 """
 
 import textwrap
@@ -18,9 +19,10 @@ PANELS = ("scores", "kernel")
 
 
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run and measured epoch, with label, seed, path, the measured numbers and `value`.
+    """Return the data of a figure: one row for each run and measured epoch, with the measurements of `--tangent_at`.
 
-    `value` is the number on the horizontal axis: the epoch or, in a figure against the width, the number of units.
+    Further columns are `label` (of the curve), `seed`, `path` and `value`, the number on the horizontal axis: the epoch
+    or, in a figure against the width, the number of units.
 
     Args:
         recipe: The recipe.
@@ -35,22 +37,22 @@ def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `table` whose means are printed: all, or against the width the last epoch of each run.
+    """Return the rows of the data whose means are printed: all, or in a figure against the width the last epochs.
 
     Args:
         recipe: The recipe.
-        table: Result of `points`.
+        table: Data of the figure, as `points` returns them.
     """
     return table if recipe.tangents == "epochs" else table.groupby("run").tail(1)
 
 
 def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
-    """Draw scores above, and distance and alignments of the tangent kernel below, with one column per curve.
+    """Draw test scores above, and distance and alignments of the tangent kernel below, with one column per curve.
 
     Args:
         recipe: The recipe.
         dataset: Dataset of the runs, which is not used because the recipe's title names the data.
-        table: Result of `points`; runs that differ only in the seed are averaged.
+        table: Data of the figure, as `points` returns them; runs that differ only in the seed are averaged.
     """
     labels = [curve.label for curve in recipe.curves if (table["label"] == curve.label).any()]
     picture, axes = plots.new_figure(1 + 3.1 * len(labels), 6.0, nrows=2, ncols=len(labels), sharey="row")

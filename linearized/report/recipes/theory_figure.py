@@ -42,12 +42,13 @@ def collected(folder: Path) -> pd.DataFrame:
 
 
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each number that is drawn, with label, value, seed, path and the recipe's metric.
+    """Return the data of a figure: one row for each number that is drawn.
 
-    For learning curves, the metric is the loss on fresh rows at each size, at the ridge of smallest predicted loss, and
-    the column `predicted` is that loss; for runs of other commands, such as networks, it is the test loss. For double
-    descent, it is the test loss at every ridge, again with `predicted`. For spectra, it is the exponent of the power
-    law of each kernel.
+    The columns are `label` (of the curve), `value` (of the horizontal axis), `seed`, `path` and the recipe's metric.
+    For learning curves, the metric is the loss on fresh rows for each number of train rows, at the ridge of smallest
+    predicted loss, and the column `predicted` is that loss; for runs of other commands, such as networks, it is the
+    test loss. For double descent, it is the test loss at every ridge, again with `predicted`. For spectra, it is the
+    exponent of the power law of each kernel.
 
     Args:
         recipe: The recipe.
@@ -96,17 +97,20 @@ def _exponents(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `table` whose means are printed, which are all."""
+    """Return the rows of the data whose means are printed, which are all.
+
+    The module of figures about tangent kernels has a function of the same name that selects some.
+    """
     return table
 
 
 def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
-    """Draw the picture of a recipe.
+    """Draw the picture of a recipe: learning curves, double descent or spectra, as `recipe.theory` states.
 
     Args:
         recipe: The recipe.
         dataset: Dataset of the runs; if it is the recipe's replacement, the title states this.
-        table: Result of `points`.
+        table: Data of the figure, as `points` returns them.
     """
     picture, (axis,) = new_figure(6.4, 4.2)
     drawers = {"learning_curves": _draw_learning, "double_descent": _draw_descent, "spectrum": _draw_spectrum}
@@ -118,7 +122,18 @@ def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
 
 
 def _draw_learning(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
-    """Draw measured losses with the spread over seeds and predicted lines; fit power laws to the measured losses."""
+    """Draw learning curves: measured losses with the spread over seeds as markers, and predicted losses as lines.
+
+    Power laws are fitted to the measured losses and named in the legend.
+
+    Args:
+        axis: Axis to draw on.
+        recipe: The recipe.
+        table: Data of the figure, as `points` returns them.
+
+    Returns:
+        Text to append to the title of the figure, here "".
+    """
     for place, curve in enumerate(recipe.curves):
         mine = table[table["label"] == curve.label]
         if mine.empty:
@@ -145,9 +160,18 @@ def _draw_learning(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str
 
 
 def _draw_descent(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
-    """Draw measured losses with the spread over seeds against N/n for each ridge, and the asymptotic predictions.
+    """Draw double descent: losses against N/n for N random features and n train rows, one colour per ridge.
 
-    The dotted line is the prediction without a ridge.
+    Measured losses are markers with the spread over seeds, the asymptotic predictions lines; the dotted line is the
+    prediction without a ridge.
+
+    Args:
+        axis: Axis to draw on.
+        recipe: The recipe.
+        table: Data of the figure, as `points` returns them.
+
+    Returns:
+        Text to append to the title of the figure: the dimension, n and the noise.
     """
     about = table.iloc[0]
     rows, dim, noise = int(about["rows"]), int(about["dim"]), float(about["noise"])
@@ -173,7 +197,16 @@ def _draw_descent(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
 
 
 def _draw_spectrum(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
-    """Draw the eigenvalues of each kernel divided by their sum, and the fitted power laws as dashed lines."""
+    """Draw the eigenvalues of each kernel divided by their sum, and the fitted power laws as dashed lines.
+
+    Args:
+        axis: Axis to draw on.
+        recipe: The recipe.
+        table: Data of the figure, as `points` returns them.
+
+    Returns:
+        Text to append to the title of the figure: the number of rows.
+    """
     for place, curve in enumerate(recipe.curves):
         for run in table[table["label"] == curve.label].to_dict("records"):
             values = theory.load_arrays(run["path"])["eigenvalues"]
