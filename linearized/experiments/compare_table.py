@@ -118,7 +118,11 @@ def untrained(row: Row) -> bool:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return as text one number, or the mean ± standard deviation (divided by n - 1) of several that differ."""
+    """Return as text the mean ± standard deviation (divided by n - 1) of numbers, or one number if all are equal.
+
+    Args:
+        values: Numbers, one per seed.
+    """
     if len(set(values)) == 1:
         return _shown(values[0])
     return f"{_shown(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}"

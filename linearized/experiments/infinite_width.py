@@ -54,7 +54,10 @@ def infinite_width(config: Any, flags: dict[str, Any], rows: Dataset) -> dict[st
 def _settings(config: Any, flags: dict[str, Any], rows: Dataset) -> GramSettings:
     """Return the settings of the infinite-width kernel between the first train and test rows of a run.
 
-    The arguments are those of `infinite_width`; `rows` determines the numbers of rows.
+    Args:
+        config: `TrainSettings` of the network, which determine the rows.
+        flags: Flags of the kernel by name.
+        rows: The first train and test rows, whose numbers are read.
     """
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(PreprocessedRows)}
     counts = {"num_train": len(rows.train), "num_test": len(rows.test), "validation": 0.0}

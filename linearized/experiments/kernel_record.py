@@ -23,8 +23,16 @@ def scored(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score the fits of a fixed kernel at every ridge, and return the record and the arrays of the result.
 
-    Arguments and result are those of `record_of`. Each ridge additionally has the test loss that is predicted from the
-    train rows, see `_predicted`.
+    The result is that of `record_of`; each ridge additionally has the test loss that is predicted from the train rows,
+    see `_predicted`.
+
+    Args:
+        config: `KernelFitSettings`.
+        level: Noise level.
+        dataset: Rows and labels.
+        path: Solutions at every ridge.
+        outputs: Outputs (ridges, rows, k) by the name of the split, as `outputs_of` returns them.
+        scale: Scale of the kernel's inputs: "input" (raw) or "stax" (divided by √d or √channels).
     """
     record, arrays = record_of(config, level, dataset, path, outputs, scale)
     for entry in record["ridges"]:

@@ -209,6 +209,9 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
 def run(config: KernelFitSettings) -> list[Result]:
     """Return the results of all noise levels that the settings name, as a list; `run_levels` yields them one by one.
 
+    Args:
+        config: Settings with one noise level or several.
+
     Raises:
         UserError: For errors that a user can correct.
         Busy: If another process holds the folder of a level.

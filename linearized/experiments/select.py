@@ -266,7 +266,13 @@ def _words(entries: Sequence[Entry], best: Entry, criterion: str, metric: str) -
 
 
 def _metric(entry: Entry, criterion: str, metric: str) -> str:
-    """Return the metric by which an entry is compared: `metric`, or "loss" if the entry has no accuracy."""
+    """Return the metric by which an entry is compared: `metric`, or "loss" if the entry has no accuracy.
+
+    Args:
+        entry: Scores at one ridge.
+        criterion: "validation", "leave_one_out", "gcv" or "test".
+        metric: "accuracy" or "loss".
+    """
     return "loss" if entry.get(f"{criterion}_accuracy") is None else metric
 
 

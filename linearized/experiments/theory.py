@@ -36,6 +36,9 @@ COPIES = 4  # matrices of the pool's size that the decomposition holds in memory
 def run(config: TheorySettings) -> list[Result]:
     """Return the results of all noise levels that the settings name, as a list; `run_levels` yields them one by one.
 
+    Args:
+        config: Settings with one noise level or several.
+
     Raises:
         UserError: For errors that a user can correct.
         Busy: If another process holds the folder of a level.
@@ -72,7 +75,12 @@ def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
 
 
 def _made(config: TheorySettings, level: int) -> life.Outcome:
-    """Predict and measure errors at one noise level, and return the record and the arrays of the result."""
+    """Predict and measure errors at one noise level, and return the record and the arrays of the result.
+
+    Args:
+        config: Settings of the command.
+        level: Noise level.
+    """
     from linearized.experiments.theory_lines import lines
     from linearized.experiments.theory_record import compared
 

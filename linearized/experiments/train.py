@@ -232,6 +232,13 @@ def run_levels(config: TrainSettings) -> Iterator[Result]:
     """Yield the results of all noise levels that the settings name, in increasing order.
 
     Each level is fitted, or loaded if it is finished, by `run`.
+
+    Args:
+        config: Settings with one noise level or several.
+
+    Raises:
+        UserError: For errors that a user can correct.
+        Busy: If another process holds the folder of a level.
     """
     for level in config.levels():
         yield run(config.at(level))
@@ -322,6 +329,10 @@ def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
 
     It is 1 for published grids. For the user's own data it is the mean diagonal of the kernel of a random-features
     model, and for a linearized model file the scale of its Jacobian.
+
+    Args:
+        config: Settings of the run.
+        dataset: Data set with the train rows.
     """
     ridges = declared(config).ridges
     if ridges == "jacobian":

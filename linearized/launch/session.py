@@ -49,7 +49,11 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
 
 
 def refuse_failures(results: "Sequence[CommandResult]") -> None:
-    """Raise `UserError` about the first command that failed, if there is one."""
+    """Raise `UserError` about the first command that failed, if there is one.
+
+    Args:
+        results: How each command ended.
+    """
     failed = [result for result in results if result.failed]
     if failed:
         first = failed[0]

@@ -155,7 +155,15 @@ def environment_of(task: Task) -> dict[str, str]:
 def run_task(task: Task) -> ProcessOutcome:
     """Run a command on this worker, append its output to its log, and return how it ended.
 
-    If an earlier run of the same command still holds the log after a minute, exit code 75 is returned.
+    Args:
+        task: The command, its folder and its log.
+
+    Returns:
+        Exit code, duration, end of the log and folders of results. The code is 75 if an earlier run of the same command
+        still holds the log after a minute, and 130 if the launch was stopped before.
+
+    Raises:
+        OSError: If the log cannot be written, such as on a full disk.
     """
     log = Path(task.log)
     log.parent.mkdir(parents=True, exist_ok=True)

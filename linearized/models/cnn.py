@@ -31,10 +31,14 @@ def check_depth(config: Any) -> None:
 
 
 def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the number of weights of a 3x3 convolution with `config.num_units` input and output channels.
+    """Return the number of weights of a 3x3 convolution between `config.num_units` channels.
 
-    This is a lower bound of the number of parameters of a convolutional model, for `Declaration.parameters`, whose
-    other two arguments (length of a row, number of outputs) are not used.
+    This is a lower bound of the number of parameters of a convolutional model, for `Declaration.parameters`.
+
+    Args:
+        config: Setting num_units, the number of input and of output channels.
+        _dim: Length of a row, which is not used.
+        _outputs: Number of outputs, which is not used.
     """
     return 9 * config.num_units**2
 
@@ -46,6 +50,8 @@ def convolved(config: Any, _dim: int, _outputs: int) -> int:
 
     Args:
         config: Settings depth and num_units, and the data set, whose image shape is read.
+        _dim: Length of a row, which is not used.
+        _outputs: Number of outputs, which is not used.
     """
     height, width, _ = config.described().image_shape
     counts = list(GROUPS[config.depth])

@@ -133,6 +133,9 @@ def load(path: Path | str) -> keras.Model:
     The checksum (seal) of a model that this package saved is checked first. A model that Keras saved by itself has
     none.
 
+    Args:
+        path: Path of the file.
+
     Raises:
         Absent: If the file does not exist.
         Unreadable: If the file is damaged, or Keras cannot load it.

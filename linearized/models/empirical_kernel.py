@@ -87,6 +87,10 @@ def _shape_of_content(path: str, _digest: str) -> tuple[int | None, ...] | None:
     """Return the shape of the model's input as its file states it.
 
     The result is cached by path and digest of the content, because settings are checked many times.
+
+    Args:
+        path: Path of the model file.
+        _digest: Digest of its content; a changed file is thus read again.
     """
     return input_shape(path)
 

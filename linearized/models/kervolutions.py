@@ -21,7 +21,12 @@ class SeededUniform(SeededNormal):
     """
 
     def __call__(self, shape, dtype=None):
-        """Return the initial values of a weight of the given shape."""
+        """Return the initial values of a weight.
+
+        Args:
+            shape: Shape of the weight.
+            dtype: Its data type; None: float32.
+        """
         bound = np.sqrt(3) * self.stddev
         drawn = np.random.default_rng(self.seed).uniform(-bound, bound, tuple(shape)).astype(np.float32)
         return keras.ops.convert_to_tensor(drawn, dtype=dtype or "float32")

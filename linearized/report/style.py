@@ -69,7 +69,15 @@ def letters_in(inches: float, fontsize: float) -> int:
 
 
 def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
-    """Put a title above all axes, wrapped to the width of the figure but never within text such as "n = 300"."""
+    """Put a title above all axes, wrapped to the width of the figure but never within text such as "n = 300".
+
+    The figure becomes higher by the lines of the title after the first.
+
+    Args:
+        figure: Figure to change.
+        title: The title.
+        fontsize: Font size in points.
+    """
     held = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
     lines = textwrap.wrap(held, letters_in(figure.get_figwidth() - 0.3, fontsize))
     figure.suptitle("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "), fontsize=fontsize)

@@ -128,7 +128,11 @@ class NetworkClassifier(ClassifierMixin, _Network):
     """
 
     def fit(self, X, y):
-        """Train the network on rows (n, d) and labels (n,) of any type.
+        """Train the network on rows and labels.
+
+        Parameters
+        ----------
+        X, y : Rows (n, d) and labels (n,) of any type; there must be at least two different labels.
 
         Raises
         ------
@@ -176,7 +180,11 @@ class NetworkRegressor(RegressorMixin, _Network):
     """
 
     def fit(self, X, y):
-        """Train the network on rows (n, d) and targets (n,).
+        """Train the network on rows and targets.
+
+        Parameters
+        ----------
+        X, y : Rows (n, d) and targets (n,).
 
         Raises
         ------

@@ -21,7 +21,10 @@ READS = reads("scheduler")
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return 1, because the workers' machines are not known here."""
+    """Return the number of threads of a command if the user gives none, which is 1.
+
+    The workers' machines are not known here.
+    """
     return 1
 
 

@@ -41,7 +41,7 @@ CREDENTIALS = ".tls-"  # prefix of the name of a launch's folder of keys
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return the default number of threads of a command, 1."""
+    """Return the number of threads of a command if the user gives none, which is 1."""
     return 1
 
 

@@ -97,9 +97,13 @@ def _exponents(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the data whose means are printed, which are all.
+    """Return the rows of the data whose means are printed: here all rows of `table`.
 
-    The module of figures about tangent kernels has a function of the same name that selects some.
+    The module of figures about tangent kernels has a function of the same name that selects some rows.
+
+    Args:
+        recipe: The recipe, which is not used.
+        table: Data of the figure, as `points` returns them.
     """
     return table
 
