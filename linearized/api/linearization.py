@@ -91,7 +91,8 @@ def fit_linearization(
         ridges: ρ, at least 0, in any order; not divided by n. None: 19 values from 1e-8 to 10 times the trace of J Jᵀ,
             which is estimated.
         offset: Whether f₀ is part of the linearized model; otherwise f₀ is taken as 0.
-        variables: Trainable variables that v changes, see `linearized.linearize`; None: all.
+        variables: Trainable variables that v changes: a function of a variable, or parts of their paths as text, see
+            `linearized.linearize`; None: all.
         solver: "auto", "lanczos" or "cg". "band" needs the Gram matrix J Jᵀ, which is not formed here.
         rtol: Relative residual ‖Jᵀ(y - f₀) - (JᵀJ + ρI)v‖/‖Jᵀ(y - f₀)‖ at which the solver stops.
         max_iterations: Largest number of products with J Jᵀ or JᵀJ.

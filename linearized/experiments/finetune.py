@@ -1,4 +1,4 @@
-"""Fine-tune a saved Keras model after a swap, on a folder of images, on GLUE's TSV files or on one of our data sets.
+"""Fine-tune a saved Keras model after a swap of layers, on a folder of images, GLUE's TSV files or a data set by name.
 
     linearized finetune --model=vit.keras --data=photos --swap=mlp --last=2 --trainable=snnk
     linearized finetune --model=bert.keras --data=glue/RTE --swap=adapters --trainable=adapters

@@ -1,4 +1,4 @@
-"""The model of `linearized finetune`: exchange of layers, size of the classifier, and choice of the trained weights."""
+"""Changes of the model in `linearized finetune`: layers are replaced, the classifier is resized, weights are frozen."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Errors for training settings that cannot work, raised before data and frameworks are loaded."""
+"""Checks that refuse training settings that cannot work, before data and frameworks are loaded."""
 
 import hashlib
 from pathlib import Path
@@ -111,7 +111,11 @@ def _refuse_augmentation(config: Any, image_shape: tuple[int, int, int] | None) 
 
 
 def _refuse_weights(config: Any) -> None:
-    """Raise `UserError` for settings of a network with which `--published_weights` cannot be loaded."""
+    """Raise `UserError` for settings of a network with which the file of `--published_weights` cannot be loaded.
+
+    Args:
+        config: `TrainSettings` of the run.
+    """
     if not config.published_weights:
         return
     for name, values in declared(config).layout.items():

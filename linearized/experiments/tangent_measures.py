@@ -2,9 +2,10 @@
 
 The rows are the first train and test rows of the run (`--tangent_rows`). The linearization of the network at an epoch
 is fitted by kernel ridge regression with the kernel of `linearized.tangents.training_kernel` on these train rows, in
-two ways: with outputs that start at 0 and labels that are coded as for kernels, and with the network's outputs at that
-epoch as an offset, which remains part of the model. The ridge is chosen by leave-one-out errors among 19 values from
-1e-8 to 10 times the trace of the kernel, see `linearized.experiments.select`.
+two ways: with outputs that start at 0 and labels that are coded as for kernels (such as one-hot minus 1/k for k
+classes), and with the network's outputs at that epoch as an offset, which remains part of the model. The ridge is
+chosen by leave-one-out errors among 19 values from 1e-8 to 10 times the trace of the kernel, see
+`linearized.experiments.select`.
 """
 
 import dataclasses

@@ -60,6 +60,7 @@ def compared(
     - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, share of
       the target that their eigenfunctions explain; points then have `predicted_sphere` and `predicted_hermite`.
     - `agreement`, the smallest and the largest ratio of predicted and estimated losses to measured ones up to n = N/3.
+    - `spectrum`, the power law of the eigenvalues between the 10th and the (N/10)th largest; None if there are too few.
 
     The arrays are `eigenvalues` (N,) and `coefficients` (N, k) of the pool, the losses of each output in `predicted`,
     `other` and `fresh` (points, k), and the N largest eigenvalues of the lines, `sphere_eigenvalues` and

@@ -216,7 +216,10 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return f"{self.data_name()}_{slug(self.model_name())}{units}_noise{self.noise_ind}_{self.key()}{job}"
 
     def model_name(self) -> str:
-        """Return the name of the model; for a model of the user's own, that of its file without the suffix."""
+        """Return the name of the model for titles and folders; for a model file, its name without the suffix.
+
+        With --linearize, the word "linearized" follows.
+        """
         name = Path(self.model).stem if MODELS.is_file(self.model) else self.model
         return f"{name} linearized" if self.linearize else name
 

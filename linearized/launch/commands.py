@@ -1,4 +1,4 @@
-"""Run commands on a Dask client, with retries, progress and a table at the end.
+"""Run commands on the workers of a Dask client, with retries and a progress line.
 
 Ctrl-C stops the commands; a rerun continues where they stopped. When a worker dies, Dask gives its command to another
 worker. A command that fails is submitted again by this module, after the other commands. A failure never stops the

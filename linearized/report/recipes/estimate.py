@@ -1,7 +1,7 @@
 """Estimates of the time and disk space of a run from its operation count, accurate within a factor of a few.
 
 Measured on one Zen core: a process with its framework starts in SECONDS, large float32 products run at RATE
-multiply-adds per second, and a fused pair of Myrtle-5 at 32x32x3 takes PAIR seconds.
+multiply-adds per second, and the CNTK of one pair of 32x32x3 images (Myrtle-5) takes PAIR seconds.
 """
 
 from collections.abc import Mapping

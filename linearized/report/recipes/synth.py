@@ -1,8 +1,8 @@
 """Recipes for SYNTH, a polynomial of a few of many coordinates, against the anisotropy κ and the sample size.
 
-f is a sum of polynomials of degrees 2, 3 and 4 of equal size, so the best polynomial of degree 1, 2 or 3 leaves 1, 2/3
-or 1/3 of the variance. A kernel learns degree l from n samples only if n is well above the l-th power of the effective
-dimension max(d^η, d^(1-κ)) (arXiv 2006.13409, theorem 2); NN do not need as many.
+The target is a sum of polynomials of degrees 2, 3 and 4 of equal size, so the best polynomial of degree 1, 2 or 3
+leaves 1, 2/3 or 1/3 of its variance. A kernel learns degree l from n samples only if n is well above the l-th power of
+the effective dimension max(d^η, d^(1-κ)) (arXiv 2006.13409, theorem 2); NN do not need as many.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
@@ -27,7 +27,7 @@ TRAINED = (
 
 
 def _kernels(solver: str) -> tuple[Curve, ...]:
-    """Return the curves of kernels.
+    """Return the curves of two kernels, those of NT and RF with infinitely many units.
 
     Args:
         solver: Solver of the kernels. With "auto", the test loss is also predicted from the train rows, if the band
