@@ -27,7 +27,10 @@ def centred_alignment(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n
 
 
 def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> float:
-    """Return the centred alignment of a kernel with YYᵀ, the linear kernel of the targets Y (n, k)."""
+    """Return `centred_alignment` of a kernel K (n, n) and YYᵀ, the linear kernel of the targets Y (n, k) of its rows.
+
+    It is 1 if the centred K is proportional to the centred YYᵀ.
+    """
     y = targets.astype(np.float64)
     return centred_alignment(kernel, y @ y.T)
 

@@ -1,15 +1,20 @@
-"""Contributions of variables to a tangent kernel, from row gradients or from factors of these.
+"""The term that each variable of a network adds to its tangent kernel, computed in one of two ways.
 
-For rows x and x' and outputs f_k and f_l of a network, a variable w contributes ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ to the
-kernel; ∂f_k(x)/∂w is a row gradient. Consider a layer that is linear at T positions (such as pixels or tokens), s_t =
-h_t w + b, with inputs h_t of length a and results s_t of length b. With the signals δ_kt = ∂f_k(x)/∂s_t, the row
-gradient is ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so that kernel and bias of the layer together contribute
+For rows x and x' and outputs f_k and f_l of a network, a variable w adds ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ to the tangent
+kernel. This term is called the contribution of w, and ∂f_k(x)/∂w is called a row gradient. Each of the two classes
+stores what it needs of each row, and multiplies that of pairs of rows.
+
+`Gradients` stores row gradients. `Factors` is for the weights w and the bias of a layer that computes
+s_t = h_t w + bias at T positions (such as pixels or tokens), with inputs h_t of length a and results s_t of length b.
+With the signals δ_kt = ∂f_k(x)/∂s_t, the row gradient is ∂f_k/∂w = Σ_t h_t δ_ktᵀ, so that w and the bias together
+contribute
 
     Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu),
 
-where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ, and computes this with
-T² (a + k b) operations per pair of rows for k outputs. `Gradients` stores row gradients, which take k T a b operations
-per row and k a b per pair. Both are computed in float32; BLAS sums products in the data type of the arrays.
+where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ. For k outputs and the trace of the
+kernel over them, `Factors` takes T² (a + k b) operations per pair of rows. `Gradients` takes k T a b operations per row
+to compute the row gradients, and k a b per pair. If all pairs of outputs are computed, k is replaced by k² in the
+operations per pair. Both are computed in float32; BLAS sums products in the data type of the arrays.
 """
 
 import dataclasses
@@ -26,7 +31,7 @@ PARALLEL = 2**24  # multiplications of a block of gradients above which a separa
 
 @dataclasses.dataclass(frozen=True)
 class Gradients:
-    """Row gradients of a variable with p entries.
+    """Derivatives of a network's outputs with respect to one variable with p entries, for each of n rows.
 
     Attributes:
         values: Derivatives (n, k, p) of k outputs for n rows.
@@ -39,11 +44,11 @@ class Gradients:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all rows in bytes."""
+        """Memory of the derivatives of all rows in bytes."""
         return self.values.nbytes
 
     def astype(self, dtype: np.dtype) -> "Gradients":
-        """Return the same numbers in another data type."""
+        """Return the derivatives converted to another data type."""
         return Gradients(self.values.astype(dtype, copy=False))
 
     def __getitem__(self, rows: slice) -> "Gradients":
@@ -51,15 +56,21 @@ class Gradients:
 
     @classmethod
     def joined(cls, blocks: Sequence["Gradients"]) -> "Gradients":
-        """Return the rows of several blocks, one after the other."""
+        """Return the derivatives for the rows of several blocks, one block after the other."""
         return blocks[0] if len(blocks) == 1 else cls(np.concatenate([one.values for one in blocks]))
 
     def trace(self, other: "Gradients") -> Float[np.ndarray, "n m"]:
-        """Return the sum over k of the contributions at equal outputs k = l, (n, m), to the rows of `other`."""
+        """Return Σ_k ⟨∂f_k(x)/∂w, ∂f_k(x')/∂w⟩ for the n rows x of this object and the m rows x' of `other`, (n, m).
+
+        This is the contribution of the variable w to the trace of the tangent kernel over the k outputs.
+        """
         return self.values.reshape(len(self), -1) @ other.values.reshape(len(other), -1).T
 
     def full(self, other: "Gradients") -> Float[np.ndarray, "n m k k"]:
-        """Return the contributions at every pair of outputs, (n, m, k, k), to the rows of `other`."""
+        """Return ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ for the n rows x of this object, the m rows x' of `other` and all k, l.
+
+        This is the contribution of the variable w to the tangent kernel at every pair of outputs, (n, m, k, k).
+        """
         (n, k, p), m = self.values.shape, len(other)
         pairs = self.values.reshape(n * k, p) @ other.values.reshape(m * k, p).T
         return pairs.reshape(n, k, m, k).transpose(0, 2, 1, 3)
@@ -67,12 +78,17 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-    """Inputs and signals of a layer at its T positions, whose products are the row gradients (see the module).
+    """Inputs h and signals δ of a layer at its T positions (such as pixels), for each of n rows.
+
+    The derivatives of output k of the network with respect to the layer's weights are Σ_t h_t δ_ktᵀ. The contribution
+    to the tangent kernel is computed from h and δ without these sums; see the docstring of the module.
 
     Attributes:
-        inputs: Inputs h, (n, T, a), float32; word indices (n, T, 1) in `Lookups`.
-        signals: Signals δ, (n, T, k, b): derivatives of k outputs with respect to the layer's results.
-        bias: 1.0 if the layer's bias contributes too, otherwise 0.0.
+        inputs: Inputs h, (n, T, a), with a numbers for each position. In the subclass `Lookups`, for embedding layers,
+            they are word indices (n, T, 1).
+        signals: Signals δ, (n, T, k, b): derivatives of the network's k outputs with respect to the layer's b results
+            at each position.
+        bias: 1.0 if the contribution of the layer's bias is included, otherwise 0.0.
     """
 
     inputs: np.ndarray
@@ -84,11 +100,11 @@ class Factors:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all rows in bytes."""
+        """Memory of the inputs and signals of all rows in bytes."""
         return self.inputs.nbytes + self.signals.nbytes
 
     def astype(self, dtype: np.dtype) -> "Factors":
-        """Return the same numbers in another data type."""
+        """Return the inputs and signals converted to another data type."""
         inputs, signals = (part.astype(dtype, copy=False) for part in (self.inputs, self.signals))
         return type(self)(inputs, signals, self.bias)
 
@@ -97,16 +113,18 @@ class Factors:
 
     @classmethod
     def joined(cls, blocks: Sequence["Factors"]) -> "Factors":
-        """Return the rows of several blocks, one after the other."""
+        """Return the inputs and signals for the rows of several blocks, one block after the other."""
         return blocks[0]._together(blocks, 0, blocks[0].bias)
 
     @staticmethod
     def of_calls(calls: Sequence["Factors"], bias: float) -> "Factors":
-        """Return the factors of several calls of a layer as those of a single call at the positions of all calls.
+        """Combine the inputs and signals of a layer that a network calls several times, for the same rows.
+
+        The result has the positions of all calls, as if the layer were called once with all of them.
 
         Args:
-            calls: Factors of each call.
-            bias: 1.0 if the layer's bias contributes too, otherwise 0.0.
+            calls: Inputs and signals of each call.
+            bias: 1.0 if the contribution of the layer's bias is included, otherwise 0.0.
         """
         return calls[0]._together(calls, 1, bias)
 
@@ -118,7 +136,10 @@ class Factors:
         return type(self)(inputs, signals, bias)
 
     def gradients(self) -> Float[np.ndarray, "n k b a"]:
-        """Return the row gradients Σ_t δ_kt h_tᵀ; they cost k T a b operations per row, on all cores."""
+        """Return the derivatives of the k outputs with respect to the layer's weights, Σ_t δ_kt h_tᵀ, for each row.
+
+        They cost k T a b operations per row, on all cores.
+        """
         (n, t, k, b), a = self.signals.shape, self.inputs.shape[2]
         found = np.empty((n, k * b, a), self.signals.dtype)
         signals = self.signals.reshape(n, t, k * b).transpose(0, 2, 1)
@@ -132,7 +153,10 @@ class Factors:
         return found.reshape(n, k, b, a)
 
     def trace(self, other: "Factors") -> Float[np.ndarray, "n m"]:
-        """Return the sum of the contributions at equal outputs, (n, m), as `Gradients.trace` does."""
+        """Return the contribution of the layer to the trace of the tangent kernel over the outputs, (n, m).
+
+        The kernel is between the n rows of this object and the m rows of `other`, a `Factors` of the same layer.
+        """
         out = np.empty((len(self), len(other)), self.signals.dtype)
         for rows, columns, inner in self._inner(other):
             one, two = self[rows].signals, other[columns].signals
@@ -141,7 +165,10 @@ class Factors:
         return out
 
     def full(self, other: "Factors") -> Float[np.ndarray, "n m k k"]:
-        """Return the contributions at every pair of outputs, (n, m, k, k), as `Gradients.full` does."""
+        """Return the contribution of the layer to the tangent kernel at every pair of outputs, (n, m, k, k).
+
+        The kernel is between the n rows of this object and the m rows of `other`, a `Factors` of the same layer.
+        """
         positions, there, (k, width) = self.inputs.shape[1], other.inputs.shape[1], self.signals.shape[2:]
         out = np.empty((len(self), len(other), k, k), self.signals.dtype)
         single = positions == there == 1
@@ -158,14 +185,16 @@ class Factors:
         return out
 
     def _inner(self, other: "Factors", times: int = 1) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Yield blocks of the products h·h' + 1 of all pairs of positions.
+        """Yield h·h' + bias, block by block, for all pairs of positions of the rows of this object and of `other`.
 
         Args:
-            other: Factors of the columns.
-            times: Numbers that the caller computes for each position of a row; a larger number gives smaller blocks.
+            other: Inputs and signals of the same layer for other rows, the columns of the kernel.
+            times: Number of array entries that the caller computes for each position of a row. The blocks are made
+                smaller in proportion, to bound the memory.
 
         Yields:
-            A slice of the rows, a slice of the columns, and their products (rows T, columns T).
+            A slice of the rows, a slice of the columns, and the products of the inputs, of shape
+            (rows · T, columns · T).
         """
         size = max(1, int(np.sqrt(BLOCK)) // (self.inputs.shape[1] * times))
         for start in range(0, len(self), size):
@@ -175,7 +204,7 @@ class Factors:
                 yield rows, columns, self._products(self.inputs[rows], other.inputs[columns])
 
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        """Return h·h' + 1 (without the 1 if there is no bias) for all pairs of positions of two blocks of inputs."""
+        """Return h·h' + bias for all pairs of positions of two blocks of inputs, (n, T, a) and (m, T, a)."""
         inner = one.reshape(-1, one.shape[2]) @ two.reshape(-1, two.shape[2]).T
         inner += inner.dtype.type(self.bias)
         return inner
@@ -183,10 +212,14 @@ class Factors:
 
 @dataclasses.dataclass(frozen=True)
 class Lookups(Factors):
-    """Factors of an embedding layer; `inputs` are word indices (n, T, 1), which stand for one-hot rows."""
+    """Inputs and signals of an embedding layer, whose inputs are word indices.
+
+    An embedding multiplies one-hot vectors by its weights. `inputs` stores the index of the one in each vector,
+    (n, T, 1), so that h·h' is 1 for equal words and 0 otherwise.
+    """
 
     def astype(self, dtype: np.dtype) -> "Lookups":
-        """Return the factors with signals in another data type; the word indices stay integers."""
+        """Return a copy with the signals converted to another data type. The word indices stay integers."""
         return Lookups(self.inputs, self.signals.astype(dtype, copy=False), self.bias)
 
     def _products(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -206,9 +239,9 @@ Contribution = Gradients | Factors
 def operations(
     positions: int, width: int, outputs: int, out_width: int, *, rows: int, full: bool
 ) -> tuple[float, float]:
-    """Return the operations per pair of rows by factors, and by row gradients.
+    """Return how many operations per pair of rows a layer's contribution to the tangent kernel takes, in two ways.
 
-    The letters are those of the module's docstring.
+    The caller compares the two numbers: that of `Factors` and that of `Gradients`, in this order.
 
     Args:
         positions: T, the number of positions.

@@ -28,9 +28,9 @@ def empirical_ntk(
     For outputs f_k and f_l and rows x and x' it is Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩, summed over the
     trainable variables w. Layers are in inference mode: normalisations use their stored statistics, and dropout is off.
     All computations are in float32, and the model is unchanged after the call. It costs one forward and k backward
-    passes per row, and the operations per pair of rows that `explain` lists. Row gradients are kept in memory for the
-    variables where they need fewer operations than the inputs and signals of the layer
-    (see `linearized.tangents.paths`).
+    passes per row, and the operations per pair of rows that `explain` lists. For each variable either its derivatives
+    are kept in memory, or the inputs of its layer and the derivatives with respect to the layer's results: whichever
+    needs fewer operations per pair of rows (see `linearized.tangents.paths`).
 
     Args:
         model: Keras model with one input and one output, of any layers; outputs with several axes are flattened to k.
@@ -49,8 +49,9 @@ def empirical_ntk(
 
     Raises:
         UserError: For several inputs or outputs, layers that draw random numbers in inference mode, outputs that depend
-            on other rows of the batch, weights or outputs that are not finite, models without trainable variables, and
-            rows that the model cannot take.
+            on other rows of the batch, weights that are not in float32, weights or outputs that are not finite, models
+            without trainable variables, rows that are not finite or that the model cannot take, another backend of
+            Keras than TensorFlow and JAX, and invalid `outputs` or `variables`.
 
     Example:
         >>> import keras
@@ -82,8 +83,9 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
             features of the last hidden layer.
 
     Raises:
-        UserError: As `empirical_ntk` raises it, for a name that the model does not have, and for a layer that the model
-            does not call exactly once.
+        UserError: For a name that the model does not have, a layer that the model does not call exactly once, and, as
+            in `empirical_ntk`, for a model or rows that have no kernel (for example several inputs, or random numbers
+            in inference mode).
     """
     x = checked_inputs(x)
     checked_outputs(model, x)
@@ -99,7 +101,10 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
 
 
 class LayerKernel:
-    """Kernel φ(x)·φ(x') of the outputs φ of a layer, which are computed once per row, as in `TangentKernel`.
+    """Kernel φ(x)·φ(x') of the outputs φ of a layer of a Keras model.
+
+    `prepare` computes φ once for each row, and `block` multiplies the results. The methods are those of
+    `TangentKernel`, so that the two kernels can be exchanged.
 
     Args:
         model: Keras model with one input and one output.
@@ -110,11 +115,20 @@ class LayerKernel:
         self.model, self._layer = model, layer
 
     def prepare(self, x: np.ndarray) -> list[Gradients]:
-        """Return φ for rows (n, ...), as row gradients with one output. Raises `UserError` as `layer_features` does."""
+        """Return φ for rows (n, ...), in the form that `block` takes: a list of one `Gradients` of shape (n, 1, p).
+
+        Raises:
+            UserError: For a layer, a model or rows that `layer_features` refuses.
+        """
         return [Gradients(layer_features(self.model, x, self._layer)[:, None])]
 
     def block(self, one: list[Gradients], two: list[Gradients]) -> np.ndarray:
-        """Return the kernel between prepared rows, (n, m)."""
+        """Return φ(x)·φ(x') between n rows x and m rows x', (n, m).
+
+        Args:
+            one: Result of `prepare` for the n rows.
+            two: Result of `prepare` for the m rows.
+        """
         return one[0].trace(two[0])
 
 
@@ -129,10 +143,10 @@ def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str 
         model: Keras model with one input and one output.
         x1: Rows (n, ...) as the model takes them.
         x2: Rows (m, ...); None: x2 = x1.
-        layer: Name of the layer whose outputs are φ; None: the last hidden layer, see `layer_features`.
+        layer: Name of the layer whose outputs are φ; None: φ is the input of the last layer that has weights.
 
     Raises:
-        UserError: As `layer_features` raises it.
+        UserError: For a layer, a model or rows that `layer_features` refuses.
 
     Example:
         >>> import keras

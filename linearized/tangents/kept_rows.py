@@ -1,11 +1,13 @@
-"""Rows whose contributions to a kernel are computed when a block needs them, and cached as far as memory allows.
+"""Cache for the derivatives of rows that a tangent kernel is computed from, within a limit of memory.
 
-Contributions (see `contributions`) may be far larger than the rows: three convolutions of 32 channels take about 1 MB
-per row. They are computed in chunks of rows, whose size depends only on the model and not on the free memory. A Gram
-matrix is computed in bands of rows. The blocks of a band have the same rows and take their columns from left to right;
-each band starts further to the right than the band before, because the matrix is symmetric. If not all contributions
-fit in memory, those of the band's rows have priority, then the chunks furthest to the right; the others are recomputed
-for each band.
+These derivatives, the contributions of `linearized.tangents.contributions`, may be far larger than the rows: for three
+convolutions of 32 channels they take about 1 MB per row. They are computed when a block of the Gram matrix needs them,
+in chunks of rows whose size depends only on the model and not on the free memory.
+
+A Gram matrix is computed in bands of rows. The blocks of a band have the same rows and take their columns from left to
+right; each band starts further to the right than the band before, because the matrix is symmetric. If not all chunks
+fit in memory, the chunks of the band's rows have priority, then those furthest to the right. The others are computed
+again for each band.
 """
 
 import weakref
@@ -19,10 +21,10 @@ Prepared = list[Contribution]
 
 
 class ChunkStore:
-    """Cache of chunks of contributions, whose total size is at most `most_bytes`.
+    """Cache of the contributions of rows to a tangent kernel, computed and stored in chunks of rows.
 
     Args:
-        make: Function from rows to their contributions.
+        make: Function that computes the contributions of an array of rows, such as `TangentKernel.prepare`.
         rows: Number of rows of a chunk.
         most_bytes: Largest total size of the cached chunks; the chunks in use by a block, at most two, are extra.
     """
@@ -35,20 +37,31 @@ class ChunkStore:
         self.made = 0  # number of rows whose contributions were computed, repetitions included
 
     def run(self, x: np.ndarray) -> "KeptRows":
-        """Return rows whose contributions are computed when they are needed. `x` are the rows (n, ...)."""
+        """Register an array of rows, and return an object that gives access to their contributions.
+
+        Nothing is computed yet. The chunks of these rows stay in the cache, at most, until the returned object and all
+        slices of it are deleted.
+
+        Args:
+            x: Rows (n, ...).
+        """
         run = _RowRun(x, self._count)
         self._runs[self._count] = run
         self._count += 1
         return KeptRows(self, run, 0, len(x))
 
     def hold(self, rows: "KeptRows") -> None:
-        """Give the chunks of some rows priority over all others, until the next call of this method."""
+        """Give the chunks that contain `rows` priority over all others, until the next call of this method."""
         self._held = rows.chunks()
 
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
-        """Return the contributions of chunk `index` of a run of rows.
+        """Return the contributions of one chunk of rows, from the cache or computed.
 
-        They are cached if there is room, or if chunks of lower rank can be dropped.
+        What is computed is cached if there is room, or if chunks of lower priority can be dropped.
+
+        Args:
+            run: Array of rows that was registered by `run`.
+            index: Index of the chunk in this array, which contains the rows from index · chunk size onwards.
         """
         if index not in run.chunks:
             rows = run.x[index * self.rows : (index + 1) * self.rows]
@@ -60,11 +73,25 @@ class ChunkStore:
         return run.chunks[index]
 
     def _place(self, number: int, index: int) -> tuple[bool, int, int]:
-        """Return the rank of a chunk; chunks of lower rank are dropped first."""
+        """Return the priority of a chunk, a tuple to sort by. Chunks of lower priority are dropped first.
+
+        The chunks given to `hold` come first, then arrays that were registered later, then chunks of larger index.
+
+        Args:
+            number: Number of the registered array of rows.
+            index: Index of the chunk in this array.
+        """
         return (number == self._held[0] and index in self._held[1], number, index)
 
     def _room_for(self, size: int, place: tuple[bool, int, int]) -> bool:
-        """Drop chunks of lower rank until `size` bytes fit, and return True; return False if they cannot."""
+        """Make room in the cache for a chunk, and return whether there is room now.
+
+        Only chunks of lower priority are dropped. If that would not free enough memory, none is dropped.
+
+        Args:
+            size: Size of the new chunk in bytes.
+            place: Priority of the new chunk, from `_place`.
+        """
         kept = {self._place(run.number, index): (run, _bytes(made)) for run in list(self._runs.values())
                 for index, made in run.chunks.items()}  # fmt: skip
         total = sum(own for _, own in kept.values())
@@ -81,7 +108,14 @@ class ChunkStore:
 
 
 class _RowRun:
-    """Rows that were given together; their cached chunks are freed with the last reference to the run."""
+    """Array of rows registered in a `ChunkStore`, with its cached chunks.
+
+    The chunks are freed when the last reference to this object is deleted.
+
+    Args:
+        x: Rows (n, ...).
+        number: Number of the array in the order of registration.
+    """
 
     def __init__(self, x: np.ndarray, number: int):
         self.x, self.number = x, number
@@ -89,7 +123,16 @@ class _RowRun:
 
 
 class KeptRows:
-    """Consecutive rows of a `ChunkStore`, which can be sliced further; their contributions are computed on demand."""
+    """Consecutive rows of an array in a `ChunkStore`, whose contributions are computed when they are read.
+
+    A slice of this object is an object of the same class for fewer rows.
+
+    Args:
+        store: Cache of the contributions.
+        run: Array of rows in this cache.
+        start: Index of the first row in this array.
+        stop: Index after the last row.
+    """
 
     def __init__(self, store: ChunkStore, run: _RowRun, start: int, stop: int):
         self._store, self._run, self._start, self._stop = store, run, start, stop
@@ -102,12 +145,12 @@ class KeptRows:
         return KeptRows(self._store, self._run, self._start + start, self._start + max(start, stop))
 
     def chunks(self) -> tuple[int, range]:
-        """Return the number of the run, and the indices of the chunks that these rows lie in."""
+        """Return the number of the array in the `ChunkStore`, and the indices of the chunks that contain these rows."""
         size = self._store.rows
         return self._run.number, range(self._start // size, -(-self._stop // size))
 
     def parts(self) -> Iterator[tuple[slice, Prepared]]:
-        """Yield the contributions of these rows chunk by chunk, after the slice of the rows that they belong to."""
+        """Yield pairs (slice of these rows, contributions of the rows in the slice), one pair for each chunk."""
         size, start = self._store.rows, self._start
         while start < self._stop:
             index, first = divmod(start, size)

@@ -19,6 +19,9 @@ COUPLED = 1e-3  # largest relative change of a row's outputs by another row in t
 def checked_inputs(x: Any) -> np.ndarray:
     """Return rows (n, ...) as a float32 array, or as int32 if they are integers.
 
+    Args:
+        x: Anything that NumPy converts to an array of rows.
+
     Raises:
         UserError: For several arrays, for anything else than rows of real numbers, and if an entry is not finite.
     """
@@ -37,12 +40,12 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 
     Args:
         model: Keras model; it is called in inference mode.
-        probe: Some rows, of which the first is used.
+        probe: Input rows (n, ...), of which the first is used.
 
     Raises:
-        UserError: For another backend than TensorFlow and JAX, several inputs or outputs, rows of another shape,
-            weights that are not in float32, weights or outputs that are not finite, random numbers in inference mode,
-            and outputs that depend on other rows of the batch.
+        UserError: For another backend than TensorFlow and JAX, several inputs or outputs, rows that the model cannot
+            take, weights that are not in float32, weights or outputs that are not finite, random numbers in inference
+            mode, and outputs that depend on other rows of the batch.
     """
     if keras.backend.backend() not in BACKENDS:
         raise UserError(f"Tangent kernels need Keras on {' or '.join(BACKENDS)}. Received: {keras.backend.backend()}.")
@@ -81,9 +84,14 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 
 
 def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
-    """Return `Σ|w ∂f/∂w|` over all weights w, the size of the terms that add up to the outputs f of a row.
+    """Return `Σ|w ∂f/∂w|` over all trainable weights w, where f is the sum of the outputs for one row.
 
-    It is large compared with f if the terms cancel; then the rounding error of f is large too.
+    It estimates the size of the terms that add up to the outputs. If it is large compared with f, the terms cancel, and
+    the rounding error of f is large too.
+
+    Args:
+        model: Keras model.
+        row: Input row (1, ...).
     """
     variables = model.trainable_variables
     if not variables:
@@ -95,12 +103,12 @@ def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
 
 
 def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | str | None) -> list[Any]:
-    """Return the trainable variables of a model that a choice includes.
+    """Return those trainable variables of a model that `chosen` includes.
 
     Args:
         model: Keras model.
-        chosen: Function of a variable that returns whether it is included, or the text of a set (see `variable_sets`);
-            None: all are included.
+        chosen: Function of a variable that returns whether it is included; or "last_layer", or names such as
+            "block5,head/kernel" (see `variable_sets.variable_set`); None: all are included.
 
     Raises:
         UserError: If no variable is included, or for an invalid text.

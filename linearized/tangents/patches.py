@@ -6,12 +6,12 @@ import numpy as np
 
 
 def channels_last(layer: Any, values: np.ndarray, first: int) -> np.ndarray:
-    """Return an array of a layer with its channels as the last axis.
+    """Return the inputs or outputs of a convolution with the channels as the last axis.
 
     Args:
-        layer: Keras convolution, whose data format the array has.
-        values: Array.
-        first: Axis of the channels in the data format "channels_first".
+        layer: Keras convolution, whose `data_format` is that of `values`.
+        values: Array of inputs or outputs.
+        first: Axis of the channels in `values` if the data format is "channels_first".
     """
     return values if layer.data_format == "channels_last" else np.moveaxis(values, first, -1)
 

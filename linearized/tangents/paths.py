@@ -1,12 +1,17 @@
-"""Methods ("paths") by which variables contribute to a tangent kernel, chosen by operation count after a check.
+"""Choice of the method by which the term of each variable in a tangent kernel is computed.
+
+The term of a variable w is ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ for rows x, x' and outputs f_k, f_l of the model. A layer has T
+positions (such as pixels), and inputs of length a and results of length b at each of them; the model has k outputs. The
+signals of a layer are the derivatives of the outputs with respect to its results. There are three methods, called paths
+("path" is also the name of the column in the table of `linearized.empirical_ntk(..., explain=True)`):
 
     factors     products of the layer's inputs and signals, T² (a + k b) operations per pair of rows
-    gradients   row gradients from the same arrays, k T a b operations per row and k a b per pair
-    jacobian    row gradients by automatic differentiation, k backward passes per row: for variables without a rule
+    gradients   derivatives from the same arrays, k T a b operations per row and k a b per pair
+    jacobian    derivatives by automatic differentiation, k backward passes per row
 
-A layer has T positions, inputs of length a and results of length b; the model has k outputs (see `contributions`). The
-row gradients that the rules (see `rules`) give for a probe row are compared with those of automatic differentiation. A
-variable whose gradients differ, such as a weight that the model reads outside of its layer, takes the path "jacobian".
+The first two need a rule for the type of the layer (see `linearized.tangents.rules`); the cheaper one is taken. For one
+row, the derivatives by the rules are compared with those of automatic differentiation. A variable without a rule, or
+whose derivatives differ, such as a weight that the model also reads outside of its layer, takes the path "jacobian".
 """
 
 import collections
@@ -26,11 +31,11 @@ ROWS = 1024  # number of rows on each side of the kernel for which operations ar
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """Method by which a variable contributes to a tangent kernel.
+    """Method by which the term of one variable in a tangent kernel is computed.
 
     Attributes:
         variable: Keras variable.
-        name: "factors", "gradients" or "jacobian".
+        name: "factors", "gradients" or "jacobian", see the docstring of the module.
         calls: Number of calls of its layer in one forward pass; 0 for a variable without a rule.
         operations: Number of multiplications per pair of rows.
     """
@@ -42,11 +47,13 @@ class Path:
 
 
 class Parts:
-    """What the rules return for one forward pass, grouped by variable.
+    """Results of `rules.found` for all layers of a model and a block of n rows, grouped by variable.
 
     Args:
-        linear: Linear parts of the calls of layers.
-        others: Variables without a linear part, with their row gradients `(n, k, *shape)`.
+        linear: One `Linear` for each call of a layer that multiplies its inputs by a kernel, with the inputs of the
+            layer and the derivatives of the model's k outputs with respect to its results.
+        others: Pairs of a variable of another kind, such as the scale of a normalisation, and the derivatives of the k
+            outputs with respect to it, `(n, k, *shape)`.
     """
 
     def __init__(self, linear: Iterable[Linear], others: Iterable[tuple[Any, np.ndarray]]):
@@ -61,7 +68,13 @@ class Parts:
             self.others[id(variable)].append(gradient)
 
     def gradients(self, variable: Any) -> np.ndarray | None:
-        """Return the row gradients `(n, k, *shape)` of a variable, summed over calls; None if no rule found it."""
+        """Return the derivatives of the k outputs with respect to a variable, `(n, k, *shape)`, for each of n rows.
+
+        They are summed over all calls of layers that use the variable. None: no rule covers the variable.
+
+        Args:
+            variable: Keras variable.
+        """
         key = id(variable)
         found = [part.kernel_gradients() for part in self.kernels.get(key, ())]
         found += [part.bias_gradients() for part in self.biases.get(key, ())]
@@ -69,9 +82,12 @@ class Parts:
         return sum(found) if found else None
 
     def flat_gradients(self, variable: Any) -> np.ndarray:
-        """Return the row gradients (n, k, p) of a variable that a rule found.
+        """Return the derivatives of the k outputs with respect to the p entries of a variable, (n, k, p).
 
         The order of the p entries is arbitrary, but the same for all rows.
+
+        Args:
+            variable: Keras variable that a rule covers.
         """
         own = self.kernels.get(id(variable), ())
         if len(own) == self.calls(variable) == 1:
@@ -80,19 +96,22 @@ class Parts:
         return found.reshape(*found.shape[:2], -1)
 
     def calls(self, variable: Any) -> int:
-        """Return the number of calls of layers in which a rule found the variable."""
+        """Return how many calls of layers in one forward pass use a variable; 0 if no rule covers it."""
         return sum(len(found.get(id(variable), ())) for found in (self.kernels, self.biases, self.others))
 
 
 def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], *, full: bool) -> list[Path]:
-    """Choose the paths of the variables that the outputs depend on, and return them in the order of the variables.
+    """Choose the method for each variable that the outputs depend on: the cheapest one whose derivatives are right.
 
     Args:
-        variables: Variables to choose a path for.
-        parts: What the rules return for one probe row.
-        truth: Derivatives of the outputs for this row by automatic differentiation, one array `(k, *shape)` per
+        variables: Trainable variables that are included in the kernel.
+        parts: Results of the rules for one row.
+        truth: Derivatives of the outputs for the same row by automatic differentiation, one array `(k, *shape)` per
             variable; None for a variable that the outputs do not depend on.
         full: Whether the kernel is computed at every pair of outputs.
+
+    Returns:
+        One `Path` for each of these variables, in their order.
     """
     largest = max((float(np.abs(one).max()) for one in truth if one is not None), default=0.0)
     paths = {}
@@ -124,7 +143,12 @@ def _alike(mine: np.ndarray, true: np.ndarray | int, largest: float) -> bool:
 
 
 def _counts(parts: list[Linear], full: bool) -> tuple[float, float]:
-    """Return the operations per pair of rows by factors, and by row gradients."""
+    """Return how many operations per pair of rows a kernel variable takes by the paths "factors" and "gradients".
+
+    Args:
+        parts: All calls of layers that use the variable.
+        full: Whether the tangent kernel is computed at every pair of outputs.
+    """
     positions, (_, _, k, b) = sum(part.factors.inputs.shape[1] for part in parts), parts[0].factors.signals.shape
     a = int(np.prod(parts[0].kernel.shape)) // b
     width = 1 if parts[0].factors.inputs.dtype.kind == "i" else a

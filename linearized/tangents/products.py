@@ -1,8 +1,10 @@
 """Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
 
+`JacobianProducts` computes J v and Jᵀu for NumPy arrays of rows. `first_order` computes J v for tensors of the backend,
+so that a layer can use it in its own call. J is never stored.
+
 J v takes two backward passes on TensorFlow, the second one with respect to the cotangents of the first, and one
 forward-mode derivative on JAX; Jᵀu takes one backward pass. All products are in float32 and inference mode.
-`first_order` computes J v within the call of a layer, with tensors of the backend.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,10 @@ TRACED = 64  # number of rows from which the mean trace is estimated
 class JacobianProducts:
     """Products J v and Jᵀu with the Jacobian of a Keras model, computed in blocks of rows, one column at a time.
 
+    J contains the derivatives of the k outputs for each of n rows with respect to the p entries of the variables.
+
     Args:
-        model: Keras model with one input and one output, see `empirical_ntk`.
+        model: Keras model with one input and one output; outputs with several axes are flattened to k.
         variables: Variables that J is taken with respect to. Their p entries, flattened one variable after the other,
             are the columns of J.
     """
@@ -34,7 +38,7 @@ class JacobianProducts:
         self._program = BACKENDS[keras.backend.backend()](model, self.variables)
 
     def outputs(self, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
-        """Return the model's outputs for rows x (n, ...)."""
+        """Return the model's outputs in inference mode for rows x (n, ...)."""
         with in_float32(self.model):
             parts = [keras.ops.convert_to_numpy(flat(self.model(x[rows], training=False))) for rows in _blocks(len(x))]
         return np.concatenate(parts).astype(np.float64)
@@ -43,6 +47,10 @@ class JacobianProducts:
         """Return J v for each of the c columns of v.
 
         A column costs a forward and two backward passes on TensorFlow, and one forward-mode derivative on JAX.
+
+        Args:
+            x: Rows (n, ...) at which J is taken.
+            v: Directions, c columns of one number for each of the p entries of the variables.
         """
         found = []
         with in_float32(self.model):
@@ -53,9 +61,14 @@ class JacobianProducts:
         return np.stack(found, axis=-1)
 
     def adjoint(self, x: np.ndarray, u: Float[np.ndarray, "n k c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Jᵀu for each of the c columns of u, summed over the blocks of rows in float64.
+        """Return Jᵀu for each of the c columns of u, summed over all rows.
 
-        A column costs a forward and a backward pass.
+        A column costs a forward and a backward pass. Blocks of 256 rows are differentiated in float32, and the results
+        of the blocks are summed in float64.
+
+        Args:
+            x: Rows (n, ...) at which J is taken.
+            u: Coefficients of the k outputs for each of the n rows, in c columns.
         """
         total = np.zeros((self.params, u.shape[2]))
         with in_float32(self.model):
@@ -78,7 +91,7 @@ class JacobianProducts:
         return float(np.mean(squares))
 
     def parts(self, column: Float[np.ndarray, " p"]) -> list[np.ndarray]:
-        """Return a column of p numbers as one array per variable, in the variable's shape."""
+        """Split a column of p numbers into one array per variable, in the shape of the variable."""
         pieces = np.split(column, np.cumsum(self.sizes)[:-1])
         return [piece.reshape(variable.shape) for piece, variable in zip(pieces, self.variables, strict=True)]
 

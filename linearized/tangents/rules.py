@@ -1,8 +1,10 @@
-"""Rules that compute the contributions of a layer's variables from the inputs of the layer and the signals at its site.
+"""Formulas ("rules") for the derivatives of a model's outputs with respect to the variables of standard Keras layers.
 
-The site of a layer is the tensor at which it is linear in its variables (see `taps`), and the signals are the
-derivatives of the model's k outputs with respect to the site, (n, k, ...) followed by the shape of the site. All arrays
-are NumPy arrays in float32.
+A layer such as Dense or Conv2D computes s = h ⋆ w + b from its inputs h, and applies its activation to s. The tensor s
+is called the site of the layer. The derivatives of the model's k outputs with respect to s are called the signals,
+(n, k, ...) for n rows, where ... is the shape of s for one row. A rule computes the derivatives with respect to w and b
+from h and the signals, without another backward pass. `RULES` has one rule for each type of layer, and `found` applies
+it. All arrays are NumPy arrays in float32.
 """
 
 import dataclasses
@@ -18,13 +20,16 @@ from linearized.tangents.patches import channels_last, patches
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """Kernel and optional bias of one call of a layer that is linear at its positions.
+    """One call of a layer that computes inputs · kernel + bias at each of its positions (such as pixels or tokens).
 
     Attributes:
-        kernel: Variable of the kernel.
-        bias: None, or the variable whose gradient is the sum of the signals over the positions, in its shape.
-        factors: Inputs (length a) and signals (length b) at the positions.
-        to_kernel: Function from row gradients (n, k, a, b) to the same numbers as `(n, k, *kernel.shape)`.
+        kernel: Keras variable of the kernel.
+        bias: Keras variable of the bias, or None. Derivatives with respect to it are sums of the signals over the
+            positions.
+        factors: Inputs of length a, and derivatives of the model's k outputs with respect to the b results, at all
+            positions for n rows.
+        to_kernel: Function that converts derivatives (n, k, a, b) with respect to the kernel to the kernel's shape,
+            `(n, k, *kernel.shape)`.
     """
 
     kernel: Any
@@ -33,16 +38,19 @@ class Linear:
     to_kernel: Callable[[np.ndarray], np.ndarray]
 
     def kernel_gradients(self) -> np.ndarray:
-        """Return the row gradients of the kernel, `(n, k, *shape)`."""
+        """Return the derivatives of the k outputs with respect to the kernel for each of n rows, `(n, k, *shape)`."""
         return self.to_kernel(self.factors.gradients().swapaxes(2, 3))
 
     def flat_gradients(self) -> np.ndarray:
-        """Return the row gradients of the kernel as (n, k, p), with the p entries in an order that needs no copy."""
+        """Return the derivatives of the k outputs with respect to the p entries of the kernel, (n, k, p).
+
+        The entries are in an order that needs no copy, which is not that of the kernel; it is the same for all rows.
+        """
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)
 
     def bias_gradients(self) -> np.ndarray:
-        """Return the row gradients of the bias, `(n, k, *shape)`."""
+        """Return the derivatives of the k outputs with respect to the bias for each of n rows, `(n, k, *shape)`."""
         summed = self.factors.signals.sum(axis=1)
         return summed.reshape(*summed.shape[:2], *self.bias.shape)
 
@@ -51,19 +59,21 @@ Found = tuple[list[Linear], list[tuple[Any, np.ndarray]]]
 
 
 def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the contributions of the variables of one call of a layer.
+    """Apply the rule of a layer to one of its calls, for the derivatives with respect to all variables of the layer.
 
     Args:
         layer: Keras layer.
         kind: Name of its rule, a key of `RULES`.
         inputs: Inputs of the layer, (n, ...).
-        signals: Derivatives of k outputs with respect to its site, (n, k, ...).
+        signals: Derivatives of the model's k outputs with respect to the site of the layer (the tensor that is linear
+            in the layer's variables), (n, k, ...).
 
     Returns:
-        The linear parts, and the other variables with their row gradients `(n, k, *shape)`.
+        A list with one `Linear` for each kernel that the layer multiplies its inputs by, and a list of pairs of each
+        other variable and the derivatives of the k outputs with respect to it, `(n, k, *shape)`.
 
     Raises:
-        ValueError: For an `EinsumDense` layer whose equation has no factors.
+        ValueError: For an `EinsumDense` layer whose equation is not a matrix product at each position.
     """
     return RULES[kind](layer, inputs, signals)
 
@@ -75,10 +85,11 @@ def _dense(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the linear part of a call of EinsumDense, and the bias if its axes are not those of the part.
+    """Apply the rule of `EinsumDense`, whose equation is written as a matrix product at each position.
 
-    Each letter of the equation is kept (an axis of positions), contracted (an axis of the inputs) or new (an axis of
-    the results).
+    Each letter of the equation is kept (an axis of positions), contracted (an axis of the inputs at a position) or new
+    (an axis of the results at a position). The bias belongs to the returned `Linear` if its axes are the new ones.
+    Otherwise it is returned with its derivatives.
 
     Raises:
         ValueError: For an equation that is not a matrix product at each position.
@@ -111,10 +122,12 @@ def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _letters(equation: str, dims: int) -> tuple[str, str, str]:
-    """Return the letters of inputs, weights and outputs of an equation, with an ellipsis replaced by capitals.
+    """Return the letters of the inputs, the weights and the outputs in an einsum equation.
+
+    Capital letters replace an ellipsis: "...x,xy->...y" with three axes gives ("ABx", "xy", "ABy").
 
     Args:
-        equation: Equation such as "...x,xy->...y".
+        equation: Equation of an `EinsumDense` layer.
         dims: Number of axes of the inputs.
     """
     left, out = equation.replace(" ", "").split("->")
@@ -147,7 +160,17 @@ def _depthwise(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: np.ndarray) -> np.ndarray:
-    """Return the row gradients `(n, k, *window, channels, multiplier)`."""
+    """Return the derivatives of the k outputs with respect to a depthwise kernel, for each of n rows.
+
+    Args:
+        layer: Keras depthwise or separable convolution.
+        kernel: Its depthwise kernel.
+        inputs: Inputs of the layer, channels last.
+        signals: Derivatives of the outputs with respect to the results of the depthwise convolution.
+
+    Returns:
+        Derivatives `(n, k, *window, channels, multiplier)`.
+    """
     n, k, channels = len(inputs), signals.shape[1], inputs.shape[-1]
     cut = patches(layer, inputs).transpose(0, 3, 2, 1)  # (n, channels, window, T)
     divided = signals.reshape(n, k, cut.shape[3], channels, -1).transpose(0, 3, 2, 1, 4)
@@ -157,9 +180,10 @@ def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: n
 
 
 def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the parts of a separable convolution: a depthwise convolution, then a matrix product at each pixel.
+    """Apply the rule of a separable convolution: a depthwise convolution, then a matrix product at each pixel.
 
-    The outputs of the depthwise convolution, which are the inputs of the product, are computed again.
+    The outputs of the depthwise convolution, which are the inputs of the matrix product, are computed again. The matrix
+    product is returned as a `Linear`, and the depthwise kernel with its derivatives.
     """
     inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
     n, k, b = len(inputs), signals.shape[1], signals.shape[-1]
@@ -175,7 +199,13 @@ def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _normalization(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Return the row gradients of the scale γ and the shift β; `inputs` are already normalised, see `taps`."""
+    """Apply the rule of a normalisation layer, for the derivatives with respect to its scale γ and its shift β.
+
+    Args:
+        layer: Keras batch or layer normalisation.
+        inputs: Normalised inputs of the layer, before the multiplication by γ.
+        signals: Derivatives of the model's outputs with respect to the outputs of the layer.
+    """
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     axes = sorted(axis % inputs.ndim for axis in axes)
     summed = tuple(1 + axis for axis in range(1, inputs.ndim) if axis not in axes)
@@ -200,20 +230,20 @@ def _embedding(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 class LookedUp(Linear):
-    """Linear part of one call of an embedding layer."""
+    """One call of an embedding layer, as the product of one-hot vectors and the embedding matrix."""
 
     def kernel_gradients(self) -> np.ndarray:
-        """Return the row gradients of the embedding, (n, k, words, width), which are mostly zeros."""
+        """Return the derivatives with respect to the embedding matrix, (n, k, words, width), which are mostly 0."""
         return self.to_kernel(self.factors.inputs)
 
     def flat_gradients(self) -> np.ndarray:
-        """Return the row gradients as (n, k, p)."""
+        """Return the derivatives with respect to the embedding matrix as (n, k, p) with p = words · width."""
         found = self.kernel_gradients()
         return found.reshape(*found.shape[:2], -1)
 
 
 def _factors(inputs: np.ndarray, signals: np.ndarray) -> Factors:
-    """Return the factors of inputs (n, T, a) and signals (n, k, T, b)."""
+    """Return a `Factors` of inputs (n, T, a) and signals (n, k, T, b), without a bias."""
     return Factors(np.ascontiguousarray(inputs), np.ascontiguousarray(signals.transpose(0, 2, 1, 3)), 0.0)
 
 

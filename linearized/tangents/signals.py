@@ -1,7 +1,9 @@
-"""Inputs of the layers of a Keras model, and derivatives of its outputs with respect to the layers' sites (see `taps`).
+"""Inputs of the layers of a Keras model, and derivatives of the model's outputs with respect to tensors inside it.
 
-`Signals` compiles one forward and k backward passes of a block of rows, for k outputs, on TensorFlow or JAX. Layers
-compute in inference mode and in float32.
+These tensors are the sites of the layers: s = h ⋆ w + b for a layer with inputs h, weights w and bias b, before the
+activation. The derivatives with respect to w and b follow from h and the derivatives with respect to s (see
+`linearized.tangents.rules`). `Signals` compiles one forward and k backward passes of a block of rows, for k outputs,
+on TensorFlow or JAX. Layers compute in inference mode and in float32.
 """
 
 import contextlib
@@ -20,7 +22,10 @@ COTANGENTS = 16  # number of outputs whose backward passes are compiled together
 
 
 class Signals:
-    """Function from a block of rows to the inputs of a model's layers and the derivatives of the model's outputs.
+    """Compiled function from a block of rows to the inputs of a model's layers and the derivatives of its outputs.
+
+    The derivatives are those with respect to the site of each layer, which is the tensor that is linear in the layer's
+    variables: the input of its activation, or its output.
 
     Args:
         model: Keras model with one array as input and one as output; outputs with several axes are flattened to (n, k).
@@ -33,12 +38,17 @@ class Signals:
         self._compiled = BACKENDS[keras.backend.backend()](self)
 
     def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
-        """Return each call of a layer with a rule, its inputs, and the derivatives with respect to its site.
+        """Compute one forward pass of the model for n rows, and the derivatives of m combinations of its outputs.
 
-        The derivatives ("signals") have the shape `(n, m, *site)`.
+        Only layers whose type has a rule in `linearized.tangents.rules`, and that have trainable variables, are
+        included.
 
         Args:
             x: Rows (n, ...).
+
+        Returns:
+            A list with one triple for each call of such a layer: the layer and the name of its rule (a `Call` whose
+            arrays are None), the inputs of the layer, and the derivatives `(n, m, *shape)` with respect to its site.
 
         Raises:
             UserError: For a model that the backend cannot compile or differentiate.
@@ -56,12 +66,16 @@ class Signals:
 
 
 def flat(outputs: Any) -> Any:
-    """Return outputs (n, ...) as (n, k)."""
+    """Flatten a tensor of outputs (n, ...) to (n, k)."""
     return keras.ops.reshape(outputs, (keras.ops.shape(outputs)[0], -1))
 
 
 class _TensorFlowSignals:
-    """Compiled graph of the forward pass and the backward passes of all combinations on TensorFlow."""
+    """TensorFlow graph of the forward pass and of one backward pass for each combination of outputs.
+
+    Args:
+        owner: `Signals` whose model is differentiated, and whose list of calls is set.
+    """
 
     def __init__(self, owner: Signals):
         import tensorflow as tf
@@ -95,9 +109,13 @@ class _TensorFlowSignals:
 
 
 class _JaxSignals:
-    """Compiled program for the same derivatives on JAX.
+    """JAX program of the forward pass and of one backward pass for each combination of outputs.
 
-    Each site gets a perturbation of 0, with respect to which the outputs are differentiated in reverse mode.
+    A perturbation of 0 is added to the site of each layer, and the outputs are differentiated with respect to these
+    perturbations in reverse mode.
+
+    Args:
+        owner: `Signals` whose model is differentiated, and whose list of calls is set.
     """
 
     def __init__(self, owner: Signals):

@@ -1,4 +1,9 @@
-"""The empirical NTK between blocks of rows, from contributions of the variables that are computed once per row."""
+"""Computation of the empirical NTK of a Keras model between blocks of rows.
+
+`TangentKernel.prepare` computes the derivatives of the model's outputs once for each row, and `TangentKernel.block`
+multiplies the results for two blocks of rows. `linearized.empirical_ntk` calls both. The computation of a Gram matrix
+in tiles calls `prepare` for the rows and `block` for each tile.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,18 +28,21 @@ class TangentKernel:
     """Empirical NTK Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ of a Keras model f at its present weights.
 
     Args:
-        model: Keras model, as for `empirical_ntk`.
-        probe: Rows as `checked_inputs` returns them. The first one is used to check the model, and to choose the method
-            by which each variable contributes.
-        outputs: "trace", "full", "sum" or an index, as for `empirical_ntk`.
-        variables: Choice of the variables w, as for `empirical_ntk`.
+        model: Keras model with one input and one output; outputs with several axes are flattened to k.
+        probe: Rows (n, ...) in float32 or int32. The first one is used to check the model, and to choose the method by
+            which the term of each variable is computed.
+        outputs: "trace": the sum Σ_k Θ_kk; "full": every pair of outputs; "sum": the NTK of Σ_k f_k; or the index of an
+            output.
+        variables: The trainable variables w that are included: a function of a variable, "last_layer", or names such
+            as "block5,head/kernel"; None: all.
 
     Attributes:
-        paths: Method by which each variable contributes, see `linearized.tangents.paths`.
+        paths: Method by which the term of each variable is computed, see `linearized.tangents.paths`.
         outputs: k, the number of outputs of the model per row.
 
     Raises:
-        UserError: As `empirical_ntk` raises it.
+        UserError: For a model or rows that have no tangent kernel, as in `empirical_ntk`, and for invalid `outputs` or
+            `variables`.
     """
 
     def __init__(
@@ -55,7 +63,12 @@ class TangentKernel:
         self._block = int(np.clip(BYTES // max(4 * size, 1), 1, MOST_ROWS))
 
     def prepare(self, x: np.ndarray) -> list[Contribution]:
-        """Return the contributions of rows (n, ...): factors of layers, or row gradients of variables."""
+        """Compute, for rows (n, ...), the derivatives that `block` needs.
+
+        Returns:
+            One object for each term of the kernel: `Gradients`, the derivatives of the outputs with respect to a
+            variable; or `Factors`, the inputs of a layer and the derivatives with respect to its results.
+        """
         parts = []
         size = -(-len(x) // max(-(-len(x) // self._block), 1))  # equal blocks need few padding rows
         for start in range(0, len(x), size or 1):
@@ -68,12 +81,21 @@ class TangentKernel:
         return [type(blocks[0]).joined(blocks) for blocks in zip(*parts, strict=True)]
 
     def block(self, one: list[Contribution], two: list[Contribution]) -> np.ndarray:
-        """Return Θ between prepared rows: (n, m), or (n, m, k, k) for "full"."""
+        """Return Θ between n and m rows: (n, m), or (n, m, k, k) for outputs="full".
+
+        Args:
+            one: Result of `prepare` for the n rows.
+            two: Result of `prepare` for the m rows.
+        """
         pairs = zip(one, two, strict=True)
         return sum(left.full(right) if self.full else left.trace(right) for left, right in pairs)
 
     def _parts(self, x: np.ndarray) -> tuple[Parts, int]:
-        """Return what the rules find for rows, and the size in bytes of the inputs and signals of all layers."""
+        """Apply the rules of all layers to the rows x (n, ...), with one forward pass and the backward passes.
+
+        Returns:
+            The derivatives grouped by variable, and the size in bytes of the inputs and signals of all layers.
+        """
         linear, others, size = [], [], 0
         for call, inputs, signals in self._signals(x):
             size += inputs.nbytes + signals.nbytes
@@ -108,10 +130,11 @@ class TangentKernel:
 
 
 def _cotangents(outputs: str | int, width: int) -> np.ndarray:
-    """Return the coefficients (m, k) of the combinations of outputs whose derivatives are computed.
+    """Return the coefficients (m, k) of the m linear combinations of outputs whose derivatives are computed.
 
     Args:
-        outputs: As for `empirical_ntk`.
+        outputs: "trace" or "full", each output (m = k); "sum", the sum of the outputs (m = 1); or the index of an
+            output (m = 1).
         width: k, the number of outputs.
 
     Raises:

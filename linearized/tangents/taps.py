@@ -1,8 +1,9 @@
 """Functions that record the inputs and intermediate tensors of layers while a Keras model runs.
 
-The site of a layer is the tensor s = h ⋆ w + b that is linear in the variables w and b of the layer: what its
-activation takes, or its output. Derivatives with respect to w and b follow from h and from the derivative of the
-model's output with respect to s. A tap is a function that is called on each site and may replace it.
+The site of a layer is the tensor s = h ⋆ w + b that is linear in the variables w and b of the layer: the input of its
+activation, or the output of the layer. Derivatives with respect to w and b follow from the layer's inputs h and from
+the derivative of the model's output with respect to s. A tap is a function that is called on each site and may replace
+it, for example by a tensor that is watched for differentiation.
 """
 
 import contextlib
@@ -38,13 +39,14 @@ OUTPUTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """Record of one call of a layer.
+    """Record of one call of a layer while a model runs.
 
     Attributes:
         layer: Layer that was called.
-        kind: Name of its rule, see `linearized.tangents.rules`.
-        inputs: Inputs of the layer; normalised inputs for a normalisation layer.
-        site: Tensor at which the layer is linear in its variables, see the module.
+        kind: Name of the rule for its derivatives, a key of `linearized.tangents.rules.RULES`.
+        inputs: Inputs of the layer; for a normalisation layer, its inputs after normalisation, which it multiplies by
+            its scale; or None if only the layer and its rule are recorded.
+        site: Tensor that is linear in the layer's variables, such as the input of its activation; or None.
     """
 
     layer: keras.layers.Layer
@@ -54,10 +56,11 @@ class Call:
 
 
 def kind_of(layer: keras.layers.Layer) -> str | None:
-    """Return the name of the rule of a layer, or None if it has none.
+    """Return the name of the rule for the derivatives of a layer, a key of `rules.RULES`, or None if it has none.
 
-    A layer of this package can name its rule in the attribute `tangent_rule`. Such a layer has two methods: its `call`
-    passes the site s through `at_site(s)`, and `entering(x)` returns the array that its kernel is multiplied by.
+    Standard Keras layers have a rule by their type. A layer of this package can name its rule in the attribute
+    `tangent_rule`. Such a layer has two methods: `at_site(s)`, through which its `call` passes the tensor s that is
+    linear in its variables, and `entering(x)`, which returns the array that its kernel is multiplied by.
     """
     call = type(layer).call
     return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)
@@ -68,8 +71,9 @@ def tapped(model: keras.Model, tap: Callable[[Any], Any]) -> Iterator[list[Call]
     """Record the calls of a model's layers within a `with` block, and apply a function to their sites.
 
     Args:
-        model: Keras model, whose layers with a rule and trainable variables are recorded.
-        tap: Function that takes each site and returns the tensor that replaces it.
+        model: Keras model, whose layers that have a rule (see `kind_of`) and trainable variables are recorded.
+        tap: Function that takes the site of each layer, the tensor that is linear in the layer's variables, and returns
+            the tensor that replaces it.
 
     Yields:
         List to which each call of these layers adds a `Call`.
@@ -168,7 +172,12 @@ def _recording(layer: Any, kind: str, calls: list[Call], tap: Callable[[Any], An
 
 
 def _normalised(layer: Any, inputs: Any) -> Any:
-    """Return the normalised inputs, which a normalisation layer multiplies by its scale γ in inference mode."""
+    """Normalise the inputs of a normalisation layer as it does in inference mode, before it multiplies them by γ.
+
+    Args:
+        layer: Keras batch normalisation, with its stored mean and variance, or layer normalisation.
+        inputs: Inputs of the layer.
+    """
     ops = keras.ops
     inputs = ops.cast(inputs, "float32")
     if isinstance(layer, _L.BatchNormalization):

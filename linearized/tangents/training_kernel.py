@@ -1,4 +1,4 @@
-"""Tangent kernel of training by SGD, in which each layer has the weight of its learning-rate factor."""
+"""Tangent kernel that describes training by SGD: each layer's term is multiplied by its factor of the learning rate."""
 
 from typing import Any
 
@@ -24,15 +24,15 @@ def training_kernels(
     if the outputs are independent, as at infinite width.
 
     Args:
-        model: Keras model, as for `linearized.empirical_ntk`.
-        x: Rows (n, ...), whose factors or row gradients are kept in memory.
+        model: Keras model with one input and one output.
+        x: Rows (n, ...), whose derivatives are kept in memory.
         others: Rows (m, ...), processed in blocks.
 
     Returns:
         Θ(x, x), (n, n), and Θ(others, x), (m, n).
 
     Raises:
-        UserError: As `linearized.empirical_ntk` raises it.
+        UserError: For a model or rows that have no tangent kernel, as in `linearized.empirical_ntk`.
     """
     x, others = checked_inputs(x), checked_inputs(others)
     scales = {

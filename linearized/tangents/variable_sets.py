@@ -19,7 +19,7 @@ def variable_set(model: keras.Model, text: str) -> Callable[[Any], bool] | None:
             `model.trainable_variables`. Otherwise names that are parts of the paths of variables, see `variable_names`.
 
     Raises:
-        UserError: As `chosen_by_name` raises it.
+        UserError: For an empty name, a name that matches no variable, and if no variable is left.
     """
     variables = model.trainable_variables
     if not text or not variables:
