@@ -1,4 +1,8 @@
-"""The choice of centres among train rows, and the Cholesky factor of the kernel between them."""
+"""Choice of centres for kernel ridge regression on m of the n train rows, and the Cholesky factor of their kernel.
+
+Kernel ridge regression on centres (`linearized.kernel_ridge.nystrom`) fits f(x) = k(x, C) a, where the centres C are m
+of the train rows. `CentreChoice.centres` draws them, and `factored` factors the kernel K_CC between them.
+"""
 
 import dataclasses
 
@@ -20,11 +24,13 @@ NAMES = ("the rows", "the centres")  # of the two sides of K_nC in messages
 
 @dataclasses.dataclass(frozen=True)
 class CentreChoice:
-    """How centres are chosen.
+    """Settings of the random choice of centres among the train rows.
 
     Attributes:
-        count: m.
-        by: "uniform", or "rpcholesky" for pivots of randomly pivoted Cholesky (`linearized.solvers.linear.pivoted`).
+        count: m, the number of centres.
+        by: "uniform": each row is equally probable. "rpcholesky": the centres are the pivots of randomly pivoted
+            Cholesky, which prefers rows that the previous centres do not explain
+            (`linearized.solvers.linear.pivoted`).
         seed: Random-number seed.
     """
 
@@ -38,8 +44,8 @@ class CentreChoice:
         """Return the indices of the centres, and the number of rows from which they were chosen.
 
         Randomly pivoted Cholesky takes 2 n m d operations for the kernel and 2 n m² for its factor, which takes n · m
-        numbers of memory. Where these are more than half of the memory, the centres are chosen from a uniform draw of
-        the rows. Fewer than m centres are returned if they explain all rows up to rounding.
+        numbers of memory. If these are more than half of the memory, the centres are chosen from a uniform draw of as
+        many rows as fit. Fewer than m centres are returned if they explain all rows up to rounding.
 
         Args:
             kernel: Kernel whose parameters are set.
@@ -47,7 +53,8 @@ class CentreChoice:
             memory: Available memory in bytes.
             passes: Progress and checkpoints of the run.
 
-        Raises `UserError` for more centres than rows.
+        Raises:
+            UserError: For more centres than rows.
         """
         n, m, random = len(x), self.count, np.random.default_rng(self.seed)
         refuse_many_centres(m, n)
@@ -77,13 +84,23 @@ class CentreChoice:
 def factored(
     exact: Kernel, x: np.ndarray, chosen: Int64[np.ndarray, " m"], dtype: np.dtype
 ) -> tuple[Int64[np.ndarray, " r"], Float64[np.ndarray, "r r"]]:
-    """Return the centres without those that depend on the others, and L with K_CC = L Lᵀ for them.
+    """Factor the kernel K_CC between the centres, without centres whose functions depend linearly on the others.
+
+    It takes 2 m² d operations for K_CC and m³/3 for the factor.
 
     Args:
-        exact: Kernel in float64, in which K_CC is computed and factored, in 2 m² d and m³/3 operations.
-        x: Train rows.
-        chosen: Indices of the centres.
-        dtype: Data type of K_nC, on whose rounding the dependence is judged.
+        exact: Kernel in float64, in which K_CC is computed and factored.
+        x: Train rows (n, d).
+        chosen: Indices of the m centres.
+        dtype: Data type of the kernel between train rows and centres. A centre is left out if the others explain it up
+            to the rounding error of this type.
+
+    Returns:
+        Indices of the r remaining centres, and the lower triangular L (r, r) with K_CC = L Lᵀ for them. The entries of
+        the array above the diagonal are not 0.
+
+    Raises:
+        UserError: If K_CC is 0 or not finite.
     """
     rows = x[chosen]
     prepared = exact.prepare(rows)

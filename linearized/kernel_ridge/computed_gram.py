@@ -1,4 +1,7 @@
-"""K between train rows whose tiles are computed in every product: neither memory nor a disk has to hold it."""
+"""Kernel matrix K between train rows that is computed again, tile by tile, in every product, and never stored.
+
+It lets iterative solvers work with a K that fits neither in memory nor on a disk.
+"""
 
 import threading
 import time
@@ -17,10 +20,11 @@ TIMED = 1024  # rows of a tile that is timed
 
 
 class ComputedGram:
-    """The symmetric kernel between train rows (n, n), of which the upper triangle of tiles is computed in a product.
+    """Symmetric kernel matrix K (n, n) between train rows whose entries are computed in each product.
 
-    A product with c columns takes n²/2 kernel entries, 2d operations each for kernels of inner products, and 2 n² c
-    operations. It needs the memory of the prepared rows and of one tile per core.
+    K is symmetric, so that only the tiles of its upper triangle are computed. A product with c columns takes n²/2
+    kernel entries, 2d operations each for kernels of inner products, and 2 n² c operations for the multiplication. It
+    needs the memory of the prepared rows and of one tile per core.
 
     Args:
         kernel: Kernel whose parameters are set.
@@ -29,7 +33,7 @@ class ComputedGram:
     Attributes:
         shape: (n, n).
         dtype: Data type of the entries.
-        seconds_reading: 0, because no files are read; `seconds_waiting` too.
+        seconds_reading, seconds_waiting: 0, because no files are read. Matrices in shards have the same attributes.
     """
 
     seconds_reading = seconds_waiting = 0.0
@@ -44,7 +48,7 @@ class ComputedGram:
         return self.shape[0]
 
     def multiply(self, v: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Compute K @ v in float64. Raises `UserError` for entries that are not finite."""
+        """Return the product K v in float64. Raises `UserError` if an entry of K is not finite."""
         out, lock, side = np.zeros(v.shape), threading.Lock(), self._kernel.tile
 
         def add(tile: tuple[slice, slice]) -> None:
@@ -66,27 +70,36 @@ class ComputedGram:
         return out
 
     def diagonal(self) -> Float64[np.ndarray, " n"]:
-        """Return the diagonal."""
+        """Return the diagonal of K, in float64."""
         return self._kernel.diagonal(self._rows).astype(np.float64)
 
     def trace(self) -> float:
-        """Return the sum of the diagonal."""
+        """Return the trace of K, the sum of its diagonal."""
         return float(self.diagonal().sum())
 
     def columns(self, chosen: Int64[np.ndarray, " b"]) -> Float[np.ndarray, "n b"]:
-        """Return K[:, chosen] for the indices of some rows."""
+        """Return the columns K[:, chosen].
+
+        Args:
+            chosen: Indices of the b columns.
+        """
         with quiet():
             prepared = self._kernel.prepare(self._x[chosen])
         return CrossKernel(self._kernel, self._x, prepared, NAMES)[:]
 
     def to_memory(self, dtype: np.dtype | str | None = None) -> Float[np.ndarray, "n n"]:
-        """Return the whole matrix, in `dtype` or by default in that of the kernel."""
+        """Compute the whole matrix and return it as an array.
+
+        Args:
+            dtype: Data type of the array; None: that of the kernel.
+        """
         return gram(self._kernel, self._x).astype(dtype or self.dtype, copy=False)
 
     def computing_columns(self) -> float:
-        """Return the time to compute K once, in units of the time to multiply one more column, from one tile.
+        """Measure the time to compute all entries of K, in units of the time of one more column in a product K v.
 
-        An entry off the diagonal is computed once and multiplied twice.
+        The times are measured with one tile. An entry off the diagonal is computed once and multiplied twice. A solver
+        uses the result to choose how many columns to multiply together.
         """
         part = slice(0, min(TIMED, self._kernel.tile, len(self)))
         self._block(part, part)  # the first block of some kernels is compiled

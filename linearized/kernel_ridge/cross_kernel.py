@@ -1,4 +1,7 @@
-"""The kernel between new rows and train rows, computed in tiles while it is multiplied and never held whole."""
+"""Kernel between new rows and train rows that is computed tile by tile while it is multiplied, for predictions.
+
+The whole matrix is never in memory, unless the caller reads all of its rows.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,13 +15,15 @@ from linearized.storage.products import cut
 
 
 class CrossKernel:
-    """K (m, n) between new rows and train rows, for products and ranges of rows.
+    """Kernel matrix K (m, n) between m new rows and n train rows, whose entries are computed when they are used.
+
+    `K @ v` and `product` multiply it, and `K[start:stop]` returns a range of its rows.
 
     Args:
         kernel: Kernel whose parameters are set.
         x: New rows (m, d).
-        train: Train rows prepared by the kernel.
-        names: What the two sets of rows are called in error messages.
+        train: Train rows, in the form that `kernel.prepare` returns.
+        names: Names of the new rows and of the train rows in error messages.
 
     Attributes:
         shape: (m, n).
@@ -35,7 +40,7 @@ class CrossKernel:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> Float[np.ndarray, "b n"]:
-        """Compute the entries of a range of rows, (b, n). Raises `UserError` for entries that are not finite."""
+        """Compute the entries of a range of b rows, (b, n). Raises `UserError` for entries that are not finite."""
         start, stop, _ = rows.indices(len(self))
         out = np.empty((max(stop - start, 0), self.shape[1]), self.dtype)
 
@@ -47,14 +52,21 @@ class CrossKernel:
         return out
 
     def __matmul__(self, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "m k"]:
-        """Compute the product with v; see `product`."""
+        """Return the product K v in float64. Raises `UserError` if an entry of K is not finite."""
         return self.product(slice(0, len(self)), v)
 
     def product(self, rows: slice, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "b k"]:
-        """Compute K[rows] v in float64 for a range of rows, and every entry of K[rows] once.
+        """Return the product K[rows] v in float64, for a range of b rows.
 
-        Needs the memory of one tile per core and of the prepared rows of as many tiles. Raises `UserError` for entries
-        that are not finite.
+        Each entry of K[rows] is computed once. The product needs the memory of one tile per core, and of the prepared
+        rows of as many tiles.
+
+        Args:
+            rows: Range of the new rows.
+            v: Columns to multiply by, such as coefficients of the train rows.
+
+        Raises:
+            UserError: If an entry of K[rows] is not finite.
         """
         start, stop, _ = rows.indices(len(self))
         out = np.zeros((max(stop - start, 0), v.shape[1]))
@@ -67,7 +79,12 @@ class CrossKernel:
         return out
 
     def _each(self, rows: int, work: Callable[[slice], None]) -> None:
-        """Call `work` for ranges of at most a tile of so many rows."""
+        """Divide a number of rows into ranges of at most one tile, and call `work` for each range, on all cores.
+
+        Args:
+            rows: Number of rows.
+            work: Function of a range of rows.
+        """
         if self._kernel.own_threads:
             for part in cut(rows, self._kernel.tile):
                 work(part)  # in this thread, where the kernel uses all cores
@@ -75,7 +92,10 @@ class CrossKernel:
             for_each(cut(rows, self._kernel.tile, least=cores()), work)
 
     def _blocks(self, rows: slice) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield the entries of a range of rows as (columns, block), at most a tile wide."""
+        """Yield the entries of a range of rows in blocks, as pairs (range of columns, entries (b, columns)).
+
+        A block is at most one tile wide. Raises `UserError` for entries that are not finite.
+        """
         with quiet():
             new = self._kernel.prepare(self._x[rows])
         for start in range(0, self.shape[1], self._kernel.tile):

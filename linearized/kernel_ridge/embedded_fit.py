@@ -1,4 +1,4 @@
-"""Ridge regression on the features of a kernel, for every ridge."""
+"""Ridge regression on explicit features, such as an embedding of a kernel, at every ridge of a path."""
 
 from collections.abc import Sequence
 
@@ -27,10 +27,11 @@ def fit_embedding(
     It reads Φ twice, and by default all ridges share one factorisation of ΦᵀΦ (m, m).
 
     Args:
-        rows: Features Φ (n, m) of the train rows: an array, or rows in shards.
+        rows: Features Φ (n, m) of the n train rows: an array, or a `linearized.storage.embeddings.FeatureMatrix`, which
+            reads them from shards.
         y: Labels (n,) or (n, k), which are not centred here.
-        ridges: ρ, at least 0, the unit of kernel ridge regression with K = ΦΦᵀ; not divided by n.
-        solver: Solver of the normal equations; "auto" uses band.
+        ridges: ρ, at least 0; not divided by n. It has the unit of kernel ridge regression with K = ΦΦᵀ.
+        solver: Solver of `linearized.solvers.GRAM_SOLVERS` for the normal equations; "auto" uses band.
         rtol: Relative residual ‖Φᵀy - (ΦᵀΦ + ρI)w‖/‖Φᵀy‖ to reach; None: 1e-7.
         max_iterations: Largest number of refinement steps for each ridge; for block_lanczos and cg, of products.
         watch: Progress and checkpoints of a long run.
@@ -67,7 +68,11 @@ def fit_embedding(
 
 
 def _rows(features: np.ndarray) -> problem.ArrayRows:
-    """Return an array of features as rows. Raises `UserError` unless it is a real matrix with at least one column."""
+    """Wrap an array of features (n, m) for `problem.solve`, which multiplies it in blocks of rows.
+
+    Raises:
+        UserError: Unless the array is a real matrix with at least one column.
+    """
     features = real_array(features, "Features")
     if features.ndim != 2 or not features.shape[1]:
         raise UserError(f"Features must be rows (n, m) with m at least 1. Received: shape {features.shape}.")

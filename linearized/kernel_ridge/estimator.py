@@ -37,9 +37,9 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         `kernel_gen.kernels.own`): a kernel of `kernel_gen.gram`, in float64. Otherwise an argument of
         `sklearn.metrics.pairwise.pairwise_kernels`: a name such as "rbf", or a function of two rows.
     kernel_params : dict of parameters of that kernel.
-    solver : "auto" (band for gcv, eigh for loo), or one of `linearized.solvers.GRAM_SOLVERS` that computes what
-        `select` requires.
-    rtol : Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach; None: see `linearized.kernel_ridge.ridge_path.fit`.
+    solver : "auto", or one of `linearized.solvers.GRAM_SOLVERS` that computes what `select` requires. "auto" uses band
+        for gcv and eigh for loo, and for a single ridge it chooses as `linearized.kernel_ridge.ridge_path.fit` does.
+    rtol : Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7, or 1e-5 for block_lanczos and cg on K in float32.
 
     Attributes
     ----------

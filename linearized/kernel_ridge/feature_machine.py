@@ -35,14 +35,15 @@ RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # default ridges, in units of 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureStep:
-    """Result of kernel ridge regression in one metric.
+    """Result of one iteration of a recursive feature machine: kernel ridge regression with k(√M x, √M z).
 
     Attributes:
-        metric: M, (d, d), or its diagonal (d,); of trace d.
+        metric: The metric M of the iteration, (d, d), or its diagonal (d,); its trace is d.
         bandwidth: Bandwidth L of a kernel that depends on ‖√M(x - z)‖ / L; NaN for kernels without one.
         effective_rank: (tr M)² / ‖M‖_F², between 1 and d.
         validation_losses: Mean squared norm of the validation residuals at each ridge; NaN if the ridge was not solved.
-        place: Index of the ridge with the smallest validation loss.
+        place: Index of the ridge with the smallest validation loss, among the ridges that were solved to the requested
+            tolerance, if there are any.
     """
 
     metric: np.ndarray
@@ -53,7 +54,7 @@ class FeatureStep:
 
     @property
     def loss(self) -> float:
-        """Validation loss at the best ridge."""
+        """Validation loss at the best ridge, a mean squared norm."""
         return float(self.validation_losses[self.place])
 
 
@@ -62,12 +63,12 @@ class FeatureMachine:
     """Fitted recursive feature machine; predictions are those of its best iteration.
 
     Attributes:
-        steps: One step per iteration; iteration 0 is the fixed kernel.
+        steps: Results of the iterations, in order. Iteration 0 is the kernel with M = I, before anything is learned.
         best: Index of the iteration with the smallest validation loss.
-        ridges: ρ of (K + ρI)α = y.
+        ridges: Ridges ρ of (K + ρI)α = y, at each of which every iteration was solved.
         x: Train rows (n, d).
-        alpha: Coefficients (n, k) of the best iteration at its best ridge.
-        kernel: Kernel of the best iteration.
+        alpha: Coefficients α (n, k) of the best iteration at its best ridge.
+        kernel: Kernel k(√M x, √M z) of the best iteration.
     """
 
     steps: list[FeatureStep]
@@ -83,7 +84,10 @@ class FeatureMachine:
         return float(self.ridges[self.steps[self.best].place])
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the outputs (m, k) for rows (m, d); costs 2 m n d operations, and those of multiplying rows by √M."""
+        """Return the predicted outputs (m, k) for rows x (m, d).
+
+        It costs 2 m n d operations for n train rows, and those of multiplying the rows by √M.
+        """
         return CrossKernel(self.kernel, real_array(x, "x"), self.kernel.prepare(self.x)) @ self.alpha
 
 
@@ -96,11 +100,14 @@ def fit(
 ) -> FeatureMachine:  # fmt: skip
     """Fit a recursive feature machine, and choose the iteration and the ridge with the smallest validation loss.
 
-    All iterations are run and all are candidates, including the fixed kernel, because the validation loss may stay
-    constant for some iterations before it falls, and later iterations are often worse. For k outputs and gradients at m
-    train rows, an iteration costs one solution of (K + ρI)α = y at all ridges in float32, 2 m n d k operations for the
-    gradients, and 2 m d² k for their outer products (2 m d k with `diagonal`). It needs the memory of K (n, n) and of
-    its solver.
+    Each iteration fits kernel ridge regression with the kernel k(√M x, √M z), and sets M to the average outer product
+    of the gradients (AGOP) of the fitted function. M is the identity at first. All iterations are run and all are
+    candidates, including the fixed kernel with M = I, because the validation loss may stay constant for some iterations
+    before it falls, and later iterations are often worse.
+
+    For k outputs and gradients at m train rows, an iteration costs one solution of (K + ρI)α = y at all ridges in
+    float32, 2 m n d k operations for the gradients, and 2 m d² k for their outer products (2 m d k with `diagonal`). It
+    needs the memory of K (n, n) and of its solver.
 
     Args:
         x: Train rows (n, d).
@@ -113,11 +120,11 @@ def fit(
         diagonal: Whether only the diagonal of M is learned.
         centred: Whether the mean gradient is subtracted before the outer products are averaged.
         power: Exponent of the AGOP, above 0 and at most 10; below 1 the metric changes more slowly.
-        factor: Ratio of the bandwidth to the median distance of the train rows in the metric, if no bandwidth is given.
+        factor: Ratio of the bandwidth to the median distance ‖√M(x - z)‖ of the train rows, if no bandwidth is given.
         sample: m, the number of evenly spaced train rows at which gradients are computed; 0: all.
         solver: Solver of `linearized.solvers.GRAM_SOLVERS`, or "auto".
         image_shape: (height, width, channels) of rows that are images, for PATCH.
-        progress: Function that is called with the index and the step of each iteration.
+        progress: Function that is called after each iteration with its index and its result, a `FeatureStep`.
         settings: Settings of the base kernel, such as smoothness and bandwidth (0: the median distance of the train
             rows in the metric of each iteration).
 
@@ -186,13 +193,18 @@ def _rows(x: np.ndarray, name: str) -> np.ndarray:
 def _scored(
     metric: np.ndarray, kernel: StretchedKernel, path: ridge_path.RidgePath, residuals: np.ndarray
 ) -> FeatureStep:
-    """Return the step of one iteration; ridges that did not converge are candidates only if none did.
+    """Return the result of one iteration, with the ridge of the smallest validation loss.
+
+    A ridge whose solution did not converge can be chosen only if none converged.
 
     Args:
         metric: M, or its diagonal.
-        kernel: Kernel in the metric.
-        path: Solutions at every ridge.
-        residuals: Residuals (ridges, rows, k) on the validation rows.
+        kernel: Kernel k(√M x, √M z).
+        path: Solutions of kernel ridge regression at every ridge.
+        residuals: Residuals (ridges, rows, k) of the predictions on the validation rows.
+
+    Raises:
+        UserError: If the residuals are finite at no ridge.
     """
     losses = np.square(residuals).sum(axis=2).mean(axis=1)
     converged = np.array([solution.converged for solution in path.solutions])

@@ -1,7 +1,8 @@
 """Gram matrix of a kernel on a dataset: loaded from its folder, or computed there by a child process.
 
-All Gram matrices are written as shards by `python -m kernel_gen` and read by `linearized.open_gram`. A matrix that does
-not exist yet is computed by a child process with that command, so that the next fit finds it.
+Commands that fit kernels, such as `krr.py`, call these functions. All Gram matrices are written as shards by
+`python -m kernel_gen` and read by `linearized.open_gram`. A matrix that does not exist yet is computed by a child
+process with that command, so that the next fit finds it.
 """
 
 import codecs
@@ -34,16 +35,16 @@ def find_or_make(
 ) -> tuple[Any, bool]:  # fmt: skip
     """Return the Gram matrix or the embedding that settings specify, and whether it had to be computed.
 
-    If it is not complete, a child process computes what is missing.
+    If its shards are not all there, a child process computes those that are missing.
 
     Args:
-        settings: Settings of the Gram matrix or embedding.
-        dataset: Data set of the settings, whose fingerprint is compared.
+        settings: Settings of the Gram matrix or embedding, which determine its folder.
+        dataset: Dataset of the settings. Its fingerprint must be that of the rows from which the shards were computed.
         opened: Function that opens the folder: `open_gram`, or `linearized.storage.embeddings.open_embedding`.
         module: Module of the command that fills the folder.
 
     Raises:
-        UserError: With the last output of the command if it fails; what it had finished is kept.
+        UserError: If the command fails, with its last output. The shards that it had finished are kept.
     """
     folder = settings.path()
     try:
@@ -61,11 +62,12 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
 
     Args:
         folder: Folder of shards.
-        dataset: Dataset whose fingerprint is compared.
+        dataset: Dataset of the labels. Its fingerprint must be that of the rows from which the matrix was computed.
         asked: Kernel settings of the command line; those that are not defaults must equal those of the matrix.
 
     Raises:
-        UserError: If the rows, the noise level or the kernel differ.
+        UserError: If the rows, the noise level or the kernel differ, if the code of a kernel function of the user's
+            own has changed since, and if the folder cannot be read.
     """
     manifest, made = load_manifest(folder), settings_of(folder)
     if manifest.fingerprint != dataset.fingerprint:
@@ -84,7 +86,11 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
 
 
 def settings_of(folder: Path | str) -> GramSettings:
-    """Return the settings with which the matrix in a folder of shards was computed. Reads only `gram.json`."""
+    """Return the settings with which the matrix in a folder of shards was computed, from its file `gram.json`.
+
+    Raises:
+        UserError: If the file cannot be read, or was written with settings that this version does not have.
+    """
     manifest = load_manifest(folder)
     try:
         return GramSettings.from_saved(manifest.current_settings())
@@ -93,14 +99,17 @@ def settings_of(folder: Path | str) -> GramSettings:
 
 
 def run_child(words: list[str], command: str) -> None:
-    """Run a command of this suite and copy its output to stderr as it is written.
+    """Run a command of this package in a child process, and copy its output to stderr as it is written.
 
-    The child ends when this process ends for any reason (Linux' parent-death signal). Raises `UserError` with the last
-    line of its output if its exit code is not 0.
+    The child ends when this process ends for any reason (Linux' parent-death signal).
 
     Args:
         words: Program and arguments.
         command: The command as a user would type it, for error messages.
+
+    Raises:
+        TryLater: If the exit code of the command is that of `TryLater`, which a later attempt may avoid.
+        UserError: If the exit code is another one than 0. Both contain the last line of the output.
     """
     environment = {
         **os.environ,
@@ -130,13 +139,16 @@ def run_child(words: list[str], command: str) -> None:
 
 
 def _held_back(text: str) -> str:
-    """Return the end of a text that is, or may become, an error line, which this process reports itself."""
+    """Return the last line of a child's output if it is, or may become, a line that starts with "error: "; else "".
+
+    Such lines are not shown at once, because this process reports the error itself.
+    """
     last = text[text.rfind("\n") + 1 :]
     return last if last and (last.startswith(_ERROR) or _ERROR.startswith(last)) else ""
 
 
 def _show(text: str) -> None:
-    """Write a child's output to stderr, except error lines and the text that `_held_back` keeps."""
+    """Write a child's output to stderr, without lines that start with "error: " and what `_held_back` returns."""
     text = text[: len(text) - len(_held_back(text))]
     lines = text.splitlines(keepends=True)
     sys.stderr.write("".join(line for line in lines if not line.startswith(_ERROR)))

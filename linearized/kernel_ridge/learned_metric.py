@@ -1,4 +1,8 @@
-"""The metric M of a recursive feature machine: its initial value, the kernel k(√M x, √M z), and its update."""
+"""The metric M of a recursive feature machine: its initial value, the kernel k(√M x, √M z), and its update.
+
+A recursive feature machine (`linearized.kernel_ridge.feature_machine`) alternates between kernel ridge regression with
+this kernel, and an update of M from the gradients of the fitted function.
+"""
 
 import dataclasses
 import math
@@ -19,15 +23,15 @@ FITTED = 0.5  # largest fraction of the variance of the train labels that the fi
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Options of the update of a metric from gradients.
+    """Options by which recursive feature machines differ: how the metric M is updated, and the base kernel.
 
     Attributes:
         diagonal: Whether only the diagonal of M is learned (the weights of the coordinates). It needs fewer rows than
             the full matrix.
         centred: Whether the mean gradient is subtracted before the outer products are averaged.
         power: Exponent of the average outer product of gradients (AGOP); below 1 the metric changes more slowly.
-        factor: Ratio of the bandwidth to the median distance of the train rows in the metric, if no bandwidth is given.
-        base: Name of the base kernel; "": that of the settings.
+        factor: Ratio of the bandwidth to the median distance ‖√M(x - z)‖ of the train rows, if no bandwidth is given.
+        base: Name of the base kernel; "": that of the kernel settings.
     """
 
     diagonal: bool = False
@@ -43,22 +47,26 @@ class Variant:
         return ", ".join(words + ([f"base {self.base}"] if self.base else []))
 
     def start(self, dim: int) -> np.ndarray:
-        """Return the metric of iteration 0, the identity (dim, dim) or its diagonal, with which the kernel is fixed."""
+        """Return the metric of iteration 0, before anything is learned: the identity (dim, dim), or its diagonal.
+
+        Args:
+            dim: Side of the metric, from `metric_size`.
+        """
         return np.ones(dim) if self.diagonal else np.eye(dim)
 
 
 def base_kernel(
     settings: KernelSettings, image_shape: tuple[int, ...] | None = None, base: str = ""
 ) -> DifferentiableKernel:
-    """Return the base kernel k of a feature machine.
+    """Return the base kernel k of a recursive feature machine, whose kernel is k(√M x, √M z) with a metric M.
 
     Args:
         settings: Settings of `--kernel=RFM`, or of the base kernel itself.
         image_shape: (height, width, channels) of rows that are images.
-        base: Base kernel of a `Variant`, which replaces that of the settings; "": that of the settings.
+        base: Name of a base kernel, which replaces that of the settings; "": that of the settings.
 
     Raises:
-        UserError: If the kernel has no gradients; it names those that have.
+        UserError: If the kernel has no gradients. The message lists the kernels that have.
     """
     name = base or (settings.base if settings.kernel == "RFM" else settings.kernel)
     refuse_without_gradients(name, settings)
@@ -66,11 +74,11 @@ def base_kernel(
 
 
 def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
-    """Return the side d of the metrics (d, d) of a base kernel.
+    """Return the side d of the metric M (d, d) that a base kernel k(√M x, √M z) takes.
 
     Args:
-        base: Base kernel. A kernel on patches has metrics of the size of a patch.
-        train: Train rows, whose length is d for all other kernels.
+        base: Base kernel. For a kernel on patches of images, d is the number of entries of a patch.
+        train: Train rows (n, columns). For all other kernels, d is their number of columns.
     """
     return train.shape[1] if base.metric_shape is None else math.prod(base.metric_shape)
 
@@ -81,10 +89,11 @@ def at_metric(
     """Return the kernel k(√M x, √M z), with the parameters that the train rows determine, such as the bandwidth.
 
     Args:
-        base: Base kernel.
+        base: Base kernel k.
         metric: M, (d, d), or its diagonal (d,).
-        train: Train rows.
-        factor: Factor of a bandwidth that is the median distance of the train rows.
+        train: Train rows (n, d).
+        factor: Number that the bandwidth is multiplied by, for a base kernel whose bandwidth is the median distance
+            ‖√M(x - z)‖ of the train rows.
     """
     found = StretchedKernel(base, metric).on(train)
     if factor != 1:
@@ -95,17 +104,18 @@ def at_metric(
 def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -> int:
     """Return the index of the ridge whose fitted function determines the next metric.
 
-    It is the best ridge, unless that has learned nothing. While no direction has been learned, the best ridge is a
-    large one, whose fitted function is nearly constant and has gradients of noise. In this case it is the largest ridge
-    whose fit leaves at most half the variance of the train labels unexplained. Structure in the labels, such as the
-    quadratic terms that the train rows of SYNTH have at noise level κ = 0, appears in the gradients of this fit before
-    it appears in any loss.
+    This is the ridge with the smallest loss, unless its function is hardly better than a constant (a relative loss
+    above 0.98). While no direction has been learned, the ridge with the smallest loss is a large one, whose fitted
+    function is nearly constant and has gradients of noise. In this case the function returns the largest ridge whose
+    fit leaves at most half the variance of the train labels unexplained. Structure in the labels, such as the quadratic
+    terms that the train rows of SYNTH have at noise level κ = 0, appears in the gradients of this fit before it appears
+    in any loss.
 
     Args:
         path: Solutions of (K + ρI)α = y, whose residuals on the train rows are ρα.
         y: Train labels (n, k), of mean 0.
         best: Index of the ridge with the smallest loss.
-        relative: Smallest loss, divided by the loss of a constant.
+        relative: Smallest loss, divided by the loss of a constant function.
     """
     if not relative > UNLEARNED:
         return best
@@ -117,14 +127,19 @@ def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -
 def next_metric(
     kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0
 ) -> np.ndarray | None:
-    """Return the metric that is learned from a fitted function, scaled to trace d; None if all gradients are 0.
+    """Return the average outer product of the gradients of a fitted function, the metric of the next iteration.
+
+    It is raised to the power `variant.power` and scaled to trace d.
 
     Args:
-        kernel: Kernel in the current metric.
+        kernel: Kernel k(√M x, √M z) with the current metric M.
         train: Train rows (n, d).
-        alpha: Coefficients (n, k) of the fitted function.
+        alpha: Coefficients (n, k) of the fitted function f(x) = Σ_i α_i k(√M x, √M x_i).
         variant: Options of the update.
         sample: Number of evenly spaced train rows at which gradients are computed; 0: all.
+
+    Returns:
+        M (d, d), or its diagonal (d,) if `variant.diagonal`; None if all gradients are 0 or some are not finite.
     """
     prepared = kernel.prepare(train)
     points = kernel.prepare(train[np.linspace(0, len(train) - 1, sample).astype(int)]) if sample else prepared
@@ -137,6 +152,11 @@ def next_metric(
 
 
 def warn_collapsed(index: int, metric: np.ndarray) -> None:
-    """Log a warning if the metric that follows iteration `index` has only one direction left."""
+    """Log a warning if a metric has hardly more than one direction left (an effective rank below 1.05).
+
+    Args:
+        index: Index of the iteration from which the metric was learned.
+        metric: M (d, d), or its diagonal (d,).
+    """
     if effective_rank(metric) < COLLAPSED:
         logging.warning("after iteration %d the metric has one direction left", index)

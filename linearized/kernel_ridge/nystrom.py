@@ -4,9 +4,10 @@ The minimiser of ‖K_nC a - Y‖² + ρ aᵀK_CC a is kernel ridge regression w
 K_nC K_CC⁻¹ K_Cn in the place of K, and ρ has the same unit: with all rows as centres it is the solution of
 (K + ρI)α = Y (Williams & Seeger, NeurIPS 2000; Rudi, Carratino & Rosasco, "FALKON", NeurIPS 2017).
 
-With K_CC = L Lᵀ and w = Lᵀa it is ridge regression on the m features Φ = K_nC L⁻ᵀ. One pass over blocks of rows
-computes K_bC, solves for Φ_b and adds Φ_bᵀΦ_b; a solver of K then serves all ridges from ΦᵀΦ (m, m), and a second pass
-computes the predictions. Takes 2 n m d operations for the kernel in each pass, 2 n m² for Φ and ΦᵀΦ, and memory for
+Here K_nC is the kernel between the train rows and the centres, and K_CC that between the centres. With K_CC = L Lᵀ and
+w = Lᵀa it is ridge regression on the m features Φ = K_nC L⁻ᵀ. One pass over blocks b of the train rows computes K_bC,
+solves for Φ_b and adds Φ_bᵀΦ_b. A solver for kernel matrices then serves all ridges from ΦᵀΦ (m, m), and a second pass
+computes the predictions. It takes 2 n m d operations for the kernel in each pass, 2 n m² for Φ and ΦᵀΦ, and memory for
 some m x m matrices (`needed_bytes`); K_nC is never stored.
 
 Rounding: ΦᵀΦ would also follow from K_nCᵀK_nC, but with errors of eps ‖K_nC‖² that two divisions by L magnify to
@@ -43,26 +44,31 @@ COPIES = {"eigh": 3.0}  # matrices of the size of ΦᵀΦ that a solver needs; W
 
 
 class CentreRegression:
-    """The normal equations of ridge regression on centres, from one pass over the train rows.
+    """Kernel ridge regression f(x) = k(x, C) a, with m of the train rows as centres C.
+
+    The constructor chooses the centres and forms the normal equations in one pass over the train rows. `solve` solves
+    them at every ridge.
 
     Args:
-        kernel: Kernel whose parameters are set, for K_nC.
-        exact: The same kernel in float64, for K_CC.
+        kernel: Kernel whose parameters are set, for K_nC between the train rows and the centres.
+        exact: The same kernel in float64, for K_CC between the centres.
         x: Train rows (n, d).
         y: Labels (n,) or (n, k), which are not centred here.
         choice: How the centres are chosen.
         solver: A solver of `linearized.solvers.GRAM_SOLVERS`, or "auto", which is band.
         memory: Available memory in bytes.
-        watch: Checkpoints, from which a killed run continues; its progress is not called.
-        phase: Context manager of (title, total) that yields a function of the work done, for passes over rows.
+        watch: Checkpoints, from which a killed run continues. Its function `progress` is not called.
+        phase: Function that reports the progress of passes over rows: phase(title, total) returns a context manager,
+            whose value is a function that is called with the number of rows done.
 
     Attributes:
         rows: Indices of the centres in x, (r,); r < m if some centres depend on the others.
-        pool: Number of rows from which the centres were chosen, see `CentreChoice.centres`.
-        trace: Trace of K.
-        lost: Share of it that the Nyström approximation loses, (tr K - tr ΦΦᵀ) / tr K, between 0 and 1.
+        pool: Number of train rows from which the centres were chosen; below n if memory was short for rpcholesky.
+        trace: Trace of K, the kernel between all train rows.
+        lost: Fraction of the trace that the Nyström approximation loses, (tr K - tr ΦΦᵀ) / tr K, between 0 and 1.
 
-    Raises `UserError` for more centres than rows, too little memory, and entries that are not finite.
+    Raises:
+        UserError: For more centres than rows, too little memory, and kernel entries or labels that are not finite.
     """
 
     def __init__(
@@ -83,7 +89,12 @@ class CentreRegression:
         self.lost = float(np.clip(1 - kept / self.trace, 0, 1)) if self.trace > 0 else 0.0
 
     def cross(self, name: str, x: np.ndarray) -> WatchedCrossKernel:
-        """Return k(x, C) for predictions at rows (m, d), which are named in the progress."""
+        """Return the kernel k(x, C) between rows x (m, d) and the centres, whose products are predictions at x.
+
+        Args:
+            name: Name of the rows, such as "test", for the progress and the names of checkpoints.
+            x: Rows (m, d).
+        """
         return WatchedCrossKernel(self.kernel, x, self._centres, NAMES, passes=self._passes, name=name,
                                   step=self._step)  # fmt: skip
 
@@ -91,19 +102,20 @@ class CentreRegression:
         self, ridges: Sequence[float] | np.ndarray, *, rtol: float | None = None,
         max_iterations: int = KERNEL_ITERATIONS, progress: Progress | None = None,
     ) -> RidgePath:  # fmt: skip
-        """Return the path at every ridge, without predictions of rows.
+        """Solve the normal equations (ΦᵀΦ + ρI)w = Φᵀy at every ridge ρ, and return the coefficients of the centres.
 
-        Can be called once, because the solver works in the array of ΦᵀΦ.
+        It can be called only once, because the solver works in the array of ΦᵀΦ.
 
         Args:
-            ridges: ρ, at least 0, in the unit of kernel ridge regression.
+            ridges: ρ, at least 0, in the unit of kernel ridge regression; not divided by n.
             rtol: The residual ‖Φᵀy - (ΦᵀΦ + ρI)w‖/‖Φᵀy‖ to reach; None: 1e-7.
             max_iterations: Largest number of refinement steps for each ridge; for block_lanczos and cg, of products.
-            progress: See `linearized.solvers.linear.driver.Watch`.
+            progress: Function called with (step, steps, residual of each ridge, ridges left); None: none.
 
         Returns:
             A path whose `alpha` are the coefficients a (ridges, r, k) of the centres: `path.predict(self.cross("new",
-            x))` returns predictions. `predictions` of its solutions are those of the normal equations, see `completed`.
+            x))` returns predictions. The `predictions` and diagnostics of its solutions are those of the normal
+            equations, and not of the train rows; `completed` replaces them.
         """
         ridges, rtol, watch = checked_path(ridges), rtol or RTOL, self._passes.watch
         found = GRAM_SOLVERS.load(self.solver).solve(
@@ -123,14 +135,23 @@ class CentreRegression:
         return RidgePath(ridges, np.stack(values), solutions, self.solver, reason, rtol)
 
     def completed(self, path: RidgePath) -> RidgePath:
-        """Return a path of `solve` with predictions and generalised cross-validation of the train rows, in one pass."""
+        """Compute the predictions for the train rows and generalised cross-validation at every ridge.
+
+        This takes one pass over the train rows.
+
+        Args:
+            path: Result of `solve`.
+
+        Returns:
+            The same path with these predictions and diagnostics in its solutions.
+        """
         outputs, everyone = path.predict(self.cross("train", self._x)), np.ones(len(self.targets))
         return dataclasses.replace(path, solutions=[
             of_rows(one, output, self.targets, everyone) for one, output in zip(path.solutions, outputs, strict=True)
         ])  # fmt: skip
 
     def _equations(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return ΦᵀΦ, ΦᵀY and the trace of K."""
+        """Return ΦᵀΦ (r, r), ΦᵀY (r, k) and the trace of K, computed in one pass over the train rows."""
         r, kernel, cross = len(self.rows), self.kernel, self.cross("train", self._x)
         lower = np.asarray(self._lower, kernel.dtype, order="F")
         (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (lower,))
@@ -150,7 +171,17 @@ class CentreRegression:
 
 
 def refuse_large(count: int, itemsize: int, solver: str, memory: int) -> None:
-    """Raise `UserError` if a fit on so many centres takes more than the memory; see `needed_bytes`."""
+    """Check that a fit on centres fits in memory.
+
+    Args:
+        count: Number of centres.
+        itemsize: Bytes per entry of the kernel.
+        solver: Name of the solver.
+        memory: Available memory in bytes.
+
+    Raises:
+        UserError: If `needed_bytes` is more than the memory.
+    """
     needed = needed_bytes(count, itemsize, solver)
     if needed > memory:
         raise UserError(
@@ -160,10 +191,15 @@ def refuse_large(count: int, itemsize: int, solver: str, memory: int) -> None:
 
 
 def needed_bytes(count: int, itemsize: int, solver: str = "band") -> int:
-    """Return the bytes that a fit on so many centres takes, besides the train rows and their predictions.
+    """Return the memory in bytes that a fit on centres takes, besides the train rows and their predictions.
 
-    In the pass these are L and ΦᵀΦ in float64, L and the product of a block in the dtype of the kernel, and the block;
-    afterwards L and the solver's copies of ΦᵀΦ.
+    During the pass over the train rows it holds L and ΦᵀΦ in float64, L and the product of a block in the data type of
+    the kernel, and the block. During the solution it holds L and the solver's copies of ΦᵀΦ. The maximum is returned.
+
+    Args:
+        count: Number of centres.
+        itemsize: Bytes per entry of the kernel.
+        solver: Name of the solver of the normal equations.
     """
     copies = COPIES.get(solver, WORKING_COPIES)
     return int(count**2 * max(16 + 2 * itemsize, 8 + 8 * copies)) + BLOCK

@@ -110,7 +110,8 @@ def fit(
         overwrite: Whether band and cholesky may work in the array `gram` itself, whose entries are then lost; this
             saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
-        rank: Rank of the preconditioner of rpcholesky; 0: see `linearized.solvers.linear.rpcholesky`.
+        rank: Rank of the preconditioner of rpcholesky; 0: n/10, or less if its factor would take more than a quarter of
+            the memory.
 
     Returns:
         Coefficients and diagnostics at every ridge. A ridge that could not be solved is marked in its `Solution`.
@@ -180,7 +181,7 @@ def fit(
 
 
 def _in_memory(gram: np.ndarray | Gram | ComputedGram, memory: int) -> np.ndarray:
-    """Return K as an array. Raises `UserError` if shards do not fit in the memory."""
+    """Return K as an array, read from shards or computed. Raises `UserError` if it does not fit in the memory."""
     if isinstance(gram, np.ndarray):
         return gram
     size = gram.shape[0] ** 2 * gram.dtype.itemsize
@@ -196,7 +197,15 @@ def _in_memory(gram: np.ndarray | Gram | ComputedGram, memory: int) -> np.ndarra
 def _problem(
     gram: np.ndarray | Gram | ComputedGram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
 ) -> Iterator[GramProblem]:
-    """Yield the problem of K and Y, with products in this process or, with `scheduler`, on the workers of Dask."""
+    """Yield the object that solvers of (K + ρI)α = Y call for products with K, and close it afterwards.
+
+    Args:
+        gram: K (n, n).
+        targets: Y (n, k).
+        memory: Available memory in bytes.
+        scheduler: Address of a Dask scheduler on whose workers the products run; "": they run in this process.
+        overwrite: Whether a solver may work in the array `gram` itself.
+    """
     if not scheduler:
         yield GramProblem(gram, targets, memory=memory, overwrite=overwrite)
         return
@@ -207,7 +216,11 @@ def _problem(
 
 
 def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
-    """Return labels as (n, k) in float64. Raises `UserError` if they have another shape or are not finite."""
+    """Return labels (n,) or (n, k) as (n, k) in float64.
+
+    Raises:
+        UserError: If they have another shape, no rows, or entries that are not finite real numbers.
+    """
     targets = real_array(y, "Labels", dtype=np.float64)
     targets = targets[:, None] if targets.ndim == 1 else targets
     if targets.ndim != 2 or not targets.size:
@@ -218,7 +231,7 @@ def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
 
 
 def checked_path(ridges: Sequence[float] | np.ndarray) -> Float64[np.ndarray, " ridges"]:
-    """Return ridges as an array. Raises `UserError` if there is none, or one is negative or not finite."""
+    """Return ridges as an array in float64. Raises `UserError` if there is none, or one is negative or not finite."""
     path = np.atleast_1d(real_array(ridges, "Ridges", dtype=np.float64))
     if path.ndim != 1 or not path.size or not np.isfinite(path).all() or (path < 0).any():
         raise UserError(f"Ridges must be finite numbers of at least 0, one at least. Received: {path.tolist()}.")

@@ -1,4 +1,7 @@
-"""Passes over rows in blocks that report progress, store their state and continue after a kill."""
+"""Loops over blocks of rows that report progress, write checkpoints, and continue from them after a kill.
+
+Kernel ridge regression on centres uses them to form its normal equations and to compute predictions.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -17,44 +20,52 @@ Phase = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], N
 
 @contextlib.contextmanager
 def silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function of the work done that reports nothing.
+    """Do not report progress: the default of `phase` in `RowPasses`.
 
     Args:
-        what: What is counted.
-        total: All of the work.
+        what: Title of the progress.
+        total: Total number of rows, or of other units of work.
+
+    Yields:
+        Function that is called with the number of units done, and does nothing.
     """
     yield lambda done: None
 
 
 class RowPasses:
-    """Passes over rows that belong to one run.
+    """Loops over blocks of rows that share the checkpoints and the progress display of one run.
 
     Args:
-        watch: Checkpoints of the run; its progress is not called.
-        phase: Context manager of (title, total) that yields a function of the number of rows done.
+        watch: Folder, key and interval of the checkpoints. Its function `progress` is not called.
+        phase: Function that reports progress: phase(title, total) returns a context manager, whose value is a function
+            that is called with the number of rows done.
     """
 
     def __init__(self, watch: Watch = UNWATCHED, phase: Phase = silent):
         self.watch, self.phase = watch, phase
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:
-        """Return the checkpoint of the run's states that belong to `identity`."""
+        """Return the checkpoint in the run's folder for states that were written with the same `identity`.
+
+        Args:
+            identity: Values, such as sizes and fingerprints, that must be equal for a stored state to be read.
+        """
         return TimedCheckpoint(self.watch.checkpoint, self.watch.interval, key=self.watch.key, **identity)
 
     def over(
         self, rows: int, step: int, work: Callable[[slice], None], arrays: dict[str, np.ndarray], *, title: str,
         name: str, **identity: Any,
     ) -> None:  # fmt: skip
-        """Call `work` for all blocks of rows in order.
+        """Call `work` for all blocks of rows in order, from the last checkpoint on if there is one.
 
         Args:
             rows: Number of rows.
             step: Number of rows of a block.
-            work: Function of a range of rows.
-            arrays: What `work` changes, in place; the state that is stored.
+            work: Function of a range of rows, which writes its results into `arrays`.
+            arrays: Arrays that `work` changes in place. They are stored in checkpoints, and filled from them.
             title: Title of the progress.
-            name: Name of the state.
-            identity: Values that must be equal for a state to be used.
+            name: Name of the checkpoint.
+            identity: Values that must be equal for a checkpoint to be used.
         """
         saved, done = self.checkpoint(rows=rows, **identity), 0
         if (kept := saved.load(name)) is not None:
@@ -72,13 +83,16 @@ class RowPasses:
 
 
 class WatchedCrossKernel(CrossKernel):
-    """The kernel between new rows and train rows, whose products are passes over the new rows.
+    """Kernel matrix K (m, n) between new rows and train rows, whose products report progress and write checkpoints.
 
     Args:
-        kernel: See `CrossKernel`, also for `x`, `train` and `names`.
-        passes: The run.
-        name: Name of the new rows, for progress and states.
-        step: Number of rows of a block.
+        kernel: Kernel whose parameters are set.
+        x: New rows (m, d).
+        train: Train rows (or centres), in the form that `kernel.prepare` returns.
+        names: Names of the new rows and of the train rows in error messages.
+        passes: Progress and checkpoints of the run.
+        name: Name of the new rows, for the progress and the names of checkpoints.
+        step: Number of new rows of a block.
     """
 
     def __init__(
@@ -89,7 +103,7 @@ class WatchedCrossKernel(CrossKernel):
         self._passes, self._name, self._step = passes, name, step
 
     def __matmul__(self, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "m k"]:
-        """Compute the product with v; see `CrossKernel.product`."""
+        """Return the product K v in float64, in blocks of new rows. Raises `UserError` if an entry is not finite."""
         out = np.zeros((len(self), v.shape[1]))
 
         def work(rows: slice) -> None:
