@@ -1,7 +1,8 @@
-"""Linear solvers for a whole grid of ridges, and training loops.
+"""Registries of the solvers by name: `SOLVERS` for models, `GRAM_SOLVERS` for kernel ridge regression.
 
-The entry of a solver holds the path of its module and the settings that it reads. The settings are declared here, not
-in the module, because the modules import SciPy or Keras, which `--help` does not need.
+They contain linear solvers, which solve for a whole grid of ridges, and training loops. For each solver they list the
+path of its module and the settings of the command line that it reads. The settings are declared here and not in the
+module, because the modules import SciPy or Keras, which `--help` does not need.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,14 @@ Line = tuple[str, Mapping[str, When]]
 
 
 def _tables(lines: Mapping[str, Line], aliases: Mapping[str, str]) -> tuple[Registry, dict[str, Mapping[str, When]]]:
-    """Return the registry of the modules, and by solver the settings that it reads.
+    """Split the entries of solvers into a registry of their modules, and a dictionary of the settings that they read.
 
     Args:
-        lines: For each solver the path of its module and the settings that it reads.
-        aliases: Name of a solver by alias.
+        lines: Dictionary from the name of a solver to the path of its module and the settings that it reads.
+        aliases: Dictionary from other names to the names of solvers.
+
+    Returns:
+        The registry, and a dictionary from the name of a solver to its settings.
     """
     paths = {name: path for name, (path, _) in lines.items()}
     return Registry("solver", paths, aliases), {name: names for name, (_, names) in lines.items()}
@@ -71,14 +75,14 @@ LEAST_SQUARES = (*LINEAR, "band")  # `band` requires a problem that can form its
 
 
 def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
-    """Choose the linear solver for a problem; return its name and the reason in one line.
+    """Choose between block Lanczos and CG for a least-squares problem; return the name and the reason in one line.
 
-    Block Lanczos needs the fewest products and, in the dual, loses no accuracy at small ridges in float32. Where its
-    basis (see `basis_bytes`) does not fit in the memory left, CG is chosen: it stores two vectors per ridge and label
+    Block Lanczos needs the fewest products and, in the dual, loses no accuracy at small ridges in float32. If its
+    basis (see `basis_bytes`) does not fit in the free memory, CG is chosen: it stores two vectors per ridge and label
     column.
 
     Args:
-        problem: Problem to solve.
+        problem: Problem to solve, min ‖A v - Y‖² + ρ‖v‖².
         num_ridges: Number of ridges in the grid; it appears only in the reason.
     """
     basis, room = basis_bytes(problem, problem.columns), basis_room(problem)
@@ -89,7 +93,7 @@ def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
 
 
 def auto_gram(n: int, itemsize: int, num_ridges: int, memory: int, *, distributed: bool = False) -> tuple[str, str]:
-    """Choose the solver for a Gram matrix K; return its name and the reason in one line.
+    """Choose the solver of kernel ridge regression for a Gram matrix K; return its name and the reason in one line.
 
     Args:
         n: Number of rows of K.

@@ -1,6 +1,6 @@
-"""Checkpoints of long runs, written as atomic files; the state of another run is not read.
+"""Checkpoints of long runs: arrays in files that are written atomically, and that only the same run reads.
 
-Each solver saves and resumes its own state; for SGD, see `resume` and `save` in `linearized.solvers.training.sgd`.
+Each solver saves and restores its own arrays with the class `Checkpoint`.
 """
 
 import json
@@ -17,12 +17,12 @@ from linearized.storage.files import whole_file
 
 
 class Checkpoint:
-    """Named sets of arrays in a folder, each stored with the identity of the run that wrote it.
+    """Named sets of arrays ("states") in a folder, each stored with the identity of the run that wrote it.
 
     Args:
         folder: Folder of the states; None stores nothing.
-        identity: JSON-serialisable values that must be equal for a state to be read, such as the caller's key, the
-            ridges and sizes.
+        identity: JSON-serialisable values that identify the run, such as the caller's key, the ridges and sizes. A
+            state that was stored with other values is not read.
     """
 
     def __init__(self, folder: Path | None, **identity: Any):
@@ -30,7 +30,7 @@ class Checkpoint:
         self.identity = json.dumps(identity, sort_keys=True)
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write `arrays` under `name`, replacing the previous state of that name."""
+        """Write `arrays` to the file NAME.npz, replacing a previous state of that name."""
         if self.folder is None:
             return
         with whole_file(self.folder / f"{name}.npz", sealed=True) as path:
@@ -57,7 +57,12 @@ class Checkpoint:
         return arrays
 
     def forget(self, pattern: str, keep: Callable[[str], bool] = lambda name: False) -> None:
-        """Delete the states whose names match `pattern`, except those for which `keep` returns True."""
+        """Delete states from the folder.
+
+        Args:
+            pattern: Glob pattern of the names of states, such as "cg-*".
+            keep: Function of the name of a state that returns whether it is kept nevertheless.
+        """
         for path in [] if self.folder is None else self.folder.glob(f"{pattern}.npz"):
             if not keep(path.stem):
                 path.unlink(missing_ok=True)

@@ -1,10 +1,9 @@
 """Speed of this machine in seconds per operation, from which the cost of a solver is estimated before it runs.
 
 The rates are measured once per machine, which takes a few seconds, and stored in `rates.json` in the cache folder.
-They are seconds of the measuring thread, which works or waits for the other threads of BLAS. By the clock, long
-measurements would seem slower than those within one time slice while other processes use the processor.
-The rates are measured again if the processor, the number of threads or the BLAS library differs, or if the file is
-damaged.
+They are measured again if the processor, the number of threads or the BLAS library differs, or if the file is damaged.
+They are CPU seconds of the measuring thread, which works or waits for the other threads of BLAS. Measured by the clock,
+long measurements would seem slower than those within one time slice while other processes use the processor.
 """
 
 import math
@@ -34,19 +33,19 @@ REPEATS = 3  # runs of each measurement, of which the fastest counts, because ot
 
 
 class Rates(NamedTuple):
-    """Seconds per operation.
+    """Speed of a machine: the seconds that each kind of operation of the solvers takes.
 
     Attributes:
-        single: Of a multiply-add of a large float32 product.
-        double: Of a multiply-add of a large float64 product.
-        square: Of a multiply-add of TᵀT, of which half are computed, with its sum in float64.
-        read: Of a float32 number of a matrix that goes through two products with few columns, without `column`.
-        column: Of such a number for each column.
-        reduced: Of the band reduction of a matrix of side s, for each of its s² numbers.
-        reduction: Of the band reduction, for each of s³.
-        factor: Of one band factor and its solution, for each row.
-        step: Of a step of block Lanczos with narrow blocks, for any length of its vectors.
-        turned: Of such a step besides its products, for each number of a block.
+        single: Seconds per multiply-add in a product of large float32 matrices.
+        double: Seconds per multiply-add in a product of large float64 matrices.
+        square: Seconds per multiply-add in TᵀT for a float32 matrix T, summed in float64; half of the entries are
+            computed.
+        read, column: The two products T u and Tᵀ(T u) of a float32 matrix T and u with c columns take read + c · column
+            seconds per entry of T.
+        reduced, reduction: The band reduction of a matrix of side s takes s² · reduced + s³ · reduction seconds.
+        factor: Seconds per row of the matrix for one banded factorisation and one solution with it.
+        step, turned: A step of block Lanczos takes, besides its products with the problem's matrix and with the basis,
+            step + turned seconds times the number of entries of a block.
     """
 
     single: float
@@ -62,7 +61,11 @@ class Rates(NamedTuple):
 
 
 class _Diagonal:
-    """A problem with AᵀA diagonal, whose products take no time; see `linearized.solvers.linear.solution`."""
+    """Least-squares problem with a diagonal AᵀA, for timing a solver: its products take almost no time.
+
+    Args:
+        side: Number of rows and columns of A.
+    """
 
     dual, rounding, columns, block, spare = False, float(np.finfo(np.float64).eps), 1, NARROW[0], 0
 
@@ -84,7 +87,7 @@ class _Diagonal:
 
 
 def machine_rates() -> Rates:
-    """Return the rates of this machine as stored; measure and store them if they are not or not of this machine.
+    """Return the rates of this machine, from the cache folder or, if they are not there, measured now and stored.
 
     If the file cannot be written, one line is logged, and the next process measures again.
     """
@@ -103,12 +106,17 @@ def machine_rates() -> Rates:
 
 
 def identity() -> dict[str, Any]:
-    """Return what the rates depend on: processor, cores of this process, BLAS libraries with their threads."""
+    """Return what the rates depend on: the processor, the cores of this process, and the BLAS libraries and threads."""
     return {"processor": processor(), "cores": cores(), "blas": blas_libraries()}
 
 
 def _stored(path: Any, machine: dict[str, Any]) -> Rates | None:
-    """Return the rates in a file; None if it is absent, damaged (which is logged) or of another machine."""
+    """Return the rates in a file; None if the file is absent, damaged (which is logged) or of another machine.
+
+    Args:
+        path: Path of the JSON file.
+        machine: Result of `identity` on this machine.
+    """
     try:
         record = read_json(path)
     except Absent:
@@ -125,7 +133,7 @@ def _stored(path: Any, machine: dict[str, Any]) -> Rates | None:
 
 
 def measured_rates() -> Rates:
-    """Measure the rates, in one to four seconds on one core."""
+    """Measure the rates of this machine, which takes one to four seconds on one core."""
     random = np.random.default_rng(0)
     single = random.standard_normal((SIDE, SIDE), np.float32)
     double, total = single[:1024, :1024].astype(np.float64), np.zeros((SIDE, SIDE))
@@ -165,7 +173,7 @@ def measured_rates() -> Rates:
 
 
 def _fastest(work: Callable[[], Any]) -> float:
-    """Return the seconds of the fastest of `REPEATS` runs, after one that loads libraries and caches."""
+    """Return the CPU seconds of the fastest of 3 calls of `work`, after one that loads libraries and caches."""
     work()
     seconds = []
     for _ in range(REPEATS):
@@ -176,7 +184,15 @@ def _fastest(work: Callable[[], Any]) -> float:
 
 
 def _narrow(random: np.random.Generator, columns: int) -> float:
-    """Return the seconds per number of T u and Tᵀ(T u) for tiles T that are larger together than caches."""
+    """Measure the products T u and Tᵀ(T u) of float32 tiles T that are together larger than the caches.
+
+    Args:
+        random: Generator of u.
+        columns: Number of columns of u.
+
+    Returns:
+        Seconds per entry of T.
+    """
     tiles = np.ones((TILES, ROWS, SHORT), np.float32)
     u, total = random.standard_normal((SHORT, columns), np.float32), np.zeros((columns, SHORT))
 
@@ -188,7 +204,14 @@ def _narrow(random: np.random.Generator, columns: int) -> float:
 
 
 def _lanczos_step(length: int) -> float:
-    """Return the seconds of one step of block Lanczos for 20 ridges, with vectors of that length."""
+    """Measure one step of block Lanczos for 20 ridges, whose products with the problem take almost no time.
+
+    Args:
+        length: Length of the vectors.
+
+    Returns:
+        Seconds per step.
+    """
     problem, ridges = _Diagonal(length), np.logspace(-3, 3, 20)
 
     def steps(count: int) -> float:
@@ -198,7 +221,7 @@ def _lanczos_step(length: int) -> float:
 
 
 def _reduction(matrix: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the seconds of the band reduction of a symmetric matrix, and the band."""
+    """Reduce a symmetric matrix to a band, and return the CPU seconds that this took, and the band."""
     reduction = BandReduction(np.array(matrix))
     began = time.thread_time()
     while not reduction.done:

@@ -17,10 +17,10 @@ _LETTERS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): (
 
 
 def symmetric_product(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
-    """Return A v for the symmetric A whose lower triangle is stored in `a`.
+    """Return A v for the symmetric A whose lower triangle is stored in `a`; the upper triangle is not read.
 
     Args:
-        a: View whose columns have unit stride.
+        a: Array or part of an array, whose columns have unit stride.
         v: Matrix of the same dtype.
     """
     v = np.asfortranarray(v)
@@ -39,7 +39,7 @@ def symmetric_update(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"], w
     """Store A - v wᵀ - w vᵀ in the lower triangle of `a`; the other triangle is neither read nor written.
 
     Args:
-        a: View whose columns have unit stride.
+        a: Array or part of an array, whose columns have unit stride. Its lower triangle is that of A.
         v: Matrix of the same dtype.
         w: Matrix of the same dtype.
     """
@@ -55,7 +55,13 @@ def symmetric_update(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"], w
 
 @cache
 def _routine(name: str, dtype: np.dtype, arguments: int):
-    """Return the Fortran routine of that name; all of its arguments are pointers."""
+    """Return a Fortran routine of SciPy's BLAS as a function, all of whose arguments are pointers.
+
+    Args:
+        name: Name of the routine without the letter of the data type, such as "symm".
+        dtype: float32 or float64.
+        arguments: Number of arguments of the routine.
+    """
     capsule = cython_blas.__pyx_capi__[_LETTERS[np.dtype(dtype)][0] + name]
     api = ctypes.pythonapi
     get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
@@ -76,7 +82,7 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
 
 
 def _stride(array: np.ndarray):
-    """Return the leading dimension, which is the distance between columns."""
+    """Return the leading dimension of a column-major array for BLAS, the distance between its columns in entries."""
     if array.strides[0] != array.itemsize:
         raise ValueError(f"Columns must have unit stride. Received: strides {array.strides} of {array.dtype}.")
     return _int(max(array.strides[1] // array.itemsize, array.shape[0], 1))

@@ -1,4 +1,4 @@
-"""Conjugate gradients on (AᵀA + ρI)v = AᵀY, for all ridges at the cost of one.
+"""Conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges at the cost of one.
 
 The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`): in the primal if A has at least as many rows
 as columns, otherwise in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
@@ -33,11 +33,14 @@ FOLLOWED = 10  # smallest reduction factor of the residual in one pass, in units
 
 @least_squares_solver()
 def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
-    """Solve the problem at every ridge.
+    """Solve min ‖A v - Y‖² + ρ‖v‖², or kernel ridge regression (K + ρI)α = Y, at every ridge ρ by CG.
 
-    The arguments are those of `linearized.solvers.linear.driver.LinearRun`: `max_iterations` is the largest number of
-    products for each ridge, restarts included, and progress is reported after each product. A dual problem
-    (`problem.dual`) has `dual_product` and `adjoint64` as well.
+    Args:
+        problem: A and Y, or K and Y, accessed by products alone. In a dual problem (`problem.dual`) CG runs on A Aᵀ.
+        ridges: ρ, in any order.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Its
+            `max_iterations` is the largest number of products for each ridge, restarts included, and progress is
+            reported after each product.
 
     Returns:
         A solution for each ridge; if it has not converged, its `message` states the reason.
@@ -60,13 +63,15 @@ def polish(
     problem: LinearProblem, solutions: list[Solution], tolerance: Tolerance, run: LinearRun,
     duals: list[np.ndarray] | None = None, precondition: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Continue from the solutions of any solver that miss the tolerance, all of them in each product; see `solve`.
+    """Improve those solutions of another solver that miss the tolerance, by CG on their recomputed residuals.
+
+    Each product serves all of these solutions.
 
     Args:
         problem: Problem that was solved.
         solutions: Solutions of any solver, one per ridge.
         tolerance: Tolerance at which a ridge is done.
-        run: Settings of the call.
+        run: Settings of the solver's call.
         duals: α with v = Aᵀα for each solution, to continue in the dual; None continues in the primal.
         precondition: In the primal, a function of residuals (l, p, c) and their ridges (l,) that returns approximately
             (AᵀA + ρI)⁻¹ times them; None: no preconditioner.
@@ -77,7 +82,14 @@ def polish(
 
 
 class _Passes:
-    """Passes of CG over one problem, with the settings of one call of `solve` or `polish`."""
+    """Runs of CG on one problem that continue from each other, with the settings of one call of `solve` or `polish`.
+
+    Args:
+        problem: Problem to solve.
+        tolerance: Tolerance at which a ridge is done.
+        run: Settings of the solver's call.
+        precondition: Preconditioner, as for `polish`; None: none.
+    """
 
     def __init__(
         self, problem: LinearProblem, tolerance: Tolerance, run: LinearRun,
@@ -93,7 +105,8 @@ class _Passes:
             solutions: Solutions, one per ridge.
             duals: α of each solution, to continue in the dual; None continues in the primal.
 
-        Returns: The solutions with the smallest recomputed residuals.
+        Returns:
+            For each ridge the solution with the smallest recomputed residual.
         """
         solutions, duals = list(solutions), list(duals or [])
         size, attempt = ridge_batch(self.problem), 0
@@ -121,7 +134,7 @@ class _Passes:
         return not solution.converged and solution.iterations < self.max_iterations
 
     def _explained(self, solution: Solution) -> Solution:
-        """Return a solution; if it has not converged, with the reason as its message."""
+        """Return a solution with the reason as its `message` if it has not converged, otherwise unchanged."""
         if solution.converged:
             return solution
         told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
@@ -137,14 +150,15 @@ class _Passes:
     def restarted(
         self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str
     ) -> tuple[list[Solution], list[np.ndarray] | None]:
-        """Run CG on the true residuals of all solutions in lock-step.
+        """Run CG once from the recomputed residuals of all solutions, side by side in each product.
 
         Args:
             solutions: Solutions to continue from, one per ridge.
             duals: α of each solution, to continue in the dual; None continues in the primal.
-            name: Name of the state in the checkpoint.
+            name: Name of the checkpoint.
 
-        Returns: The new solutions, and the new α of each; None instead of α in the primal.
+        Returns:
+            The new solutions, and the new α of each of them (None in the primal).
         """
         ridges = np.array([solution.ridge for solution in solutions])
         spent = np.array([solution.iterations for solution in solutions])
@@ -179,12 +193,15 @@ class _Passes:
         return measured(self.problem, ridges, values, histories, self.tolerance, duals), duals
 
     def shifted(self, moment: np.ndarray, ridges: np.ndarray, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Run multi-shift CG from 0; return v of each ridge (α in the dual) and its history of relative residuals.
+        """Run multi-shift CG, in which all ridges share one Krylov space, from v = 0.
 
         Args:
             moment: AᵀY, the right-hand side in the primal.
             ridges: ρ.
-            name: Name of the state in the checkpoint.
+            name: Name of the checkpoint.
+
+        Returns:
+            v of each ridge (α in the dual), and its relative residual after each product.
         """
         norm = self.tolerance.moment_norm
         b, primal_norm = (self.problem.targets, norm) if self.problem.dual else (moment, None)
@@ -193,11 +210,11 @@ class _Passes:
         return list(state.values), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
 
     def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
-        """Perform steps until every ridge is done.
+        """Perform steps of CG until every ridge is done, report the progress, and write checkpoints.
 
         Args:
-            state: Iteration, updated in place.
-            name: Name of the state in the checkpoint; a state saved under this name is restored first.
+            state: Multi-shift or lock-step CG, updated in place.
+            name: Name of the checkpoint. If it exists, it is restored first.
             ridges: ρ, part of the identity of the checkpoint.
             spent: Number of products of earlier passes, for the progress.
         """
@@ -214,18 +231,24 @@ class _Passes:
         saved.save(name, state.arrays())
 
     def _limit(self, norms: float | np.ndarray) -> float | np.ndarray:
-        """Return the residual at which a pass that starts from residuals of `norms` ends.
+        """Return the residual at which a run of CG ends.
 
-        It is the tolerance or, if that is larger, the smallest residual that the products can follow.
+        It is the tolerance or, if that is larger, the smallest residual that the rounding errors of products permit.
+
+        Args:
+            norms: Norm of the residual from which the run starts, for one or for several ridges.
         """
         return np.maximum(self._relative * self._scale, FOLLOWED * self.problem.rounding * np.asarray(norms))
 
     def _limits(self, solutions: list[Solution], norms: np.ndarray) -> np.ndarray:
-        """Return the residuals at which a restart ends; for an accuracy, lower by as much as the errors exceed it.
+        """Return the residual at which a restart ends, for each solution.
+
+        If an accuracy of the predictions was requested, the residual must fall by the factor by which the error of the
+        predictions exceeds half of the accuracy.
 
         Args:
             solutions: Solutions to continue from.
-            norms: Their residuals.
+            norms: Norms of their residuals.
         """
         if self.tolerance.accuracy is None:
             return self._limit(norms)

@@ -22,15 +22,23 @@ STATE = "cholesky"
 
 @linear_solver()
 def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
-    """Solve (K + ρI)α = Y at every ridge.
+    """Solve (K + ρI)α = Y at every ridge ρ, by one Cholesky factorisation per ridge.
 
-    The arguments are those of `linearized.solvers.linear.band.solver.solve`, except that progress is reported after
-    each ridge as (ridges done, ridges, residual of each ridge, ridges left), and that checkpoints hold the ridges that
-    are done.
+    Degrees of freedom and leave-one-out errors are not computed.
+
+    Args:
+        problem: K (n, n) and Y (n, k). If the array of K is not exactly symmetric, its lower triangle is used.
+        ridges: ρ, in any order.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Progress is
+            reported after each ridge as (ridges done, ridges, residual of each ridge, ridges left). Checkpoints contain
+            the solutions of the ridges that are done.
 
     K + λ'I is factorised at λ' = max(ρ, c eps ‖K‖) with c = `refinement.FLOOR` and the machine precision eps of the
     data type of K, or at a larger λ' if that matrix is not positive definite. If λ' differs from ρ, it is stored as
     `Solution.shift`, and CG corrects the solution to ρ.
+
+    Raises:
+        UserError: If the settings are invalid or K is not finite.
     """
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     saved = run.checkpoint(n=problem.n, dtype=str(problem.dtype), ridges=ridges.tolist(), rtol=run.rtol, atol=run.atol)
@@ -53,7 +61,11 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 class _Factored:
-    """The work array with K and, in its upper triangle, the Cholesky factor of K + λ'I for one λ' at a time."""
+    """Array with K in its lower triangle and, in its upper one, the Cholesky factor of K + λ'I for one λ' at a time.
+
+    Args:
+        gram: K, whose upper triangle is overwritten.
+    """
 
     def __init__(self, gram: DenseGram):
         self.gram, self.lower = gram, gram.array.T  # column-major, as in LAPACK, so the factor is lower
@@ -77,7 +89,12 @@ class _Factored:
         return info == 0
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return (K + λ'I)⁻¹ times `right` (n, 1, k). There is one λ' at a time, so `which` is not used."""
+        """Return (K + λ'I)⁻¹ times residuals, for the λ' of the last call of `at`.
+
+        Args:
+            right: Residuals (n, 1, k) of one ridge.
+            which: Not used, because there is one λ' at a time. Other solvers take the indices of the ridges here.
+        """
         n, _, columns = right.shape
         solved, _ = self._potrs(self.lower, distinct(right).reshape(n, columns).astype(self.lower.dtype), lower=1)
         return np.asarray(solved, np.float64).reshape(n, 1, columns)
@@ -87,7 +104,10 @@ EVIDENCE = ("converged", "iterations", "residual", "shift", "refinements", "mess
 
 
 def _arrays(solutions: list[Solution]) -> dict[str, np.ndarray]:
-    """Return all fields of the solutions, which have no traces, as named arrays."""
+    """Return the fields of the solutions as named arrays, for a checkpoint.
+
+    Fields that this solver does not compute, such as the degrees of freedom, are left out.
+    """
     names = ("value", "predictions", "history", *EVIDENCE)
     return {f"{name}{i}": np.asarray(getattr(one, name)) for i, one in enumerate(solutions) for name in names}
 

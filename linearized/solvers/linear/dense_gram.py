@@ -1,6 +1,7 @@
-"""K in memory as one square array, of which one triangle may be overwritten; the other and the diagonal still give K v.
+"""A symmetric K in memory as one square array, of which a solver may overwrite one triangle and still multiply by K.
 
-Products are accurate to float64 for any dtype of K: float32 entries are converted one block of rows at a time.
+Products use the other triangle and a copy of the diagonal. They are accurate to float64 for any dtype of K: float32
+entries are converted one block of rows at a time.
 """
 
 from typing import Protocol, runtime_checkable
@@ -16,7 +17,9 @@ ROWS = 128  # rows that are converted to float64 together
 
 @runtime_checkable
 class DenseProblem(LinearProblem, Protocol):
-    """A problem (K + ρI)α = Y that can return K itself, not only products; see `linearized.problems.gram_problem`.
+    """Interface of a problem (K + ρI)α = Y that can return K as an array, in addition to products with it.
+
+    `linearized.problems.gram_problem.GramProblem` implements it.
 
     Attributes:
         dtype: Dtype of the entries that `dense` returns.
@@ -27,16 +30,21 @@ class DenseProblem(LinearProblem, Protocol):
     rounded: bool
 
     def dense(self, *, keep: bool = True) -> np.ndarray:
-        """Return K; if `keep` is False, the caller may overwrite the returned array."""
+        """Return K as an array (n, n).
+
+        Args:
+            keep: Whether products of this problem are still needed. If False, the problem may return its own array,
+                which the caller overwrites.
+        """
 
 
 class DenseGram:
-    """K as a work array: its upper triangle and its diagonal may be overwritten.
+    """K as an array whose upper triangle and diagonal a solver may overwrite.
 
     Args:
         problem: Problem that holds K.
-        keep: Whether the problem's own products are still needed; then an array is copied even if it could be
-            overwritten.
+        keep: Whether the problem's own products are still needed. Then its array is copied even if the problem permits
+            overwriting it.
 
     Attributes:
         array: K (n, n), C-ordered. Its strict lower triangle is never changed.
@@ -51,14 +59,20 @@ class DenseGram:
         self.diagonal = np.diagonal(self.array).astype(np.float64)
 
     def product(self, v: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Return K v: 2 n² operations per column in float64, which read n²/2 entries of K."""
+        """Return K v from the lower triangle, in float64 and in 2 n² operations per column of v."""
         return lower_product(self.array, self.diagonal, v)
 
 
 def lower_product(
     array: Float[np.ndarray, "n n"], diagonal: Float64[np.ndarray, " n"], v: Float64[np.ndarray, "n c"]
 ) -> Float64[np.ndarray, "n c"]:
-    """Return the float64 product of v and the symmetric matrix with that strict lower triangle and diagonal."""
+    """Return the product K v in float64, for a symmetric K that is given by one triangle and its diagonal.
+
+    Args:
+        array: Array whose strict lower triangle is that of K; nothing else of it is read.
+        diagonal: Diagonal of K.
+        v: Matrix of c columns.
+    """
     out = diagonal[:, None] * v
     for start in _starts(array):
         rows = slice(start, start + ROWS)
@@ -71,7 +85,7 @@ def lower_product(
 
 
 def checked_norm(array: Float[np.ndarray, "n n"]) -> float:
-    """Return the Frobenius norm. Raises `UserError` if an entry is not finite."""
+    """Return the Frobenius norm of K. Raises `UserError` if an entry is not finite."""
     squares = (np.linalg.norm(array[start : start + ROWS].astype(np.float64)) ** 2 for start in _starts(array))
     norm = float(np.sqrt(sum(squares)))
     if not np.isfinite(norm):

@@ -5,9 +5,9 @@ A solver's module defines its algorithm as a function of (problem, ridges, run) 
     @linear_solver()
     def solve(problem, ridges, run): ...
 
-The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`. Solvers of least squares
-use `least_squares_solver`, whose result also takes `accuracy` and `values`. Further keyword arguments are options of
-the algorithm.
+The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`, and `run` contains these
+arguments as a `LinearRun`. Further keyword arguments are options of the algorithm. Solvers of least squares use the
+decorator `least_squares_solver`, whose result also takes `accuracy` and `values`.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ Algorithm = Callable[..., list[Solution]]  # of (problem, ridges, run) and optio
 
 
 class TimedCheckpoint(Checkpoint):
-    """A `Checkpoint` that reports when the next state is due.
+    """A `Checkpoint`, which stores named sets of arrays ("states"), with a timer that says when the next one is due.
 
     Args:
         folder: Folder of the states; None stores nothing.
         interval: Seconds between two states.
-        identity: Values that must be equal for a state to be read.
+        identity: Values that identify the run. A state that was stored with other values is not read.
     """
 
     def __init__(self, folder: Path | None, interval: float, **identity: Any):
@@ -52,11 +52,11 @@ class TimedCheckpoint(Checkpoint):
 
     @property
     def due(self) -> bool:
-        """Whether `interval` seconds have passed since the last state, or since the start."""
+        """Whether `interval` seconds have passed since the last call of `save`, or since the start."""
         return time.monotonic() - self.written >= self.interval
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write `arrays` under `name`, replacing the previous state, and restart the timer."""
+        """Write `arrays` to the file NAME.npz, replacing a previous state of that name, and restart the timer."""
         super().save(name, arrays)
         self.written = time.monotonic()
 
@@ -85,12 +85,13 @@ UNWATCHED = Watch()
 
 @dataclasses.dataclass(frozen=True)
 class LinearRun:
-    """The settings of one call of a linear solver.
+    """Settings of one call of a linear solver: tolerances, limits, progress and checkpoints.
 
     Attributes:
-        rtol: Relative tolerance in published units, see `linearized.solvers.linear.solution`.
-        atol: Absolute tolerance in published units.
-        max_iterations: Largest number of iterations for each ridge.
+        rtol: Relative tolerance: a ridge is done when ‖b - Hv‖ <= max(rtol ‖b‖, atol), where H v = b are the normal
+            equations divided by n/2 (see `linearized.solvers.linear.solution`).
+        atol: Absolute tolerance.
+        max_iterations: Largest number of iterations for each ridge; the solver defines what an iteration is.
         progress: Function called with (step, steps, residual of each ridge, ridges left); None reports nothing.
         folder: Folder of the checkpoints, from which a killed run continues; None stores nothing. The caller removes
             it.
@@ -110,26 +111,43 @@ class LinearRun:
     accuracy: float | None = None
 
     def tolerance(self, moment_norm: float, n: int) -> Tolerance:
-        """Return the tolerance at which a ridge is done.
+        """Return the tolerance at which a ridge is done, as a relative residual of the given problem.
 
         Args:
-            moment_norm: ‖Aᵀy‖.
-            n: Number of rows of A.
+            moment_norm: Norm of the right-hand side, ‖Aᵀy‖.
+            n: Number of train rows.
         """
         return Tolerance.of(moment_norm, n, self.rtol, self.atol, self.accuracy)
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:
-        """Return the checkpoint of the states that belong to `key` and `identity`."""
+        """Return an object that a solver saves its arrays with, and restores them from after a kill.
+
+        It uses the folder and the interval of this run. It reads only arrays that were stored with the same `key` and
+        the same `identity`.
+
+        Args:
+            identity: Values that must be equal for stored arrays to be valid, such as sizes and ridges.
+        """
         return TimedCheckpoint(self.folder, self.interval, key=self.key, **identity)
 
     def report(self, step: int, steps: int, residuals: np.ndarray, left: int) -> None:
-        """Call `progress` with the arguments, if it is set."""
+        """Call the function `progress` of this run, if it is not None.
+
+        Args:
+            step: Number of steps done.
+            steps: Largest number of steps.
+            residuals: Relative residual of each ridge.
+            left: Number of ridges that are not done.
+        """
         if self.progress is not None:
             self.progress(step, steps, residuals, left)
 
 
 def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
-    """Return a decorator that adds the arguments of `LinearRun` to an algorithm, and validates them and the ridges.
+    """Return a decorator that makes a solver from an algorithm, a function of (problem, ridges, run).
+
+    The solver takes the fields of `LinearRun` as keyword arguments (`folder` under the name `checkpoint`, and without
+    `accuracy`), checks them and the ridges, and calls the algorithm with a `LinearRun`.
 
     Args:
         interval: Default number of seconds between checkpoints.
@@ -152,12 +170,14 @@ def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[
 
 
 def least_squares_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
-    """Return a decorator as `linear_solver` does; the solver also takes `accuracy` and `values`.
+    """Return a decorator that makes a solver of least squares from an algorithm, like `linear_solver`.
 
-    The arguments of the solver in addition to those of `linear_solver`:
+    The solver takes two keyword arguments more:
 
-        accuracy: See `LinearRun`; must be above 0.
-        values: Whether v is returned. Without it, where the problem has A Aᵀ in float64, only α is, as `Solution.dual`.
+        accuracy: Largest error of the train predictions, relative to their root mean square, at which a ridge is done;
+            above 0 and below 1. None: `rtol` and `atol` decide.
+        values: Whether the parameters v are returned. If False, a solver that works with A Aᵀ in float64 returns only α
+            with v = Aᵀα, as `Solution.dual`.
 
     Args:
         interval: Default number of seconds between checkpoints.

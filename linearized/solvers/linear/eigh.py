@@ -1,10 +1,11 @@
 """Eigendecomposition solver: each ridge costs two products, and leave-one-out errors are exact at every ridge.
 
-With K = V diag(w) Vᵀ, α = V(w + ρ)⁻¹VᵀY, the degrees of freedom are Σ w/(w + ρ), and the contribution of a row's own
-label to its prediction follows from [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). Takes about 9 n³ operations once and memory
-for 3 n² numbers; if exact leave-one-out errors are not needed, the other solvers are much cheaper.
+With K = V diag(w) Vᵀ, the solution of (K + ρI)α = Y is α = V(w + ρ)⁻¹VᵀY. The degrees of freedom are Σ w/(w + ρ), and
+the leave-one-out error of row i is α_i/[(K + ρI)⁻¹]_ii with [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). The decomposition
+takes about 9 n³ operations once and memory for 3 n² numbers; if exact leave-one-out errors are not needed, the other
+solvers are much cheaper.
 
-Uses LAPACK's syevd, because the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
+LAPACK's syevd is used, because the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
 """
 
 import numpy as np
@@ -24,11 +25,14 @@ STATE = "eigh"
 
 @linear_solver()
 def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
-    """Solve (K + ρI)α = Y at every ridge.
+    """Solve (K + ρI)α = Y at every ridge ρ, by one eigendecomposition of K.
 
-    The arguments are those of `linearized.solvers.linear.band.solver.solve`, except that the decomposition can neither
-    report progress nor be saved before it is complete: progress is reported once it is done as (1, 1, ones, ridges),
-    and the eigenvectors, as large as K, are saved if they took longer than the interval.
+    Args:
+        problem: K (n, n) and Y (n, k).
+        ridges: ρ, in any order.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. The decomposition
+            can neither report progress nor be saved before it is complete. Progress is reported once it is done as
+            (1, 1, ones, ridges), and the eigenvectors, as large as K, are saved if they took longer than the interval.
 
     Degrees of freedom, GCV and leave-one-out errors are returned for every ridge that the precision of K resolves. They
     are computed from the eigenvectors even where the solution is refined.
@@ -45,7 +49,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 def refuse_many_rows(rows: int) -> None:
-    """Raise `UserError` if there are more rows than LAPACK's eigenvalue solver can count."""
+    """Raise `UserError` if K has more than 32,766 rows, the most that LAPACK's eigenvalue solver can take."""
     if rows > MOST:
         raise UserError(
             f"eigh takes at most {MOST} rows, since LAPACK counts its workspace in 32 bits. Received: n={rows}. "
@@ -54,9 +58,18 @@ def refuse_many_rows(rows: int) -> None:
 
 
 class _Spectrum:
-    """Eigenvalues w (at least 0) and eigenvectors V of K, and a ridge λ' for each ρ.
+    """Eigenvalues w (at least 0) and eigenvectors V of K, and a ridge λ' for each ρ at which solutions are computed.
 
-    λ' is ρ where w + ρ exceeds rounding errors, otherwise at least the smallest ridge that the precision of K resolves.
+    λ' is ρ if all w + ρ exceed rounding errors, otherwise at least the smallest ridge that the precision of K resolves.
+
+    Args:
+        problem: K.
+        ridges: ρ, (r,).
+        saved: Checkpoint of the eigenvalues and eigenvectors.
+
+    Attributes:
+        shifts: λ' for each ρ, (r,).
+        resolved: Whether all w + ρ exceed rounding errors, for each ρ, (r,).
     """
 
     def __init__(self, problem: DenseProblem, ridges: np.ndarray, saved: TimedCheckpoint):
@@ -73,7 +86,7 @@ class _Spectrum:
         self.shifts = np.where(self.resolved, ridges, np.maximum(ridges, least))
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return V(w + λ')⁻¹Vᵀ times residuals, in 4 n² operations per column.
+        """Return (K + λ'I)⁻¹ = V(w + λ')⁻¹Vᵀ times residuals, in 4 n² operations per column.
 
         Args:
             right: Residuals (n, l, k) of l ridges.
@@ -88,9 +101,12 @@ class _Spectrum:
         return (matrix @ v.astype(matrix.dtype)).astype(np.float64)
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """Return the solutions with degrees of freedom, GCV and leave-one-out errors.
+        """Add degrees of freedom, GCV and leave-one-out errors to solutions.
 
-        They are added at the ridges ρ at which w + ρ exceeds rounding errors.
+        Ridges ρ at which some w + ρ does not exceed rounding errors are returned without them.
+
+        Args:
+            solutions: Solutions of (K + ρI)α = Y, one per ridge.
         """
         inverse = 1 / (self.values[:, None] + self.shifts)
         diagonal = np.concatenate(

@@ -1,9 +1,10 @@
-"""Least squares from the smaller of A Aᵀ and AᵀA, which is formed once; each ridge is then a banded factor of it.
+"""Solver "band" of least squares: forms the smaller of A Aᵀ and AᵀA once, and then needs one banded factor per ridge.
 
-In the dual (rows < p) it solves (A Aᵀ + ρI)α = Y and computes v = Aᵀα; otherwise (AᵀA + ρI)v = AᵀY. With s the smaller
-side of A and n N its number of entries, it takes n N s multiply-adds to form the matrix, 4/3 s³ operations for the band
-reduction (`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. It is faster
-than a Krylov method where many ridges or columns need many steps, and takes 12 s² bytes.
+The problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) at all ridges ρ. In the dual (rows < p) it solves
+(A Aᵀ + ρI)α = Y and computes v = Aᵀα; otherwise it solves (AᵀA + ρI)v = AᵀY. With s the smaller side of A and n N its
+number of entries, it takes n N s multiply-adds to form the matrix, 4/3 s³ operations for the band reduction
+(`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. It is faster than a Krylov
+method if many ridges or columns need many steps, and takes 12 s² bytes.
 
 A Aᵀ may consist of independent blocks on its diagonal, such as one for each class; each is then solved by itself.
 """
@@ -34,11 +35,11 @@ CORRECTIONS = 3  # most corrections by the factor, from residuals recomputed fro
 
 
 class _Part(NamedTuple):
-    """A block of the matrix after its reduction.
+    """One diagonal block of the matrix A Aᵀ or AᵀA, after its reduction to a band.
 
     Attributes:
-        factors: Band of the block, with `precondition`.
-        solutions: Solutions of the formed system for each ridge.
+        factors: Band of the block, whose method `precondition` solves for more right-hand sides.
+        solutions: Solutions of the system of this block, one per ridge.
     """
 
     factors: band.BandFactors
@@ -47,13 +48,21 @@ class _Part(NamedTuple):
 
 @least_squares_solver()
 def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
-    """Solve the problem at every ridge. The arguments are those of `linearized.solvers.linear.cg.solve`.
+    """Solve min ‖A v - Y‖² + ρ‖v‖² at every ridge ρ, from A Aᵀ or AᵀA in memory.
 
-    Iterations are the steps of float64 CG with which `band` refines a ridge. The residuals and the bound on the error
-    of the predictions are recomputed from A, or from A Aᵀ where the problem forms it in float64. Otherwise the formed
-    matrix is that of float32 features, so ridges below about 1e-7 of its norm are lost to rounding, which the bound
-    shows; with `accuracy`, they are corrected by the factor and the recomputed residuals. The checkpoint is that of the
-    band reduction.
+    The residuals and the bound on the error of the predictions are recomputed from A, or from A Aᵀ if the problem
+    forms it in float64. Otherwise the formed matrix is that of float32 features, so ridges below about 1e-7 of its norm
+    are lost to rounding, which the bound shows. With `run.accuracy`, they are corrected by the factor and the
+    recomputed residuals.
+
+    Args:
+        problem: A and Y, a problem that can form A Aᵀ or AᵀA.
+        ridges: ρ, in any order.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Iterations are the
+            steps of float64 CG that refine a ridge. Checkpoints contain the band reduction.
+
+    Returns:
+        A solution for each ridge; its `message` states why it has not converged.
 
     Raises:
         UserError: If the problem cannot form the matrix, or it does not fit in the memory.
@@ -96,11 +105,17 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
 
 
 def _corrected(problem: LinearProblem, part: _Part, solutions: list[Solution], tolerance: Tolerance) -> list[Solution]:
-    """Correct the ridges that miss the accuracy, by the factor and residuals that are recomputed from A.
+    """Correct the solutions whose predictions miss the accuracy, by the factor and residuals recomputed from A.
 
     For s = AᵀY - (AᵀA + ρI)v and e ≈ (AᵀA + ρI)⁻¹s in the primal, the error of the predictions is A e, with
     ‖A e‖² = tr eᵀs - ρ‖e‖²: an estimate that is much smaller than the bound ‖s‖/(2√ρ), and often shows that no
     correction is needed. In the dual the residual itself is the bound, and α is corrected.
+
+    Args:
+        problem: A and Y.
+        part: The reduced matrix A Aᵀ or AᵀA, which has a single block.
+        solutions: Solutions of the least-squares problem, one per ridge.
+        tolerance: Tolerance with the accuracy.
     """
     solutions = list(solutions)
     missing = [i for i, solution in enumerate(solutions) if not solution.converged]
@@ -139,21 +154,34 @@ def _residuals(problem: LinearProblem, ridges: np.ndarray, solutions: list[Solut
 
 
 def _right(problem: LinearProblem, solution: Solution, residual: Residual) -> np.ndarray:
-    """Return the residual of the formed system, (side, columns)."""
+    """Return the residual of a solution in the system that was formed: that of A Aᵀ in the dual, else that of AᵀA.
+
+    Args:
+        problem: A and Y.
+        solution: Solution at one ridge.
+        residual: Residual of this solution that was recomputed from A.
+    """
     if not problem.dual:
         return residual.primal
     return problem.targets - residual.predictions - solution.ridge * solution.dual
 
 
 def _moved(problem: LinearProblem, solution: Solution, step: np.ndarray) -> Solution:
-    """Return the solution after a correction of α in the dual, or of v in the primal."""
+    """Return a solution after `step` was added to its α in the dual, or to its v in the primal."""
     if not problem.dual:
         return solution._replace(value=solution.value + step)
     return solution._replace(dual=solution.dual + step, value=solution.value + problem.adjoint64(step))
 
 
 def _joined(values: list[np.ndarray]) -> np.ndarray:
-    """Return the coefficients of all blocks: rows are ordered by data point, then by block."""
+    """Combine the coefficients of all diagonal blocks of A Aᵀ into one array.
+
+    Args:
+        values: Coefficients (side, columns) of each block.
+
+    Returns:
+        Array (side · blocks, columns), whose rows are ordered by data point and then by block.
+    """
     return np.stack(values, axis=1).reshape(-1, values[0].shape[1])
 
 

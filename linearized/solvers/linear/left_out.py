@@ -17,7 +17,9 @@ SEED = 5
 
 
 class RowDraw(NamedTuple):
-    """Rows for which d_i = [(K + ρI)⁻¹]_ii is computed, and the numbers from which they get their weights in a mean.
+    """Rows that were drawn for the estimate of the leave-one-out error, with what determines their weights in a mean.
+
+    Only for these rows i, d_i = [(K + ρI)⁻¹]_ii is computed.
 
     Attributes:
         rows: Distinct row indices, in increasing order.
@@ -31,11 +33,13 @@ class RowDraw(NamedTuple):
 
 
 def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
-    """Draw rows for all ridges together, with replacement; if there are at most `DRAWN` rows, all are taken.
+    """Draw 256 rows for the estimate of the leave-one-out error at all ridges, in proportion to ‖α_i‖².
+
+    They are drawn with replacement. If there are at most 256 rows, all are taken.
 
     Args:
-        squares: ‖α_i‖² for each ridge and row. All ridges have the same weight in the probabilities of the rows, except
-            that a ridge whose squares are not finite or all 0 is ignored.
+        squares: ‖α_i‖² for each ridge and row i, with α of (K + ρI)α = Y. All ridges have the same weight in the
+            probabilities of the rows, except that a ridge whose squares are not finite or all 0 is ignored.
     """
     n = squares.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -53,14 +57,18 @@ def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
 def mean_left_out(
     squares: Float64[np.ndarray, " n"], draw: RowDraw, diagonal: Float64[np.ndarray, " m"]
 ) -> tuple[float, float]:
-    """Return the mean of ‖α_i‖²/d_i² over all rows at one ridge, and its standard error as an estimate of a test loss.
+    """Estimate the mean squared leave-one-out error of kernel ridge regression at one ridge, and its standard error.
 
-    The standard error is that of a mean over n rows, combined in quadrature with that of the draw if rows were sampled.
+    The leave-one-out error of row i is ‖α_i‖²/d_i² with d_i = [(K + ρI)⁻¹]_ii. The standard error is that of the mean
+    over n rows as an estimate of a test loss, combined in quadrature with that of the draw if rows were sampled.
 
     Args:
         squares: ‖α_i‖² of all n rows.
         draw: Rows that were drawn.
         diagonal: d_i of the rows of the draw.
+
+    Returns:
+        The mean over all n rows, and its standard error.
     """
     inverse, mine = 1 / np.square(diagonal), squares[draw.rows]
     if draw.chances is None:
@@ -77,5 +85,5 @@ def mean_left_out(
 
 
 def mean_of_rows(losses: Float64[np.ndarray, " n"]) -> tuple[float, float]:
-    """Return the mean of the rows' losses and its standard error."""
+    """Return the mean of the losses of n rows, and its standard error."""
     return float(losses.mean()), float(losses.std() / np.sqrt(len(losses)))

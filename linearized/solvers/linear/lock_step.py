@@ -17,7 +17,9 @@ Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class LockStep:
-    """State of the iteration; arrays are (r, p, c) for r ridges and c columns of length p, the side of H.
+    """Conjugate gradients for the systems (H + ρᵢI)vᵢ = bᵢ of r ridges, performed step by step.
+
+    Call `step` until no ridge is `active`. Arrays are (r, p, c) for r ridges and c columns of length p, the side of H.
 
     Args:
         b: Right-hand sides (r, p, c).
@@ -30,7 +32,10 @@ class LockStep:
         stall: Number of steps without halving its residual after which a ridge is stopped; None never stops it.
 
     Attributes:
-        values: See `linearized.solvers.linear.multi_shift.MultiShift`, also for `norms`, `trace` and `active`.
+        values: The current v of every ridge, (r, p, c).
+        norms: Last known primal residual of each ridge, (r,). In the dual it is that of the iterate before `values`.
+        trace: `norms` after each product, (products, r); NaN where a ridge was already done.
+        active: Mask of the ridges that are not done, (r,).
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class LockStep:
         self._turn(here[kept], p[kept], square[kept], alive[kept])
 
     def _turn(self, here: np.ndarray, p: np.ndarray, square: np.ndarray, alive: np.ndarray) -> None:
-        """Set the next directions of some ridges.
+        """Set the search directions of the next step for some ridges.
 
         Args:
             here: Indices of l ridges.
@@ -106,7 +111,12 @@ class LockStep:
         self.squares[here], self.betas[here] = fresh, beta
 
     def _note(self, here: np.ndarray, squares: np.ndarray) -> None:
-        """Record the residuals of the ridges `here` (l,), from their squared primal residuals in each column (l, c)."""
+        """Store the residuals after a step, and end the ridges that are done or whose residual stagnates.
+
+        Args:
+            here: Indices of the l ridges that took the step.
+            squares: Their squared primal residuals in each column (l, c).
+        """
         self.norms[here] = np.sqrt(np.maximum(np.sum(squares, axis=1), 0))
         self.trace = np.concatenate([self.trace, np.where(self.active, self.norms, np.nan)[None]])
         self.active &= self.norms > self.limit
@@ -117,12 +127,12 @@ class LockStep:
             self.active &= self.waited < self.stall
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all arrays that `step` changes."""
+        """Return all arrays that `step` changes, for a checkpoint."""
         names = ("values", "directions", "residuals", "squares", "images", "betas", "norms", "trace", "active", "best",
                  "waited")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:
-        """Continue from a state that `arrays` returned; None changes nothing."""
+        """Continue from the arrays of a checkpoint, which the method `arrays` returned; None changes nothing."""
         for name, array in (arrays or {}).items():
             setattr(self, name, array)

@@ -18,7 +18,9 @@ EXHAUSTED = 1e-15  # a column whose running residual has fallen by this factor i
 
 
 class MultiShift:
-    """State of the iteration; arrays are (r, p, c) for r ridges and c columns of length p.
+    """Conjugate gradients for (H + ρI)v = b at r ridges ρ, performed step by step with one product with H each.
+
+    Call `step` until no ridge is `active`. Arrays are (r, p, c) for r ridges and c columns of length p, the side of H.
 
     Args:
         b: Right-hand side (p, c).
@@ -28,7 +30,7 @@ class MultiShift:
         primal_norm: In the dual, ‖Aᵀb‖; None in the primal.
 
     Attributes:
-        values: v for every ridge.
+        values: The current v of every ridge, (r, p, c).
         norms: Last known primal residual of each ridge. In the dual it is that of the iterate before `values`.
         trace: `norms` after each product, (products, r); NaN where a ridge was already done.
         active: Mask of the ridges that are not done.
@@ -95,19 +97,23 @@ class MultiShift:
             self.active[:] = False
 
     def _note(self, squares: np.ndarray) -> None:
-        """Record the residuals of all ridges from the squared primal residual of the smallest ridge in each column."""
+        """Store the residuals of all ridges after a step, and end the ridges that are done.
+
+        Args:
+            squares: Squared primal residual of the smallest ridge in each column, to which the others are proportional.
+        """
         norms = np.sqrt(np.maximum(np.sum(self.zeta**2 * squares, axis=1), 0))
         self.norms = np.where(self.active, norms, self.norms)
         self.trace = np.concatenate([self.trace, np.where(self.active, norms, np.nan)[None]])
         self.active = self.active & (norms > self.limit)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all arrays that `step` changes."""
+        """Return all arrays that `step` changes, for a checkpoint."""
         names = ("values", "directions", "residual", "image", "zeta", "ratio", "alpha", "beta", "square", "norms",
                  "trace", "active")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def restore(self, arrays: dict[str, np.ndarray] | None) -> None:
-        """Continue from a state that `arrays` returned; None changes nothing."""
+        """Continue from the arrays of a checkpoint, which the method `arrays` returned; None changes nothing."""
         for name, array in (arrays or {}).items():
             setattr(self, name, array)

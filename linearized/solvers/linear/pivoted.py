@@ -2,8 +2,8 @@
 
 Pivots are drawn in proportion to the diagonal of the residual K - F Fᵀ, a block of them at a time (Chen, Epperly, Tropp
 & Webber, arXiv 2207.06503). The columns of the pivots are reproduced exactly, so that F Fᵀ is the Nyström approximation
-of K with the pivots as centres. Rows that are far from all pivots so far are likely pivots, and rows that the pivots
-already explain are not drawn again; a uniform draw knows neither.
+of K with the pivots as centres. In contrast to a uniform draw, rows that are far from all pivots so far are likely to
+be drawn, and rows that the pivots already explain are not.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ Columns = Callable[[np.ndarray], np.ndarray]
 
 
 class PivotedFactor(NamedTuple):
-    """The approximation K ≈ F Fᵀ.
+    """Low-rank approximation K ≈ F Fᵀ from r columns of K.
 
     Attributes:
-        rows: Pivots, in the order in which they were drawn.
+        rows: Indices of these columns (the pivots), in the order in which they were drawn.
         factor: Fᵀ, one row per pivot.
         residual: Diagonal of K - F Fᵀ.
     """
@@ -42,9 +42,9 @@ def randomly_pivoted(
     diagonal: Float64[np.ndarray, " n"], columns: Columns, rank: int, *, dtype: np.dtype | str = "float64",
     seed: int = 0, saved: TimedCheckpoint = UNSAVED, report: Callable[[int], None] = lambda pivots: None,
 ) -> PivotedFactor:  # fmt: skip
-    """Return a factor of at most `rank` pivots; fewer if the residual is exhausted before.
+    """Return an approximation K ≈ F Fᵀ from at most `rank` pivots; fewer if these explain K up to rounding.
 
-    Costs `rank` columns of K and 2 n · rank² operations; memory for n · rank numbers of `dtype`.
+    It takes `rank` columns of K, 2 n · rank² operations, and memory for n · rank numbers of `dtype`.
 
     Args:
         diagonal: Diagonal of K, none of it negative.
@@ -87,14 +87,18 @@ def randomly_pivoted(
 def pivoted_cholesky(
     matrix: Float64[np.ndarray, "m m"], least: float
 ) -> tuple[Float64[np.ndarray, "r r"], Int64[np.ndarray, " r"]]:
-    """Return L and the order of rows with matrix[order][:, order] = L Lᵀ, r of m rows, the largest pivot first.
+    """Factor a positive semi-definite matrix of m rows by Cholesky with pivoting, without rows that depend on others.
 
-    The rows that are left out depend on the others: what L Lᵀ does not explain of their diagonal entries is at most
-    `least`. Takes m³/3 operations. L is column-major; its upper triangle is not 0.
+    What the factor does not explain of the diagonal entries of the rows that are left out is at most `least`. It takes
+    m³/3 operations.
 
     Args:
         matrix: Symmetric positive semi-definite matrix, whose upper triangle is read; it may be overwritten.
         least: Largest residual of a diagonal entry that counts as 0.
+
+    Returns:
+        L and the order of r rows, the largest pivot first, with matrix[order][:, order] = L Lᵀ for the lower triangle
+        L. The array of L is column-major, and its entries above the diagonal are not 0.
     """
     if not len(matrix):
         return np.zeros((0, 0)), np.zeros(0, np.int64)
@@ -106,7 +110,17 @@ def pivoted_cholesky(
 
 
 def _restore(saved: TimedCheckpoint, factor: np.ndarray, pivots: np.ndarray, residual: np.ndarray) -> int:
-    """Fill in the saved rows of Fᵀ, as long as their files follow each other; return their number."""
+    """Read the rows of Fᵀ in checkpoints, as long as their files follow each other without a gap.
+
+    Args:
+        saved: Checkpoints.
+        factor: Fᵀ, whose first rows are set.
+        pivots: Pivots, of which the first are set.
+        residual: Diagonal of K - F Fᵀ, which is set.
+
+    Returns:
+        The number of rows that were read.
+    """
     count = 0
     while (kept := saved.load(f"{STATE}-{count:06d}")) is not None:
         rows = slice(count, count + len(kept["rows"]))

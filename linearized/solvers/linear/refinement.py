@@ -32,12 +32,17 @@ Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def floor(dtype: np.dtype, norm: float) -> float:
-    """Return the smallest ridge at which K + ρI is factorised; `dtype` is that of K, and `norm` is ‖K‖."""
+    """Return the smallest ridge at which a solver factorises K + ρI, so that rounding leaves it positive definite.
+
+    Args:
+        dtype: Data type of K.
+        norm: Frobenius norm ‖K‖.
+    """
     return FLOOR * float(np.finfo(dtype).eps) * norm
 
 
 class Refinement(NamedTuple):
-    """Refinement of solutions from a factorisation of K + ρI to solutions with small float64 residuals.
+    """Improvement of solutions from a factorisation of K + ρI by CG in float64, until their residuals are small.
 
     Attributes:
         problem: Problem that provides Y and the dtype of K.
@@ -46,7 +51,7 @@ class Refinement(NamedTuple):
         precondition: Function of residuals (n, l, k) and the indices of their ridges (l,) that returns approximately
             (K + ρI)⁻¹ times them, in float64.
         tolerance: Tolerance at which a ridge is done.
-        run: Settings of the solver's call; its iterations are steps of CG.
+        run: Settings of the solver's call; its `max_iterations` is the largest number of steps of CG for each ridge.
     """
 
     problem: DenseProblem
@@ -57,9 +62,10 @@ class Refinement(NamedTuple):
     run: LinearRun
 
     def solutions(self, ridges: Float64[np.ndarray, " r"], shifts: Float64[np.ndarray, " r"]) -> list[Solution]:
-        """Return a solution at every ridge.
+        """Solve (K + ρI)α = Y at every ridge, by the factorisation and, for residuals above the tolerance, by CG.
 
-        Costs one product for the true residuals and, where they miss the tolerance, one per step and one at the end.
+        It takes one product for the true residuals and, if some miss the tolerance, one per step of CG and one at the
+        end.
 
         Args:
             ridges: ρ.
@@ -104,9 +110,13 @@ class Refinement(NamedTuple):
 
 
 class _State:
-    """State of the refinement.
+    """Coefficients, predictions and residuals of all ridges during a refinement.
 
     Arrays of coefficients α and predictions Kα are (n, r, k) for n rows, r ridges and k columns.
+
+    Args:
+        refinement: The refinement that this object belongs to.
+        ridges: ρ, (r,).
     """
 
     def __init__(self, refinement: Refinement, ridges: np.ndarray):
@@ -121,7 +131,7 @@ class _State:
         self.scale = refinement.tolerance.moment_norm or 1.0
 
     def measure(self, which: np.ndarray) -> None:
-        """Recompute K α and the true residuals of the ridges `which` from K."""
+        """Recompute K α and the residuals ‖Y - (K + ρI)α‖/‖Y‖ of the ridges of the indices `which`."""
         self.predictions[:, which] = self._product(self.values[:, which])
         for one in np.split(which, len(which)):
             i = int(one[0])
@@ -130,10 +140,10 @@ class _State:
                 self.histories[i].append(float(self.residuals[i]))
 
     def take_back(self, which: np.ndarray, before: np.ndarray, values: np.ndarray, predictions: np.ndarray) -> None:
-        """Restore the previous state of those ridges whose residual has grown.
+        """Restore the previous solutions of those ridges whose residual has grown.
 
         Args:
-            which: Indices of l ridges.
+            which: Indices of the l ridges that were refined.
             before: Their previous residuals (l,).
             values: Their previous coefficients (n, l, k).
             predictions: Their previous predictions (n, l, k).
@@ -143,12 +153,15 @@ class _State:
         self.residuals[which[worse]] = before[worse]
 
     def missing(self, which: np.ndarray) -> np.ndarray:
-        """Return the residuals Y - (K + ρI)α of the ridges `which`, (n, l, k)."""
+        """Return the residuals Y - (K + ρI)α of the l ridges of the indices `which`, (n, l, k)."""
         values, predictions = self.values[:, which], self.predictions[:, which]
         return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
 
     def step_until_done(self, which: np.ndarray) -> None:
-        """Run preconditioned CG in lock-step on the residuals of the ridges `which`."""
+        """Run preconditioned CG on the residuals of the ridges of the indices `which`, until each is done or stagnates.
+
+        A step takes one product with K for all of these ridges.
+        """
         run = self.of.run
         state = LockStep(
             np.ascontiguousarray(self.missing(which).transpose(1, 0, 2)), self.ridges[which],
@@ -166,7 +179,7 @@ class _State:
             self.histories[i] += (trace[~np.isnan(trace)] / self.scale).tolist()
 
     def _precondition(self, residuals: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return approximately (K + ρI)⁻¹ times residuals (l, n, k) at the l ridges with the indices `which`."""
+        """Return approximately (K + ρI)⁻¹ times residuals (l, n, k) at the l ridges of the indices `which`."""
         return self.of.precondition(np.ascontiguousarray(residuals.transpose(1, 0, 2)), which).transpose(1, 0, 2)
 
     def _product(self, v: np.ndarray) -> np.ndarray:
@@ -174,7 +187,10 @@ class _State:
 
 
 def distinct(right: np.ndarray) -> np.ndarray:
-    """Return `right` (n, r, k) without copies: (n, 1, k), which broadcasts, if all ridges share one right-hand side."""
+    """Return right-hand sides (n, r, k) of r ridges as (n, 1, k) if they are one array, broadcast over the ridges.
+
+    A solver then transforms it once and not once per ridge.
+    """
     return right[:, :1] if right.strides[1] == 0 else right
 
 
@@ -184,7 +200,7 @@ def with_traces(solution: Solution, degrees_of_freedom: float, inverse_trace: fl
     Args:
         solution: The solution.
         degrees_of_freedom: tr K(K + ρI)⁻¹.
-        inverse_trace: tr (K + ρI)⁻¹, from which GCV is computed.
+        inverse_trace: tr (K + ρI)⁻¹, from which GCV = mean‖α_i‖² / (tr(K + ρI)⁻¹/n)² is computed.
     """
     mean = float(np.mean(np.sum(solution.value**2, axis=1)))
     gcv = mean / (inverse_trace / len(solution.value)) ** 2

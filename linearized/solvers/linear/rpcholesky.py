@@ -31,30 +31,34 @@ ROWS = 4096  # rows of F that are rotated together
 
 @runtime_checkable
 class ColumnProblem(LinearProblem, Protocol):
-    """A problem (K + ρI)α = Y that can return single columns of K; see `linearized.problems.gram_problem`."""
+    """Interface of a problem (K + ρI)α = Y that can return single columns of K, in addition to products with it.
+
+    `linearized.problems.gram_problem.GramProblem` implements it.
+    """
 
     def diagonal(self) -> np.ndarray:
         """Return the diagonal of K, (n,), in float64."""
 
     def columns_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return K[:, rows], (n, b), in float64."""
+        """Return the columns K[:, rows] for b indices `rows`, (n, b), in float64."""
 
 
 @linear_solver()
 def solve(
     problem: ColumnProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun, rank: int = 0
 ) -> list[Solution]:  # fmt: skip
-    """Solve (K + ρI)α = Y at every ridge.
+    """Solve (K + ρI)α = Y at every ridge ρ, by CG with a preconditioner from r random columns of K.
+
+    It takes 2 n r² operations for the preconditioner, and a product with K and 4 n r operations for each step, ridge
+    and column.
 
     Args:
-        problem: K and Y. Where K is streamed, each block of up to 128 pivots reads it once.
+        problem: K (n, n) and Y (n, k). If K is read from files, each block of up to 128 pivots reads it once.
         ridges: ρ, in any order.
-        run: Settings, see `linearized.solvers.linear.driver.LinearRun`. Iterations are products with K. Progress is
-            reported after each block of pivots as (pivots, rank, ones, ridges), and after each product. Checkpoints
-            hold the rows of Fᵀ, and the state of CG.
-        rank: Number of pivots r; 0: n/10, or less where F would take more than a quarter of the memory.
-
-    Costs 2 n r² operations for the factor; a product with K and 4 n r operations for every step, ridge and column.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Iterations are
+            products with K. Progress is reported after each block of pivots as (pivots, rank, ones, ridges), and after
+            each product. Checkpoints contain the rows of Fᵀ, and the iterates of CG.
+        rank: Number of pivots r; 0: n/10, or less if F would take more than a quarter of the memory.
 
     Raises:
         UserError: If the settings are invalid, K is not finite, or F does not fit in memory.
@@ -69,7 +73,15 @@ def solve(
 
 
 def _rank(problem: ColumnProblem, asked: int) -> int:
-    """Return the number of pivots. Raises `UserError` if as many as asked for do not fit in memory."""
+    """Return the number of pivots r.
+
+    Args:
+        problem: K, whose `spare` is the free memory in bytes.
+        asked: Requested number; 0: n/10, or less if F would take more than a quarter of the memory.
+
+    Raises:
+        UserError: If the requested number does not fit in memory.
+    """
     room = problem.spare // (8 * problem.n)
     if not asked:
         return max(1, min(-(-problem.n // SHARE), room // MEMORY_SHARE))
@@ -82,7 +94,7 @@ def _rank(problem: ColumnProblem, asked: int) -> int:
 
 
 class _Inverse:
-    """The preconditioner (F Fᵀ + ρI)⁻¹.
+    """The preconditioner (F Fᵀ + ρI)⁻¹ for all ridges, from a low-rank approximation K ≈ F Fᵀ that it computes.
 
     Args:
         problem: K.
@@ -108,7 +120,12 @@ class _Inverse:
     def __call__(
         self, right: Float64[np.ndarray, "l n c"], ridges: Float64[np.ndarray, " l"]
     ) -> Float64[np.ndarray, "l n c"]:
-        """Return the preconditioner of each ridge times its right-hand sides."""
+        """Return (F Fᵀ + ρI)⁻¹ times right-hand sides.
+
+        Args:
+            right: Right-hand sides (l, n, c), c columns for each of l ridges.
+            ridges: ρ, (l,).
+        """
         shifts = np.maximum(ridges, FLOOR * self._values.max(initial=0))
         shifts = np.where(shifts > 0, shifts, 1.0)[:, None, None]  # K = 0 without a ridge
         inner = _times(self._rotated, right) / (self._values[:, None] + shifts)
@@ -116,7 +133,7 @@ class _Inverse:
 
 
 def _times(matrix: Float64[np.ndarray, "p n"], right: Float64[np.ndarray, "l n c"]) -> Float64[np.ndarray, "l p c"]:
-    """Return the matrix times the columns of all ridges, in one product."""
+    """Return `matrix` (p, n) times the columns (l, n, c) of l ridges, in one matrix product."""
     ridges, n, columns = right.shape
     beside = matrix @ right.transpose(1, 0, 2).reshape(n, ridges * columns)
     return beside.reshape(len(matrix), ridges, columns).transpose(1, 0, 2)

@@ -1,7 +1,8 @@
-"""Interface between linear solvers and problems, solutions, and the checks that all solvers share.
+"""What all linear solvers share: the interface of problems, the solutions that they return, tolerances and checks.
 
-The published units of stopping are those of H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)Aᵀy and ρ = nλ: a ridge is done
-when ‖b - Hv‖ <= max(rtol ‖b‖, atol). Residuals are given as ‖b - Hv‖/‖b‖ = ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖; for several
+A problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) and Y (rows, columns), at each ridge ρ of a grid. Tolerances are in
+the units of the published experiments, those of H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)Aᵀy and ρ = nλ: a ridge is
+done when ‖b - Hv‖ <= max(rtol ‖b‖, atol). Residuals are given as ‖b - Hv‖/‖b‖ = ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖; for several
 columns the norm is the Frobenius norm.
 """
 
@@ -28,10 +29,21 @@ Progress = Callable[[int, int, np.ndarray, int], None]
 
 @runtime_checkable
 class LinearProblem(Protocol):
-    """The problem min ‖A v - Y‖² + ρ‖v‖², accessed by products alone; `linearized.problems` documents each member.
+    """Interface of a problem min ‖A v - Y‖² + ρ‖v‖², which solvers access by products alone.
 
     If `dual` is true, the problem also has `dual_product(u)`, A Aᵀu, `adjoint64(u)`, Aᵀu in float64, and `exact_gram`,
     whether `dual_product` multiplies by A Aᵀ in float64.
+
+    Attributes:
+        targets: Y, (rows, columns).
+        params: p, the number of columns of A.
+        n: Number of data points.
+        rows: Number of rows of A.
+        columns: Number of columns of Y.
+        block: Number of columns per product that a block Lanczos solver should use.
+        dual: Whether solvers work with A Aᵀ and α, where v = Aᵀα, instead of AᵀA and v.
+        spare: Memory in bytes that a solver may use.
+        rounding: Relative rounding error of products.
     """
 
     targets: np.ndarray
@@ -54,19 +66,24 @@ class LinearProblem(Protocol):
         """Return A v and Aᵀ(Y - A v)."""
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
-        """Return a bound on the error of the predictions A v for ‖AᵀY - (AᵀA + ρI)v‖ = `residual`."""
+        """Return a bound on the norm of the error of the predictions A v.
+
+        Args:
+            residual: ‖AᵀY - (AᵀA + ρI)v‖.
+            ridge: ρ.
+        """
 
 
 class Solution(NamedTuple):
-    """The minimiser at one ridge, with diagnostics.
+    """The minimiser v of ‖A v - Y‖² + ρ‖v‖² at one ridge ρ, with diagnostics of its accuracy.
 
     Attributes:
         ridge: ρ.
         value: v, (p, columns); None if a solver was asked for α alone.
         converged: Whether the recomputed residual meets the tolerance within SLACK, or SLACK32 for float32 products.
-        iterations: Number of products with A until the running residual met the tolerance, or all that were used.
+        iterations: Number of products until the residual that the solver updates met the tolerance, or all products.
         residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
-        history: The running residual after each product, in the same unit. It ends where the ridge was done.
+        history: The residual that the solver updates after each product, in the same unit, until the ridge was done.
         predictions: A v on the train rows, (rows, columns).
         message: Warning about this ridge, such as the reason why it was not solved; "" if there is none.
         prediction_error: Bound on the root mean square, over the n train rows, of the difference between `predictions`
@@ -105,13 +122,13 @@ class Solution(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """The residual at which a ridge is done.
+    """The residual, or the error of the predictions, at which a solver counts a ridge as done.
 
     Attributes:
         moment_norm: ‖Aᵀy‖; if it is 0, v = 0 is exact.
-        relative: Residual, relative to ‖Aᵀy‖, at which a ridge is done.
-        accuracy: Error of the predictions, relative to them, at which a ridge is done, instead of `relative`, which
-            then ends the first pass of CG; None: the residual decides.
+        relative: Residual ‖Aᵀy - (AᵀA + ρI)v‖, relative to ‖Aᵀy‖, at which a ridge is done.
+        accuracy: Norm of the error of the predictions, relative to that of the predictions, at which a ridge is done.
+            Then `relative` only ends the first run of CG. None: the residual decides.
     """
 
     moment_norm: float
@@ -122,20 +139,20 @@ class Tolerance(NamedTuple):
     def of(
         cls, moment_norm: float, n: int, rtol: float, atol: float, accuracy: float | None = None
     ) -> "Tolerance":  # fmt: skip
-        """Return the tolerance for one problem.
+        """Return the tolerance of one problem, from the relative and the absolute tolerance that a user gives.
 
         Args:
             moment_norm: ‖Aᵀy‖.
-            n: Number of rows of A.
+            n: Number of data points.
             rtol: Relative tolerance.
             atol: Absolute tolerance, in the units of (2/n)Aᵀy.
-            accuracy: See the attribute.
+            accuracy: Relative error of the predictions at which a ridge is done; None: the residual decides.
         """
         scale = 2 / n * moment_norm
         return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf, accuracy)
 
     def excess(self, error: float, predictions: Float64[np.ndarray, "rows c"]) -> float:
-        """Return a bound on the error of the predictions, relative to them, in units of `accuracy`.
+        """Return the factor by which the relative error of the predictions may exceed `accuracy`; up to 1 is enough.
 
         Args:
             error: Bound on the Frobenius norm of the error.
@@ -145,7 +162,7 @@ class Tolerance(NamedTuple):
         return 0.0 if error == 0 else error / allowed if allowed > 0 else np.inf
 
     def missed(self, excess: float) -> str:
-        """Return the message about predictions that miss the accuracy by the factor `excess`."""
+        """Return the text of a message about predictions whose error exceeds the accuracy by the factor `excess`."""
         return (
             f"the predictions may differ from the exact ones by {excess * self.accuracy:.1g} of their root mean "
             f"square, more than {self.accuracy:.1g}"
@@ -155,10 +172,18 @@ class Tolerance(NamedTuple):
 def checked_ridges(
     ridges: Sequence[float] | np.ndarray, problem: LinearProblem, rtol: float, atol: float, max_iterations: int
 ) -> Float64[np.ndarray, " r"]:
-    """Return the ridges as a float64 array (r,).
+    """Check the arguments of a solver's call, and return the ridges as a float64 array (r,).
 
-    Raises `UserError` for ridges that are negative or not finite, for a ridge of 0 if A has more columns than rows, and
-    for invalid tolerances or iterations.
+    Args:
+        ridges: ρ.
+        problem: Problem to solve.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        max_iterations: Largest number of iterations.
+
+    Raises:
+        UserError: For ridges that are negative or not finite, for a ridge of 0 if A has more columns than rows, and for
+            invalid tolerances or iterations.
     """
     ridges = np.atleast_1d(np.asarray(ridges, np.float64))
     if ridges.ndim != 1 or ridges.size == 0 or not np.isfinite(ridges).all() or (ridges < 0).any():
@@ -183,7 +208,7 @@ def finite(product: np.ndarray) -> np.ndarray:
 
 
 class Residual(NamedTuple):
-    """What is recomputed from A for a solution.
+    """Predictions and residual of a solution v at one ridge, recomputed from A.
 
     Attributes:
         predictions: A v, (rows, columns).
@@ -202,13 +227,15 @@ def measured(
     problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray] | None, histories: list[np.ndarray],
     tolerance: Tolerance, duals: list[np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Return solutions with residuals recomputed from A, in one pass over the features for each batch of ridges.
+    """Make a `Solution` of the v of each ridge, with residuals and predictions that are recomputed from A.
+
+    This takes one pass over A for each batch of ridges.
 
     Args:
         problem: Problem that was solved.
         ridges: ρ.
         values: v for each ridge; None in the dual, where they are computed from `duals` if they are needed.
-        histories: Running residuals for each ridge.
+        histories: Relative residuals after each product, for each ridge.
         tolerance: Tolerance at which a ridge is done.
         duals: α with v = Aᵀα for each ridge, if available: it tightens the bound on the error of the predictions.
 
@@ -227,7 +254,14 @@ def measured(
 
 
 def judged(problem: LinearProblem, solution: Solution, residual: Residual, tolerance: Tolerance) -> Solution:
-    """Return a solution with its residual, the bound on its error, and whether it meets the tolerance."""
+    """Return a solution with its residual, the bound on its error, and whether it meets the tolerance.
+
+    Args:
+        problem: Problem that was solved.
+        solution: Solution, whose fields `converged`, `residual`, `prediction_error` and `message` are replaced.
+        residual: Residual of the solution, recomputed from A.
+        tolerance: Tolerance that it should meet.
+    """
     relative = residual.norm / tolerance.moment_norm if tolerance.moment_norm > 0 else 0.0
     message = ""
     if tolerance.accuracy is None or not np.isfinite(residual.error):
@@ -243,9 +277,16 @@ def judged(problem: LinearProblem, solution: Solution, residual: Residual, toler
 def residuals(
     problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray] | None, duals: list[np.ndarray] | None
 ) -> tuple[list[np.ndarray] | None, list[Residual]]:
-    """Return v of every ridge (None if it was neither given nor needed) and what is recomputed from A.
+    """Recompute the predictions and residuals of the solutions at all ridges from A.
 
-    The arguments are those of `measured`.
+    Args:
+        problem: Problem that was solved.
+        ridges: ρ.
+        values: v for each ridge; None in the dual, where they are computed from `duals` if they are needed.
+        duals: α with v = Aᵀα for each ridge, or None in the primal.
+
+    Returns:
+        v of every ridge (None if it was neither given nor needed), and a `Residual` for every ridge.
     """
     found: list[Residual] = []
     alone = values is None and problem.exact_gram
@@ -271,7 +312,15 @@ def residuals(
 
 
 def _from_duals(problem: LinearProblem, ridges: np.ndarray, duals: list[np.ndarray]) -> list[Residual]:
-    """Return what `residuals` computes, from products with A Aᵀ in float64: a residual r has ‖Aᵀr‖² = tr rᵀAAᵀr."""
+    """Recompute the predictions A Aᵀα and the residuals at all ridges from α alone, by products with A Aᵀ in float64.
+
+    The dual residual r = Y - (A Aᵀ + ρI)α has the primal residual Aᵀr, with ‖Aᵀr‖² = tr rᵀAAᵀr.
+
+    Args:
+        problem: Problem with an exact A Aᵀ.
+        ridges: ρ.
+        duals: α for each ridge.
+    """
     stacked = np.concatenate(duals, axis=1)
     predictions = finite(problem.dual_product(stacked))
     missing = np.tile(problem.targets, (1, len(duals))) - predictions - np.repeat(ridges, problem.columns) * stacked
@@ -285,7 +334,7 @@ def _from_duals(problem: LinearProblem, ridges: np.ndarray, duals: list[np.ndarr
 
 
 def primal_values(problem: LinearProblem, duals: list[np.ndarray]) -> list[np.ndarray]:
-    """Return v = Aᵀα for each α, in one float64 pass over the features for each batch of ridges."""
+    """Return v = Aᵀα for each α in `duals`, in float64 and in one pass over A for each batch of ridges."""
     values, size = [], ridge_batch(problem)
     for batch in (duals[i : i + size] for i in range(0, len(duals), size)):
         values += np.split(finite(problem.adjoint64(np.concatenate(batch, axis=1))), len(batch), axis=1)
@@ -293,7 +342,7 @@ def primal_values(problem: LinearProblem, duals: list[np.ndarray]) -> list[np.nd
 
 
 def with_values(problem: LinearProblem, solutions: list[Solution]) -> list[Solution]:
-    """Return the solutions, with v computed from α where it is missing."""
+    """Return the solutions, with v computed from α for those that have only α."""
     if all(solution.value is not None for solution in solutions):
         return solutions
     values = primal_values(problem, [solution.dual for solution in solutions])
@@ -301,20 +350,24 @@ def with_values(problem: LinearProblem, solutions: list[Solution]) -> list[Solut
 
 
 def ridge_batch(problem: LinearProblem) -> int:
-    """Return the number of ridges that go through one pass over A together, at least 1; limited by `BATCH_BYTES`."""
+    """Return how many ridges are processed together in one pass over A: at least 1, within 512 MiB of parameters."""
     return max(1, BATCH_BYTES // (8 * problem.columns * max(problem.params, problem.rows)))
 
 
 def basis_bytes(problem: LinearProblem, block: int) -> int:
-    """Return the size of a float64 Lanczos basis in bytes.
+    """Estimate the size in bytes of the float64 basis that block Lanczos will need.
 
-    It has about 250 √block vectors of the smaller side of A, at most as many as the side has entries. The number is
-    measured: one label on 5,000 images takes 206 steps with one column per block and 48 with 21.
+    The vectors have the length of the smaller side of A. Their number is about 250 √block, at most that length. This
+    was measured: one label on 5,000 images takes 206 steps with one column per block and 48 with 21.
+
+    Args:
+        problem: Problem to solve.
+        block: Number of columns of a block.
     """
     side = min(problem.rows, problem.params)
     return 8 * side * min(side, int(EXPECTED_VECTORS * block**0.5))
 
 
 def basis_room(problem: LinearProblem) -> int:
-    """Return the bytes that a Lanczos basis may take: the spare memory of the problem, at least `LEAST_BASIS`."""
+    """Return how many bytes a Lanczos basis may take: the spare memory of the problem, but at least 256 MiB."""
     return max(problem.spare, LEAST_BASIS)

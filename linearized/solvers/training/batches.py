@@ -16,8 +16,9 @@ class Batches(keras.utils.PyDataset):
         x: Inputs (n, d), in memory or memory-mapped.
         y: Targets (n, k).
         size: Rows per batch; at most n.
-        seed: Seed of the permutations; None keeps the rows in order.
-        recipe: Recipe whose augmentation is applied, drawn again in each epoch; None applies none.
+        seed: Random-number seed of the row order; None keeps the rows in order.
+        recipe: Options of training, of which those of augmentation are used: images are shifted or mirrored at random,
+            differently in each epoch. None: no augmentation.
         image_shape: (height, width, channels) of a row, for augmentation.
     """
 
@@ -37,7 +38,11 @@ class Batches(keras.utils.PyDataset):
         self.start(0)
 
     def start(self, epoch: int) -> None:
-        """Draw the row order of `epoch`; call this before its first batch is read."""
+        """Draw the row order of an epoch. The training loop calls it before it reads the first batch of the epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0. The order depends only on it and on the seed.
+        """
         self.epoch = epoch
         if self.seed is not None:
             self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))

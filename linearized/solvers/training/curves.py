@@ -1,4 +1,4 @@
-"""Test curves for TensorBoard: loss and accuracy of the test rows after each epoch, next to those of training."""
+"""Curves of the test loss and accuracy for TensorBoard, next to the curves of training that Keras writes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +10,16 @@ from linearized.data.dataset import Dataset
 
 
 class TestCurves(keras.callbacks.Callback):
-    """Callback that writes `epoch_row_loss` and `epoch_row_accuracy` of the test rows, the tags of Keras' own curves.
+    """Keras callback that writes the loss and the accuracy of the test rows to TensorBoard's logs after each epoch.
+
+    It uses the tags `epoch_row_loss` and `epoch_row_accuracy` of Keras' own curves, so that TensorBoard draws them in
+    the same panels. It costs one prediction of the test rows per epoch.
 
     Args:
         dataset: Dataset whose test split is scored; regression has no accuracy.
         loss: "square" or "cross_entropy".
-        folder: Folder of the events, next to Keras' "train".
+        folder: Folder of the log files, next to the folder "train" that Keras writes.
         predict: Function from a model and rows (n, d) to outputs (n, k).
-
-    Costs one prediction of the test rows per epoch.
     """
 
     __test__ = False  # keeps pytest from collecting this class
@@ -29,7 +30,7 @@ class TestCurves(keras.callbacks.Callback):
         self.writer = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Write the scores of the test rows."""
+        """Predict the test rows and write their scores; Keras calls this after each epoch, numbered from 0."""
         import tensorflow as tf
 
         outputs = self.predicted(self.model, self.dataset.test.x)
@@ -43,6 +44,6 @@ class TestCurves(keras.callbacks.Callback):
                     tf.summary.scalar(f"epoch_row_{name}", scores[name], step=epoch)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Flush the events to disk."""
+        """Write buffered scores to disk; Keras calls this at the end of training."""
         if self.writer is not None:
             self.writer.flush()

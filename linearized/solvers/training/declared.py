@@ -1,7 +1,8 @@
-"""Optional methods by which layers declare properties of their variables to solvers.
+"""Functions that collect what the layers of a model declare about their variables, for training.
 
-`gradient_scales()` returns a multiplier for the gradient of each trainable variable of the layer. `fixed_variables()`
-returns the weights that training does not change, so that checkpoints need not store them.
+A layer can have two optional methods. `gradient_scales()` returns a multiplier for the gradient of each trainable
+variable of the layer. `fixed_variables()` returns the weights that training does not change, so that checkpoints need
+not store them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def gradient_scales(model: keras.Model) -> list[float]:
-    """Return one multiplier per trainable variable, in the model's order; 1 where a layer declares none."""
+    """Return the multiplier of the gradient of each trainable variable of a model, in the model's order.
+
+    It is 1 for the variables of layers that have no method `gradient_scales`.
+    """
     declared = {}
     for layer in _layers(model):
         if hasattr(layer, "gradient_scales"):
@@ -27,7 +31,11 @@ def gradient_scales(model: keras.Model) -> list[float]:
 
 
 def changing_weights(model: keras.Model) -> list[keras.Variable]:
-    """Return the weights that training may change (trained ones, running statistics), in the model's order."""
+    """Return the weights of a model that training may change, in the model's order.
+
+    They are all weights, such as trained ones and running statistics, except those that the method `fixed_variables` of
+    their layer returns.
+    """
     fixed = set()
     for layer in _layers(model):
         if hasattr(layer, "fixed_variables"):

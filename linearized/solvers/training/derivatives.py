@@ -1,6 +1,7 @@
-"""An objective with gradient and Hessian-vector products in float64, for any functional Keras model on TensorFlow.
+"""Training objective with gradient and Hessian-vector products in float64, for functional Keras models on TensorFlow.
 
-Uses forward-over-reverse differentiation on chunks of rows, on a copy of the model that computes in float64.
+Newton-CG minimises it. It uses forward-over-reverse differentiation on chunks of rows, on a copy of the model that
+computes in float64.
 """
 
 import keras
@@ -17,8 +18,8 @@ class Objective:
     Args:
         model: Functional Keras model; it is changed only by `write_back`.
         dataset: Dataset whose train split is used.
-        kind: Kind of the loss, see `objectives.loss_kind`.
-        max_batch_size: Largest number of rows in memory at once.
+        kind: Formula of the loss: "square", "softmax" or "sigmoid", as `objectives.loss_kind` returns it.
+        max_batch_size: Largest number of rows that are differentiated together.
     """
 
     def __init__(self, model: keras.Model, dataset: Dataset, kind: str, max_batch_size: int):
@@ -38,13 +39,14 @@ class Objective:
         self._rows_product = tf.function(self._rows_product, input_signature=(*rows, directions))
 
     def start(self) -> Float64[np.ndarray, " p"]:
-        """Return the current parameters of the model."""
+        """Return the parameters as one vector: at first those of the model, later those of the last evaluation."""
         return np.concatenate([variable.numpy().ravel() for variable in self.variables])
 
     def __call__(self, x: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
-        """Return the objective and its gradient.
+        """Return the objective and its gradient at the parameters x.
 
-        A loss that is not finite is returned as infinity, so that its step is rejected.
+        If the objective is not finite, infinity and a gradient of 0 are returned, so that the trust region rejects the
+        step.
         """
         if self.remembered is None or not np.array_equal(self.remembered[0], x):
             self._move(x)
@@ -60,7 +62,7 @@ class Objective:
     def hessian_product(
         self, x: Float64[np.ndarray, " p"], direction: Float64[np.ndarray, " p"]
     ) -> Float64[np.ndarray, " p"]:
-        """Return the Hessian at x times a direction, in one pass over the rows."""
+        """Return the Hessian of the objective at the parameters x times a direction, in one pass over the rows."""
         self._move(x)
         parts = [self.tf.constant(part) for part in self._split(direction)]
         product = self._penalty_product(parts)
@@ -69,7 +71,7 @@ class Objective:
         return product
 
     def write_back(self, x: Float64[np.ndarray, " p"]) -> None:
-        """Assign the parameters to the original model."""
+        """Assign the parameters x to the model itself."""
         for variable, part in zip(self.model.trainable_variables, self._split(x), strict=True):
             variable.assign(part)
 

@@ -1,7 +1,7 @@
-"""Newton-CG: SciPy's trust region (with Steihaug's conjugate gradients) on the whole train set, for Keras models.
+"""Training of Keras models by Newton-CG: SciPy's trust region with Steihaug's CG, on the whole train set.
 
-The derivatives come from `derivatives`, in float64, because a trust region compares small differences of the loss,
-which would be lost to rounding in float32.
+Derivatives are computed in float64 (`linearized.solvers.training.derivatives`), because a trust region compares small
+differences of the loss, which would be lost to rounding in float32.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ ALL_REFUSED = -1  # additional status number of this module: every step of a rou
 
 @dataclasses.dataclass(frozen=True)
 class NewtonResult:
-    """Diagnostics of a run; the parameters are in the model.
+    """Diagnostics of training by Newton-CG; the trained parameters are in the model.
 
     Attributes:
         iterations: Number of trust-region steps that were tried, including rejected ones.
         objective: Mean row loss plus penalty at the end, in float64.
         gradient_norm: ‖∇objective‖ at the end, recomputed there.
-        converged: Whether `gradient_norm` is at most the tolerance times the norm at the start.
+        converged: Whether `gradient_norm` is at most the tolerance times the norm of the gradient at the start.
         message: Description of the end of the run.
         history: The objective after each iteration.
         gradient_norms: The norm of its gradient after each iteration.
@@ -75,14 +75,16 @@ def minimise(
         loss: "square" or "cross_entropy" (of the logits).
         max_iterations: Iterations of the trust region; each takes a gradient and some Hessian-vector products.
         tolerance: Norm of the gradient, relative to its norm at the start, at which the run stops.
-        max_batch_size: Largest number of rows in memory at once.
-        checkpoint: Folder of the state, as for `sgd.fit`; None stores nothing.
+        max_batch_size: Largest number of rows that are differentiated together.
+        checkpoint: Folder of the checkpoint; a later call with the same settings and `key` continues from it. None
+            stores nothing.
         checkpoint_seconds: Smallest number of seconds between two checkpoints, which are written every 10 iterations at
             most.
         key: Identity of the run that the checkpoint belongs to.
-        progress: Function called with the iterations done, `max_iterations`, and the loss (here with the penalty).
+        progress: Function called with the iterations done, `max_iterations`, and a dictionary of the loss (with the
+            penalty) and the norm of its gradient.
 
-    Dropout is off.
+    Dropout is off during training.
 
     Raises:
         UserError: If the backend is not TensorFlow, a count is below 1, or the objective is not finite at the start.
@@ -104,7 +106,16 @@ def minimise(
 
 
 class _NewtonRun:
-    """The iterate, the trust radius and the history, updated in rounds of iterations."""
+    """One run of Newton-CG: the parameters, the trust radius and the history, updated in rounds of iterations.
+
+    Args:
+        objective: Objective to minimise.
+        tolerance: Norm of the gradient, relative to its norm at the start, at which the run stops.
+        max_iterations: Largest number of iterations.
+        checkpoint: Checkpoint, which is restored if there is one.
+        checkpoint_seconds: Smallest number of seconds between two checkpoints.
+        progress: Function called after each iteration, as for `minimise`; None: none.
+    """
 
     def __init__(
         self,
@@ -132,7 +143,10 @@ class _NewtonRun:
             self.x, self.history = arrays["x"], state["history"]
 
     def to_the_end(self) -> NewtonResult:
-        """Run rounds until the gradient is small, all iterations are used, or SciPy finds no descent."""
+        """Run rounds until the gradient is small, all iterations are used, or SciPy finds no descent.
+
+        Then the parameters are assigned to the model, and the diagnostics are returned.
+        """
         while len(self.history["objective"]) < self.max_iterations and self.status == ITERATIONS_SPENT:
             self._round(min(ROUND, self.max_iterations - len(self.history["objective"])))
             if time.monotonic() - self.written >= self.checkpoint_seconds:

@@ -1,4 +1,8 @@
-"""Losses for training, for each row: ‖y - f‖² summed over outputs, or the cross-entropy of logits."""
+"""Losses and accuracies of rows for training: ‖y - f‖² summed over the outputs f, or the cross-entropy of logits.
+
+There are three formulas ("kinds"): "square" is ‖y - f‖², "softmax" is the cross-entropy of k classes, and "sigmoid"
+that of a binary label.
+"""
 
 import keras
 from keras import ops
@@ -10,9 +14,14 @@ KINDS = ("square", "softmax", "sigmoid")
 
 
 def loss_kind(loss: str, task: str) -> str:
-    """Return the formula of a loss for a task: square, softmax (classes) or sigmoid (binary).
+    """Return the formula of a loss for a task: "square", "softmax" (classes) or "sigmoid" (binary).
 
-    Raises `UserError` for cross-entropy on regression and for an unknown loss.
+    Args:
+        loss: "square" or "cross_entropy".
+        task: Task of the dataset: "regression", "classes" or "binary".
+
+    Raises:
+        UserError: For cross-entropy on regression, and for an unknown loss.
     """
     if loss not in LOSSES:
         raise UserError(f"Unknown loss {loss!r}. The choices are: {', '.join(LOSSES)}.")
@@ -24,7 +33,7 @@ def loss_kind(loss: str, task: str) -> str:
 
 
 def threshold(kind: str) -> float:
-    """Return the value above which a single output means label 1: ½ for fitted labels, 0 for a logit."""
+    """Return the value above which a single output means label 1: 0 for a logit (kind "sigmoid"), otherwise ½."""
     return 0.0 if kind == "sigmoid" else 0.5
 
 
@@ -32,7 +41,7 @@ def row_losses(kind: str, y, f):
     """Return the loss of each row, (n,), in the dtype of the outputs.
 
     Args:
-        kind: One of `KINDS`.
+        kind: Formula of the loss: "square", "softmax" or "sigmoid".
         y: Targets (n, k), a tensor of any backend.
         f: Outputs (n, k); logits for "softmax" and "sigmoid".
     """
@@ -48,7 +57,7 @@ def row_hits(kind: str, y, f):
     """Return 1 for each correctly labelled row, else 0, (n,): by argmax, or by `threshold` for a single output.
 
     Args:
-        kind: One of `KINDS`.
+        kind: Formula of the loss: "square", "softmax" or "sigmoid".
         y: Targets (n, k).
         f: Outputs (n, k).
     """
@@ -61,10 +70,10 @@ def row_hits(kind: str, y, f):
 
 @keras.saving.register_keras_serializable("linearized")
 class RowLoss(keras.losses.Loss):
-    """The mean of `row_losses` over the rows of a batch.
+    """Keras loss: the mean of `row_losses` over the rows of a batch.
 
     Args:
-        kind: One of square, softmax and sigmoid.
+        kind: Formula of the loss: "square", "softmax" or "sigmoid".
         name: Name of the loss.
         smoothing: ε. Targets y of k classes become (1 - ε) y + ε / k, a binary label (1 - ε) y + ε / 2.
     """
@@ -79,7 +88,7 @@ class RowLoss(keras.losses.Loss):
         self.kind = kind
 
     def call(self, y_true, y_pred):
-        """Return the loss of each row, after label smoothing."""
+        """Return the loss of each row for targets and outputs (n, k), after label smoothing, (n,)."""
         if self.smoothing:
             classes = max(y_pred.shape[-1], 2)
             y_true = (1 - self.smoothing) * ops.cast(y_true, y_pred.dtype) + self.smoothing / classes
@@ -92,7 +101,14 @@ class RowLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("linearized")
 class RowMean(keras.metrics.Mean):
-    """The mean over rows of the loss without the penalty (`what="loss"`) or of the accuracy (`what="accuracy"`)."""
+    """Keras metric: the mean over all rows of the loss without the penalty, or of the accuracy.
+
+    Args:
+        kind: Formula of the loss: "square", "softmax" or "sigmoid".
+        what: "loss" or "accuracy".
+        name: Name of the metric; None: `what`.
+        dtype: Data type of the computation, as in Keras.
+    """
 
     def __init__(self, kind="square", what="loss", name=None, dtype=None):
         super().__init__(name=name or what, dtype=dtype)
@@ -101,7 +117,7 @@ class RowMean(keras.metrics.Mean):
         self.kind, self.what = kind, what
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Add the rows of a batch to the mean."""
+        """Add the rows of a batch to the mean, with weights if there are any; Keras calls this after each batch."""
         f = ops.cast(y_pred, self.dtype)
         rows = (row_losses if self.what == "loss" else row_hits)(self.kind, ops.cast(y_true, self.dtype), f)
         return super().update_state(rows, sample_weight=sample_weight)

@@ -45,11 +45,11 @@ class Recipe:
         return rates(learning_rate, epochs, self.warm_up)
 
     def warm_up_epochs(self, epochs: int) -> int:
-        """Return the number of epochs that use the first of the two batch sizes."""
+        """Return the number of warm-up epochs out of `epochs` epochs; they use the first of the two batch sizes."""
         return warm_up_epochs(epochs) if self.schedule == "published" else min(self.warm_up, epochs)
 
     def augments(self) -> bool:
-        """Return whether images are shifted or mirrored."""
+        """Return whether train images are shifted or mirrored."""
         return self.augment_crop > 0 or self.augment_flip
 
 
@@ -63,8 +63,7 @@ def moved(
         shape: (height, width, channels) of an image.
         crop: Largest shift in pixels; zeros are shifted in.
         flip: Whether images are mirrored.
-        random: Generator. Three numbers are drawn per image, whatever the options, so that two generators in the same
-            state give the same images.
+        random: Random-number generator. The numbers for mirroring are drawn even if `flip` is False.
     """
     height, width, channels = shape
     images = x.reshape(len(x), height, width, channels)

@@ -1,8 +1,9 @@
 """Momentum SGD, Adam and AdamW with a scale for the gradient of each variable, in the conventions of TensorFlow 1.
 
-The mean-field layers declare the scales (see `declared`); a model without such layers trains as usual. Where Keras'
-conventions differ from those of the programs of Ghorbani et al. (arXiv 2006.13409), theirs are the default: the rule of
-momentum (`ScaledSGD`) and Adam's ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras.
+The gradient of each variable is multiplied by its scale before the optimizer uses it. The mean-field layers declare
+scales (see `linearized.solvers.training.declared`); a model without such layers trains as usual. Where the conventions
+of Keras differ from those of the programs of Ghorbani et al. (arXiv 2006.13409), the latter are the default: the rule
+of momentum (`ScaledSGD`) and Adam's ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras.
 """
 
 import keras
@@ -12,11 +13,11 @@ EPSILON = 1e-8
 
 
 class _Scaled(keras.optimizers.Optimizer):
-    """Base class of the optimizers: gradient scales and L2 decay.
+    """Base class of the optimizers of this module: it scales the gradients and adds an L2 decay.
 
     Args:
-        learning_rate: Rate, as in Keras.
-        scales: One number per trainable variable, in the order of the gradients, or None.
+        learning_rate: Learning rate, a number or a schedule of Keras.
+        scales: Factors of the gradients, one number per trainable variable in the order of the gradients; None: 1.
         l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales, for every trained variable.
             That is PyTorch's `weight_decay` of SGD and Adam. In Adam it differs from AdamW's decay, because λ w is
             divided by the root of the squared gradients' mean like g itself.
@@ -30,7 +31,12 @@ class _Scaled(keras.optimizers.Optimizer):
         self.scales = None if scales is None else [float(scale) for scale in scales]
 
     def apply(self, grads, trainable_variables=None):
-        """Scale the gradients, add the L2 decay and take the step."""
+        """Scale the gradients, add the L2 decay, and update the variables by one step of the optimizer.
+
+        Args:
+            grads: One gradient, or None, per trainable variable.
+            trainable_variables: The variables; None: those that the optimizer was built with.
+        """
         grads = list(grads)
         if self.scales is not None:
             if len(grads) != len(self.scales):
@@ -67,10 +73,11 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
     continues with steps of the old rate.
 
     Args:
-        learning_rate: η.
+        learning_rate: Learning rate η.
         momentum: m, in [0, 1].
-        rule: See the table.
-        scales: One number per trainable variable, or None.
+        rule: Name of the rule, see the table.
+        scales: Factors of the gradients g, one number per trainable variable; None: 1.
+        l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.9, rule="classical", **kwargs):
@@ -81,7 +88,13 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
         self.rule = rule
 
     def update_step(self, gradient, variable, learning_rate):
-        """Update one variable by the momentum rule."""
+        """Update one variable by the momentum rule; Keras calls this in each step.
+
+        Args:
+            gradient: Gradient g of the variable, scaled and with the decay.
+            variable: Variable w, which is changed.
+            learning_rate: η.
+        """
         if self.rule == "keras" or self.momentum == 0:
             super().update_step(gradient, variable, learning_rate)
             return
@@ -100,7 +113,18 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledAdam(_Scaled, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` with `scales`; without them a gradient of O(1/N) would be negligible next to Adam's ε."""
+    """The optimizer `keras.optimizers.Adam` with gradient scales, an L2 decay, and ε = 1e-8 instead of 1e-7.
+
+    In a mean-field network of N units gradients are O(1/N). Without the scales they would be negligible next to Adam's
+    ε.
+
+    Args:
+        learning_rate: Learning rate.
+        epsilon: ε, which is added to the root of the mean squared gradient.
+        kwargs: Further arguments of `keras.optimizers.Adam`, and two of this package: `scales`, factors of the
+            gradients, one number per trainable variable (None: 1); and `l2_decay`, λ ≥ 0, with which gradients g become
+            g + λ w before the step.
+    """
 
     def __init__(self, learning_rate=0.001, epsilon=EPSILON, **kwargs):
         super().__init__(learning_rate=learning_rate, epsilon=epsilon, **kwargs)
@@ -108,7 +132,18 @@ class ScaledAdam(_Scaled, keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable("linearized")
 class ScaledAdamW(_Scaled, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` with `scales`; the decay is not scaled."""
+    """The optimizer `keras.optimizers.AdamW` with gradient scales, and ε = 1e-8 instead of 1e-7.
+
+    The scales multiply the gradients only. AdamW's weight decay, which subtracts a multiple of the weight itself in
+    each step, is not scaled.
+
+    Args:
+        learning_rate: Learning rate.
+        epsilon: ε, which is added to the root of the mean squared gradient.
+        kwargs: Further arguments of `keras.optimizers.AdamW`, such as `weight_decay`, and two of this package:
+            `scales`, factors of the gradients, one number per trainable variable (None: 1); and `l2_decay`, λ ≥ 0, with
+            which gradients g become g + λ w before the step.
+    """
 
     def __init__(self, learning_rate=0.001, epsilon=EPSILON, **kwargs):
         super().__init__(learning_rate=learning_rate, epsilon=epsilon, **kwargs)

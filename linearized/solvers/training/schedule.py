@@ -73,9 +73,9 @@ def batch_sizes(
     """Return the rows per batch during the warm-up and after it, such as (500, 1000).
 
     Args:
-        batches: Declaration of the model (`linearized.models.declaration`): "linear" (RF and NT: 10,000),
-            "convolutional" (CNN: 128) or "dense" (NN: by family), the sizes of Ghorbani et al.; or two sizes of its
-            own.
+        batches: What the model declares (`linearized.models.declaration`): "linear" (RF and NT: 10,000),
+            "convolutional" (CNN: 128) or "dense" (NN: by family), the sizes of Ghorbani et al.; or two numbers, the
+            sizes of a model of the user's own.
         family: Dataset family, which sets the sizes of "dense": CIFAR2 250; FMNIST 500, then 1000; any other 512, then
             1024.
         batch_size: Size to use instead in both phases; None uses those that `batches` declares.

@@ -1,4 +1,4 @@
-"""Training by momentum SGD, Adam or AdamW: resumable, and stopped early if the loss is not finite."""
+"""Training of Keras models by momentum SGD, Adam or AdamW, which can be resumed and stops if the loss is not finite."""
 
 import dataclasses
 import json
@@ -149,7 +149,13 @@ def fit(
 def predict(
     model: keras.Model, x: Float32[np.ndarray, "n d"], batch_size: int = LARGEST_PREDICTED
 ) -> Float32[np.ndarray, "n k"]:
-    """Return the model's outputs, computed for at most 1000 rows at once (a memory-mapped x is never read whole)."""
+    """Return the model's outputs for rows x, computed in batches, so that a memory-mapped x is never read whole.
+
+    Args:
+        model: Keras model; it is compiled if it is not yet.
+        x: Rows.
+        batch_size: Rows per batch; at most 1000 are used.
+    """
     if not model.compiled:
         model.compile(jit_compile=_compiled_by_xla())
     size = min(batch_size, LARGEST_PREDICTED)
@@ -186,7 +192,17 @@ def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, w
 
 
 class _GradientRun(keras.callbacks.Callback):
-    """Callback that sets rates and seeds, and stores the history, the last finite weights and the checkpoint."""
+    """Keras callback that controls one training run: rates, seeds, history, checkpoints, and the stop on divergence.
+
+    Args:
+        model: Model to train.
+        rates: Learning rate of each epoch.
+        seed: Random-number seed of the row order and dropout.
+        checkpoint: Checkpoint of the run.
+        checkpoint_seconds: Smallest number of seconds between two checkpoints.
+        progress: Function called during and after each epoch, as for `fit`; None: none.
+        epoch_done: Function called with the number of epochs done after each epoch; None: none.
+    """
 
     def __init__(
         self,
@@ -210,7 +226,7 @@ class _GradientRun(keras.callbacks.Callback):
         self.started = self.reported = 0.0
 
     def resume(self) -> None:
-        """Restore the state of the checkpoint, if it belongs to this run."""
+        """Restore the weights, the optimizer and the history from the checkpoint, if there is one of this run."""
         arrays = self.checkpoint.load("training")
         if arrays is None:
             return
@@ -221,7 +237,7 @@ class _GradientRun(keras.callbacks.Callback):
         self.good = _values(self.weights)
 
     def save(self) -> None:
-        """Write the state after the last epoch with finite weights."""
+        """Write a checkpoint: the last finite weights, the optimizer's variables and the history."""
         state = {"history": self.history, "done": self.done, "failure": self.failure}
         values = [*self.good, *_values(self.trained.optimizer.variables)]
         arrays = {f"variable_{number}": value for number, value in enumerate(values)}
@@ -237,7 +253,7 @@ class _GradientRun(keras.callbacks.Callback):
         return FitResult(history, self.done, bool(self.failure), self.failure or f"{self.done} epochs done")
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Set the row order, the learning rate and the dropout seeds of the epoch."""
+        """Set the row order, the learning rate and the dropout seeds of an epoch; Keras calls this before the epoch."""
         self.started = time.perf_counter()
         self.batches.start(epoch)
         self.trained.optimizer.learning_rate = float(self.rates[epoch])
@@ -247,7 +263,7 @@ class _GradientRun(keras.callbacks.Callback):
             state.assign(np.random.SeedSequence([self.seed, epoch, number]).generate_state(2))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Stop the epoch if the loss is not finite, and report the progress."""
+        """Stop training if the loss is not finite, and report the progress; both after every 16th batch only."""
         if batch % CHECK_EVERY:
             return
         if not np.isfinite(float(logs["loss"])):
@@ -257,7 +273,10 @@ class _GradientRun(keras.callbacks.Callback):
             self.progress(self.done, len(self.rates), {"loss": float(logs["row_loss"]), "batch": batch + 1})
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Store the weights and the history, or stop the run if they are not finite."""
+        """Store the weights and the history of an epoch, or stop training if the weights or the loss are not finite.
+
+        A checkpoint is written if the last one is old enough.
+        """
         values = _values(self.weights)
         penalty = sum((float(loss) for loss in self.trained.losses), start=0.0)
         if not all(np.isfinite(array).all() for array in [*values, logs["loss"], penalty]):

@@ -16,7 +16,7 @@ def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.n
     """Return the triangle L of B + ρI = L Lᵀ, in n · b² operations; None if the matrix is not positive definite.
 
     Args:
-        band: B, stored as the module's docstring states; so is L.
+        band: B: row i is the i-th diagonal below the main one. L is returned in the same form.
         ridge: ρ.
     """
     shifted = band.copy()
@@ -29,7 +29,12 @@ def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.n
 
 
 def solve(factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-    """Return (B + ρI)⁻¹ y, in 4 n · b operations per column, from L as `factor` returns it."""
+    """Return (B + ρI)⁻¹ y, in 4 n · b operations per column.
+
+    Args:
+        factor: Triangle L of B + ρI = L Lᵀ, from the function `factor`.
+        y: Right-hand sides, c columns.
+    """
     with blas_threads(1):
         return scipy.linalg.cho_solve_banded((factor, True), y, check_finite=False)
 
@@ -43,6 +48,9 @@ def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
 
     computed from the last one backwards: a sum of positive terms, so nothing cancels. (Takahashi, Fagan & Chin, 1973;
     Erisman & Tinney, Commun. ACM 18, 1975.)
+
+    Args:
+        factor: Banded triangle L, from the function `factor`.
     """
     with blas_threads(1):
         return _inverse_trace(factor)
@@ -51,7 +59,7 @@ def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
 def inverse_squares(
     factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]
 ) -> Float64[np.ndarray, " c"]:
-    """Return yᵀ(L Lᵀ)⁻¹y for each column y, which is the squared norm of L⁻¹y.
+    """Return yᵀ(L Lᵀ)⁻¹y for each of c columns y and the banded triangle L; this is the squared norm of L⁻¹y.
 
     Takes 4 n · b operations per column, in blocks of b rows.
     """
@@ -84,10 +92,10 @@ def _inverse_trace(factor: np.ndarray) -> float:
 
 
 def _blocks(factor: np.ndarray, start: int, width: int, following: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two blocks of L: D (width, width) on the diagonal, and E (following, width) below it.
+    """Return two blocks of L as full matrices: D (width, width) on the diagonal, and E (following, width) below it.
 
     Args:
-        factor: L as `factor` returns it.
+        factor: Banded triangle L, from the function `factor`.
         start: Index of the first column.
         width: Number of columns.
         following: Number of rows of E.

@@ -22,7 +22,10 @@ SLAB = 512  # columns per array of a saved state
 
 
 class BandReduction:
-    """The state of the reduction: 4/3 n³ operations in n/b steps, n · b numbers of memory in addition to K.
+    """Reduction K = Q B Qᵀ of a symmetric matrix to a band B, performed step by step so that it can be saved between.
+
+    It takes 4/3 n³ operations in n/b steps, and n · b numbers of memory in addition to K. Call `step` until `done`,
+    then `band` for B, and `forward` and `backward` for products with Qᵀ and Q.
 
     Args:
         array: K (n, n), C-ordered and symmetric. The upper triangle is overwritten; the strict lower one keeps K.
@@ -30,7 +33,7 @@ class BandReduction:
 
     Attributes:
         lower: The transposed array. For BLAS it is a column-major matrix with the reduction of K in its lower triangle.
-        factors: The matrix T of each step so far.
+        factors: The triangular matrix T of each step so far, whose reflections are I - V T Vᵀ.
     """
 
     def __init__(self, array: Float[np.ndarray, "n n"], width: int = WIDTH):
@@ -51,11 +54,11 @@ class BandReduction:
 
     @property
     def work(self) -> float:
-        """Fraction of the operations that is done."""
+        """Fraction of the operations that are done, between 0 and 1."""
         return 1 - (1 - len(self.factors) / max(self.steps, 1)) ** 3 if self.steps else 1.0
 
     def step(self) -> None:
-        """Clear the next b columns."""
+        """Perform one step: clear the entries of the next b columns that lie outside the band."""
         panel = self._panel(len(self.factors))
         packed, tau, _, info = self._geqrf(np.asfortranarray(panel))
         if info != 0:
@@ -71,14 +74,14 @@ class BandReduction:
         symmetric_update(rest, vectors, product)
 
     def band(self) -> Float64[np.ndarray, "b_and_1 n"]:
-        """Return B in LAPACK's storage: row i is the i-th diagonal below the main one."""
+        """Return the band B after the last step, in LAPACK's storage: row i is the i-th diagonal below the main one."""
         band = np.zeros((self.width + 1, self.n))
         for i, row in enumerate(band):
             row[: self.n - i] = np.diagonal(self.lower, -i)
         return band
 
     def forward(self, y: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Return Qᵀ y in the dtype of K, in 2 n² operations per column."""
+        """Return Qᵀ y for c columns y, in the data type of K and in 2 n² operations per column."""
         y = np.array(y, self.lower.dtype)
         for j, factor in enumerate(self.factors):
             vectors, first = self._stored_vectors(j)
@@ -86,7 +89,7 @@ class BandReduction:
         return y
 
     def backward(self, x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Return Q x in the dtype of K, in 2 n² operations per column."""
+        """Return Q x for c columns x, in the data type of K and in 2 n² operations per column."""
         x = np.array(x, self.lower.dtype)
         for j, factor in reversed(list(enumerate(self.factors))):
             vectors, first = self._stored_vectors(j)
@@ -94,12 +97,12 @@ class BandReduction:
         return x
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the state for `restore`: the triangle in slabs of columns, and the matrices T."""
+        """Return the arrays of a checkpoint for `restore`: the reduced triangle in slabs of columns, and all T."""
         slabs = {f"slab{j}": self.lower[j:, j : j + SLAB] for j in range(0, self.n, SLAB)}
         return slabs | {f"factor{j}": factor for j, factor in enumerate(self.factors)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Continue from a saved state of the same matrix."""
+        """Continue a reduction of the same matrix from a checkpoint, with the arrays that `arrays` returned."""
         for j in range(0, self.n, SLAB):
             slab, into = arrays[f"slab{j}"], self.lower[j:, j : j + SLAB]
             square = slice(0, into.shape[1])
@@ -111,12 +114,14 @@ class BandReduction:
         return self.lower[(j + 1) * self.width :, j * self.width : (j + 1) * self.width]
 
     def _stored_vectors(self, j: int) -> tuple[np.ndarray, int]:
-        """Return V of step j, and the first row that it changes."""
+        """Return the Householder vectors V of step j, one per column, and the index of the first row they change."""
         panel = self._panel(j)
         return _vectors(panel), self.n - len(panel)
 
     def _wy_factor(self, vectors: np.ndarray, tau: np.ndarray) -> np.ndarray:
-        """Return T, from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on the diagonal of T⁻¹; a reflection with τ = 0 is the identity.
+        """Return the triangular T with which the product of the reflections I - τ v vᵀ of one step is I - V T Vᵀ.
+
+        T follows from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on the diagonal of T⁻¹. A reflection with τ = 0 is the identity.
 
         Args:
             vectors: V, one Householder vector per column.
@@ -134,7 +139,11 @@ class BandReduction:
 
 
 def _vectors(packed: np.ndarray) -> np.ndarray:
-    """Return V, unit lower trapezoidal, from the packed form of geqrf."""
+    """Return the Householder vectors V, unit lower trapezoidal, from a panel that LAPACK's geqrf has factored.
+
+    Args:
+        packed: Panel with R in its upper triangle and V below the diagonal.
+    """
     vectors = np.asfortranarray(np.tril(packed[:, : min(packed.shape)], -1))
     np.fill_diagonal(vectors, 1)
     return vectors

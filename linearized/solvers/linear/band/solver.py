@@ -25,16 +25,16 @@ STATE = "band-reduction"
 
 @linear_solver()
 def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
-    """Solve (K + ρI)α = Y at every ridge.
+    """Solve (K + ρI)α = Y at every ridge ρ, by one reduction of K to a band and one banded factor per ridge.
 
     Args:
-        problem: K and Y. If the array of K is not exactly symmetric, its lower triangle is used.
+        problem: K (n, n) and Y (n, k). If the array of K is not exactly symmetric, its lower triangle is used.
         ridges: ρ, in any order.
-        run: Settings, see `linearized.solvers.linear.driver.LinearRun`. In float32 a ridge is refined if its residual
-            misses the tolerance: rtol = 1e-3 rarely needs refinement, 1e-7 needs a few steps. Iterations are steps of
-            CG. Progress is reported during the reduction as (thousandths done, 1000, ones, ridges), and after each
-            step of CG. The checkpoint is the state of the reduction, about half of K, which is valid for any ridges
-            and labels; the last one is written when the reduction is complete.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. In float32 a ridge
+            is refined if its residual misses the tolerance: rtol = 1e-3 rarely needs refinement, 1e-7 needs a few
+            steps. Iterations are steps of CG. Progress is reported during the reduction as (thousandths done, 1000,
+            ones, ridges), and after each step of CG. Checkpoints contain the reduction, about half of the size of K,
+            which is valid for any ridges and labels; the last one is written when the reduction is complete.
 
     Degrees of freedom, GCV and the mean leave-one-out error are returned for every ridge that the precision of K
     resolves. The leave-one-out error is estimated from 256 rows (`linearized.solvers.linear.left_out`), which takes
@@ -48,7 +48,16 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple["BandFactors", list[Solution]]:
-    """Return the band, and solutions without degrees of freedom and leave-one-out errors; see `solve`."""
+    """Solve (K + ρI)α = Y at every ridge, as `solve` does, but without degrees of freedom and leave-one-out errors.
+
+    Args:
+        problem: K and Y.
+        ridges: ρ.
+        run: Tolerances, progress and checkpoints.
+
+    Returns:
+        The reduced matrix, from which more right-hand sides can be solved, and the solutions.
+    """
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
     gram = DenseGram(problem)
     reduction = BandReduction(gram.array)
@@ -60,12 +69,12 @@ def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple
 
 
 def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ridges: int) -> None:
-    """Perform the remaining steps of the reduction, and save the state periodically.
+    """Perform all remaining steps of the reduction, report the progress, and write checkpoints.
 
     Args:
-        reduction: State of the reduction, updated in place; a saved state is restored first.
-        run: Settings of the call, for the progress.
-        saved: Checkpoint of the state.
+        reduction: Reduction, updated in place. If there is a checkpoint, it is restored first.
+        run: Settings of the solver's call, for the progress.
+        saved: Checkpoint of the reduction.
         ridges: Number of ridges, for the progress.
     """
     arrays = saved.load(STATE)
@@ -84,14 +93,20 @@ def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ri
 
 
 class BandFactors:
-    """The band B, and for each ρ the ridge λ' >= ρ (`shifts`) at which it is factored.
+    """The band B of a reduction K = Q B Qᵀ, and its factorisation B + λ'I at a ridge λ' for each ρ.
 
-    The first factor of a ridge may raise its λ', so `shifts` and `resolved` are final after the first solution.
+    λ' is ρ, or larger if B + ρI is too close to singular for the precision of K. It may be raised when a ridge is
+    factored for the first time, so `shifts` and `resolved` are final only after the first call of `precondition`.
 
     Args:
         reduction: The complete reduction of K.
-        ridges: ρ.
+        ridges: Ridges ρ, (r,).
         least: Smallest ridge that the precision of K resolves.
+
+    Attributes:
+        band: B, in LAPACK's storage.
+        shifts: The ridge λ' >= ρ at which B is factored, for each ρ, (r,).
+        resolved: Whether λ' is ρ, for each ρ, (r,).
     """
 
     def __init__(self, reduction: BandReduction, ridges: np.ndarray, least: float):
@@ -100,7 +115,7 @@ class BandFactors:
         self.shifts = np.maximum(ridges, least)
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return Q(B + λ'I)⁻¹Qᵀ times residuals, with one pass of reflections in each direction.
+        """Return (K + λ'I)⁻¹ = Q(B + λ'I)⁻¹Qᵀ times residuals, with one pass of reflections in each direction.
 
         Factors are recomputed at each call, because storing them would take ridges · b/n of the memory of K.
 
@@ -117,13 +132,22 @@ class BandFactors:
         return self.reduction.backward(solved.reshape(n, -1)).astype(np.float64).reshape(right.shape)
 
     def _factor(self, i: int) -> np.ndarray:
-        """Return the factor of B + λ'I of ridge `i`; λ' is raised where the matrix is not positive definite."""
+        """Return the banded Cholesky factor of B + λ'I for the ridge of index `i`.
+
+        If the matrix is not positive definite, λ' is raised by factors of 10 until it is.
+        """
         while (factor := banded.factor(self.band, self.shifts[i])) is None:
             self.shifts[i], self.resolved[i] = 10 * max(self.shifts[i], np.finfo(np.float64).tiny), False
         return factor
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """Add degrees of freedom, GCV and the mean leave-one-out error where B + ρI itself could be factored."""
+        """Add degrees of freedom, GCV and the mean leave-one-out error to solutions.
+
+        Ridges ρ at which B + ρI itself could not be factored are returned without them.
+
+        Args:
+            solutions: Solutions of (K + ρI)α = Y, one per ridge.
+        """
         squares = np.stack([np.square(solution.value).sum(axis=1) for solution in solutions])
         draw = drawn_rows(squares[self.resolved]) if self.resolved.any() else None
         if draw is None:
