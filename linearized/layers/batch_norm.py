@@ -36,7 +36,7 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def build(self, input_shape):
-        """Create the weights and the counter of batches."""
+        """Create the weights of the normalisation, and the counter of the batches that it has seen in training."""
         super().build(input_shape)
         self._expected = [None] * len(input_shape)
         self._expected[self.axis] = input_shape[self.axis]
@@ -46,7 +46,15 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
         )
 
     def call(self, inputs, training=None, mask=None):
-        """Return the normalised inputs, and update the running statistics if `training` is set."""
+        """Normalise the inputs, by the statistics of the batch if `training` is true, else by the running ones.
+
+        In training the running statistics are updated.
+
+        Args:
+            inputs: Tensor of the shape that the layer was built for.
+            training: Whether the layer is in training mode.
+            mask: Optional mask of the entries that count, as in `keras.layers.BatchNormalization`.
+        """
         check_shape(self, inputs.shape, self._expected, "inputs")
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)

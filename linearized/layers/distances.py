@@ -58,12 +58,25 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
 
 
 def by_filter(layer: Any, values: Any) -> Any:
-    """Reshape `values`, one number per filter, so that they broadcast against the outputs of `layer`."""
+    """Reshape one number per filter so that it can be added to the outputs of a convolution in its data format.
+
+    Args:
+        layer: Keras convolution.
+        values: One number per filter, such as the bias.
+    """
     return values if layer.data_format == "channels_last" else ops.reshape(values, (1, -1, *(1,) * layer.rank))
 
 
 def _of_patches(layer: Any, x: Any, scale: Any) -> Any:
-    """Return scale·‖x‖² of every patch: squares summed over channels, then a convolution with ones."""
+    """Return scale·‖x‖² of every patch x, in a shape that broadcasts against the outputs of a convolution.
+
+    Squares are summed over the channels and then over the patch, by a convolution with ones.
+
+    Args:
+        layer: Keras convolution whose patches are taken.
+        x: Inputs of the layer.
+        scale: Factor of the squared norms.
+    """
     axis = -1 if layer.data_format == "channels_last" else 1
     squares = ops.square(x)
     if layer.groups == 1:
@@ -76,7 +89,12 @@ def _of_patches(layer: Any, x: Any, scale: Any) -> Any:
 
 @ops.custom_gradient
 def _with_value(formula, value):
-    """Return `value`, with the derivative of `formula`."""
+    """Return `value`, whose derivatives are declared to be those of `formula`.
+
+    Args:
+        formula: Tensor through which derivatives are propagated.
+        value: Tensor of the same shape, a more accurate result that is not differentiated.
+    """
 
     def grad(*args, upstream=None):
         slope = args[0] if upstream is None else upstream
@@ -131,7 +149,14 @@ def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
 
 
 def _places(layer: Any, axis: int, size: Any, span: int) -> tuple[Any, Any]:
-    """Return the distance from the first window of an axis to the start of the inputs, and the number of windows."""
+    """Return by how many entries the first window of a convolution lies before the inputs, and the number of windows.
+
+    Args:
+        layer: Keras convolution, whose padding and strides apply.
+        axis: Index of the spatial axis.
+        size: Length of the inputs along this axis.
+        span: Length of a window along this axis, including the gaps of dilation.
+    """
     stride = layer.strides[axis]
     if layer.padding == "valid":
         return 0, (size - span) // stride + 1

@@ -47,8 +47,8 @@ class FavorAttention(keras.layers.Layer):
         num_features: m, the number of features. The relative variance of an attention weight falls like 1/m.
         shift: M, not negative. None: for each row of the batch and each head, the M with the smallest variance at the
             mean of ‖q + k‖² over all pairs of a query and a key, as in the paper. 0 gives the features of FAVOR+.
-        orthogonal: Whether projections are orthogonal in blocks of d, see `UniversalFeatures`.
-        lengths: Lengths of orthogonal projections, see `UniversalFeatures`.
+        orthogonal: Whether projections are orthogonal to each other in blocks of d; otherwise all are independent.
+        lengths: Lengths of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at √d.
         seed: Random-number seed of the projections.
 
     Input shape: `(n, length, d)`, or `(n, length, heads, d)` for several heads, for the query, the key and the value;
@@ -65,7 +65,7 @@ class FavorAttention(keras.layers.Layer):
         self.orthogonal, self.lengths, self.seed = bool(orthogonal), lengths, int(seed)
 
     def build(self, query_shape):
-        """Draw the projections."""
+        """Draw the random projections for queries whose last axis has the length d."""
         drawn = draw(query_shape[-1], self.num_features, [self.seed], self.orthogonal, self.lengths)
 
         def initializer(shape, dtype=None):
@@ -77,7 +77,7 @@ class FavorAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, query, key=None, value=None, key_mask=None):
-        """Return the attention outputs.
+        """Return the estimate of softmax(q kᵀ/√d) v, the averages of the values by attention weights.
 
         Args:
             query: Queries, `(n, length, d)` or `(n, length, heads, d)`.
@@ -106,7 +106,14 @@ class FavorAttention(keras.layers.Layer):
         return ops.cast(found if heads else found[:, :, 0], self.compute_dtype)
 
     def _shift(self, q, k):
-        """Return the shift M, (n, 1, heads, 1) or a number; derivatives treat it as a constant."""
+        """Return the shift M of the features, a number or one for each row of the batch and head, (n, 1, heads, 1).
+
+        Derivatives treat it as a constant.
+
+        Args:
+            q: Queries (n, length, heads, d), divided by d^¼.
+            k: Keys (n, length, heads, d), divided by d^¼.
+        """
         if self.shift is not None:
             return self.shift
         squares = [ops.mean(ops.sum(ops.square(x), axis=-1), axis=1) for x in (q, k)]
@@ -115,10 +122,15 @@ class FavorAttention(keras.layers.Layer):
         return ops.stop_gradient(best_shift(square, q.shape[-1]))[:, None, :, None]
 
     def _features(self, x, shift, axis):
-        """Return the features, (n, length, heads, m), up to a factor that is common to each slice along `axis`.
+        """Return the random features of queries or keys, (n, length, heads, m), up to a factor for each slice.
 
-        The factor makes the largest exponent of a slice 0, so that nothing overflows. It cancels in the attention
-        weights, which are normalised.
+        The factor is common to a slice along `axis`. It makes the largest exponent of a slice 0, so that nothing
+        overflows, and it cancels in the attention weights, which are normalised.
+
+        Args:
+            x: Queries or keys (n, length, heads, d), divided by d^¼.
+            shift: Shift M of the features.
+            axis: Axes of a slice: those of the features for queries, and those of keys and features for keys.
         """
         projection = ops.convert_to_tensor(self.projection)
         exponent = (1 + 4 * shift) ** 0.5 * ops.matmul(x, projection) - shift * ops.sum(ops.square(projection), axis=0)

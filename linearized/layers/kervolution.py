@@ -44,7 +44,10 @@ SMALLEST = 1e-12  # lower bound of squared L2 distances, because the derivative 
 
 
 class _Kervolution:
-    """Base class of the layers of 1, 2 and 3 dimensions; it precedes Keras' convolution among the base classes."""
+    """Base class of `Kervolution1D`, `Kervolution2D` and `Kervolution3D`, which document the arguments.
+
+    It must precede Keras' convolution among the base classes of these, because it replaces the convolution's `call`.
+    """
 
     def __init__(
         self, filters, kernel_size, kernel="polynomial", degree=None, offset=None, gamma=None, learnable=False,
@@ -72,7 +75,7 @@ class _Kervolution:
         self._starts_by_kernel, self._bias_by_variant = kernel_initializer is None, bias_initializer is None
 
     def build(self, input_shape):
-        """Create the weights, with initial values that fit the kernel and the variant."""
+        """Create the weights, with initial values that depend on the layer's kernel and on its argument `variant`."""
         patch = input_shape[self._channel_axis()] // self.groups
         for size in self.kernel_size:
             patch *= size
@@ -108,7 +111,7 @@ class _Kervolution:
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
-        """Return the kernel values of all patches and filters, with bias and activation applied."""
+        """Return the kernel values of all patches of the inputs x and all filters, with bias and activation applied."""
         channels, sizes = self.kernel.shape[-2] * self.groups, (None,) * self.rank
         last = self.data_format == "channels_last"
         check_shape(self, x.shape, (None, *sizes, channels) if last else (None, channels, *sizes))
@@ -135,9 +138,10 @@ class _Kervolution:
         return values if inside or bias is None else values + bias
 
     def _of_distance(self, x):
-        """Return the values of a distance kernel, computed in float32 at least.
+        """Return the values of the kernel "gaussian", "l2" or "l1" for inputs x, before the bias is added.
 
-        In half precision the norms would leave no correct digit of a small distance.
+        They are computed in float32 at least. In half precision the norms would leave no correct digit of a small
+        distance.
         """
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         x, weights = ops.cast(x, dtype), ops.cast(self.kernel, dtype)
@@ -161,8 +165,8 @@ class _Kervolution:
             layer: Convolution with the same number of axes. If it is built, the new layer is built too and gets a copy
                 of its weights. Default initializers of Keras are replaced by those of the kernel and the variant;
                 other initializers are kept.
-            kernel: Name of the kernel, as for the class.
-            **options: Parameters of the kernel, as for the class.
+            kernel: Name of the kernel: linear, polynomial, gaussian, sigmoid, l1 or l2.
+            **options: Parameters of the kernel: degree, offset, gamma, learnable and variant, as for the class.
 
         Raises:
             ValueError: If `layer` is not a Keras convolution of the same number of axes.
@@ -187,13 +191,13 @@ class _Kervolution:
         return new
 
     def save_own_variables(self, store):
-        """Save the variables, including the learned c or γ."""
+        """Save the filters, the biases and, if `learnable` is set, the trained offset c or width γ of the kernel."""
         super().save_own_variables(store)  # Keras' convolutions save filters and bias alone
         if self.learnable:
             store[str(len(store.keys()))] = self.learned
 
     def load_own_variables(self, store):
-        """Load the variables, including the learned c or γ."""
+        """Load the filters, the biases and, if `learnable` is set, the trained offset c or width γ of the kernel."""
         super().load_own_variables(store)
         if self.learnable:
             self.learned.assign(store[str(len(store.keys()) - 1)])
@@ -278,7 +282,14 @@ class Kervolution3D(_Kervolution, keras.layers.Conv3D):
 
 
 def _power(x, exponent):
-    """Return x^exponent by squaring, with a derivative that takes two passes instead of the product rule's five."""
+    """Return x^exponent elementwise, by repeated squaring.
+
+    Its derivative is defined here: it takes two passes over x, and automatic differentiation would take five.
+
+    Args:
+        x: Tensor.
+        exponent: Whole number of at least 1.
+    """
     if exponent == 1:
         return x
 

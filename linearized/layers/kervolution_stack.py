@@ -32,7 +32,7 @@ def warn_of_stack(layer: Any, x: Any) -> None:
         x: Its input. The stack is read from the history of a symbolic tensor. A tensor with values has no history, so
             there is no warning for layers that are called in a subclassed model.
 
-    The warning is given once for each stack, at the layer after the first `MOST` of its kernel.
+    The warning is given once for each stack: at the third polynomial kervolution, or at the second of "l1" or "l2".
     """
     kernel = _growing(layer)
     if kernel is None or getattr(x, "_keras_history", None) is None:
@@ -49,14 +49,22 @@ def warn_of_stack(layer: Any, x: Any) -> None:
 
 
 def _growing(layer: Any) -> str | None:
-    """Return the kernel of `layer` if it is a kervolution whose outputs may grow in a stack, else None."""
+    """Return the name of a layer's kernel if it is a kervolution whose outputs may grow in a stack, else None.
+
+    These are the kernels "l1", "l2" and "polynomial" with a degree of at least 2.
+    """
     kernel = getattr(layer, "kernel_name", None)
     linear = kernel == "polynomial" and layer._degree() == 1
     return kernel if kernel in MOST and not linear else None
 
 
 def _length(x: Any, kernel: str) -> int:
-    """Return the number of consecutive kervolutions of `kernel` (of both distances, if it is one) that end at `x`."""
+    """Return how many kervolutions of the same kernel precede a tensor without a normalisation in between.
+
+    Args:
+        x: Symbolic tensor, whose history is followed backwards.
+        kernel: Name of the kernel. The kernels "l1" and "l2" count as the same.
+    """
     alike = DISTANCES if kernel in DISTANCES else (kernel,)
     count = 0
     while True:

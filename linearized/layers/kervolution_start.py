@@ -83,16 +83,16 @@ def _odd_factorial(k: int) -> int:
 
 
 def _polynomial(degree: int, offset: float) -> float:
-    """Return a², the variance of x·w where the inputs have mean square one.
+    """Return the variance a² of x·w for patches x of mean square one, with which stacks of polynomial kernels start.
 
     From layer to layer the mean square m of the outputs follows the map m ← E (c + s)^(2p) with s ~ N(0, a² m). a² is
-    chosen so that this map has a fixed point at which a relative change of m shrinks by the factor `SLOPE`; then stacks
-    of any depth stay near it. The map scales with c, so the fixed point is found at c = 1. For small `|c|` the fixed
-    point lies far below one, and the map diverges from m = 1; in this case a² is chosen so that the mean square of the
-    outputs at m = 1 is `MARGIN`.
+    chosen so that this map has a fixed point at which it halves a relative change of m; then stacks of any depth stay
+    near it. The map scales with c, so the fixed point is found at c = 1. For small `|c|` the fixed point lies far below
+    one, and the map diverges from m = 1; in this case a² is chosen so that the mean square of the outputs at m = 1 is
+    0.8.
 
     Args:
-        degree: p.
+        degree: p of the kernel (x·w + c)^p.
         offset: The absolute value of c.
     """
 
@@ -110,7 +110,7 @@ def _polynomial(degree: int, offset: float) -> float:
 
 
 def _settles(degree: int, offset: float, variance: float, start: float = 2.0, layers: int = 30) -> bool:
-    """Return whether the mean square of a stack of `layers` layers never exceeds `start`, its value for the inputs.
+    """Return whether the mean square of the outputs never exceeds that of the inputs in a stack of polynomial kernels.
 
     Args:
         degree: p of the polynomial.

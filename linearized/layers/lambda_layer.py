@@ -109,7 +109,13 @@ class LambdaLayer(keras.layers.Layer):
         )
 
     def build(self, x_shape, embedding_shape=None):
-        """Create the weights."""
+        """Create the weights for images of shape `x_shape`, and position embeddings unless they are shared.
+
+        Args:
+            x_shape: Shape `(b, H, W, channels)` of the images.
+            embedding_shape: Shape of the output of a shared `PositionEmbedding`; None: the layer creates its own,
+                unless it has a local scope.
+        """
         channels, context = x_shape[-1], _product(x_shape[1:3])
         wide, deep, normal = 1 / np.sqrt(channels), 1 / np.sqrt(channels * self.keys), SeededNormal
         self.to_queries = self._projection("queries", channels, self.heads * self.keys, normal(deep, [*self.seed, 1]))
@@ -140,7 +146,7 @@ class LambdaLayer(keras.layers.Layer):
         )
 
     def call(self, x, embedding=None, training=None):
-        """Return the outputs of the heads, side by side.
+        """Return images `(b, rows, columns, filters)`, whose channels are the outputs of all heads side by side.
 
         Args:
             x: Images `(b, H, W, channels)`.
@@ -171,7 +177,12 @@ class LambdaLayer(keras.layers.Layer):
         return ops.reshape(ops.matmul(queries, lambdas), shape) + ops.reshape(together, shape)
 
     def _check_embedding(self, x_shape, shape):
-        """Raise ValueError unless an embedding of the given shape fits images of `x_shape`."""
+        """Raise ValueError unless a shared position embedding fits the images.
+
+        Args:
+            x_shape: Shape `(b, H, W, channels)` of the images.
+            shape: Shape of the embedding, which must be (n, m, k, u).
+        """
         sizes = [None if size is None else -(-size // self.strides) for size in x_shape[1:3]]
         expected = (_product(sizes), _product(x_shape[1:3]), self.keys, self.intra_depth)
         if len(shape) != 4 or any(
@@ -183,7 +194,12 @@ class LambdaLayer(keras.layers.Layer):
             )
 
     def _queries(self, pixels, training):
-        """Return the queries, (b, n, h, k), normalised over the batch and the pixels."""
+        """Return the queries of all heads, (b, n, h, k), normalised over the batch and the pixels.
+
+        Args:
+            pixels: Channels of the n query pixels, (b, n, channels).
+            training: Whether the normalisation uses and updates batch statistics.
+        """
         queries = ops.matmul(pixels, self.to_queries)
         shape = (-1, ops.shape(queries)[1], self.heads, self.keys)
         if self.norm == "channels":
@@ -191,7 +207,14 @@ class LambdaLayer(keras.layers.Layer):
         return self.query_norm(ops.reshape(queries, shape), training=training)
 
     def _content(self, keys, values):
-        """Return the content lambda (b, k, v) of keys (b, m, u k) and values (b, m, u v), with a float32 softmax."""
+        """Return the content lambda Σ_u softmax(K_u)ᵀ V_u of each image, (b, k, v).
+
+        The softmax over the m context pixels is computed in float32.
+
+        Args:
+            keys: u keys of depth k for each context pixel, (b, m, u k).
+            values: u values of depth v for each context pixel, (b, m, u v).
+        """
         rows = ops.shape(keys)[1] * self.intra_depth
         keys = ops.cast(keys, "float32")
         weights = ops.exp(keys - ops.max(keys, axis=1, keepdims=True))
@@ -200,7 +223,12 @@ class LambdaLayer(keras.layers.Layer):
         return ops.matmul(weights, ops.reshape(values, (-1, rows, self.values)))
 
     def _global(self, values, embedding):
-        """Return the position lambdas (b, n, k, v) of values (b, m, u v) and E (n, m, k, u), by one matrix product."""
+        """Return the position lambda Σ_u E_nuᵀ V_u of each query pixel n, (b, n, k, v), by one matrix product.
+
+        Args:
+            values: u values of depth v for each context pixel, (b, m, u v).
+            embedding: Position embeddings E, (n, m, k, u).
+        """
         queries, context, depth, intra = embedding.shape
         table = ops.reshape(ops.transpose(embedding, (0, 2, 1, 3)), (queries * depth, context * intra))
         values = ops.transpose(ops.reshape(values, (-1, context * intra, self.values)), (1, 0, 2))
@@ -208,9 +236,12 @@ class LambdaLayer(keras.layers.Layer):
         return ops.transpose(ops.reshape(lambdas, (queries, depth, -1, self.values)), (2, 0, 1, 3))
 
     def _local(self, values):
-        """Return the position lambdas (b, n, k, v) of values (b, H, W, u, v) for a local scope.
+        """Return the position lambda of each query pixel, (b, n, k, v), from the values of the pixels around it.
 
-        A convolution, centred at the query pixels, is applied to each of the v value channels.
+        A convolution with learned weights, centred at the query pixels, is applied to each of the v value channels.
+
+        Args:
+            values: u values of depth v for each pixel, (b, H, W, u, v).
         """
         height, width = ops.shape(values)[1:3]
         planes = ops.reshape(ops.transpose(values, (0, 4, 1, 2, 3)), (-1, height, width, self.intra_depth))

@@ -65,7 +65,7 @@ class Linearization(keras.layers.Layer):
                 layer.dtype_policy = "float32"
 
     def build(self, input_shape):
-        """Create v, one zero weight for each moved variable, and freeze the inner model."""
+        """Create v, which is 0, with one weight for each variable that J is taken with respect to; freeze the model."""
         if not self.inner.built:
             self.inner.build(input_shape)
         if self.places is None:
@@ -90,7 +90,7 @@ class Linearization(keras.layers.Layer):
         return [variables[place] for place in self.places]
 
     def call(self, x):
-        """Return f(x; θ₀) + J(x) v, or J(x) v without the offset."""
+        """Return f(x; θ₀) + J(x) v for rows x, or J(x) v if the argument `offset` of the layer is False."""
         check_shape(self, x.shape, (None, *self._built_for[1:]))
         outputs, change = first_order(self.inner, self.moved_variables(), self.directions, x)
         return ops.cast(outputs + change if self.offset else change, "float32")
@@ -154,14 +154,15 @@ def linearize(
 
 
 def chosen_places(model: keras.Model, variables: Callable[[Any], bool] | str | None) -> list[int]:
-    """Return the indices in `model.variables` of the variables that move.
+    """Return the indices in `model.variables` of the variables in which a model is to be linearised.
 
     Args:
         model: Keras model.
-        variables: Choice of the variables, as for `linearize`.
+        variables: Trainable variables that are chosen: a function of a variable that returns whether it is; or
+            "last_layer", or names such as "block5,head/kernel"; None: all.
 
     Raises:
-        UserError: If no trainable variable is chosen.
+        UserError: If no trainable variable is chosen, or for a name that matches none.
     """
     chosen = {id(one) for one in chosen_variables(model, variables)}
     return [place for place, one in enumerate(model.variables) if id(one) in chosen]
@@ -171,13 +172,15 @@ def linearization_of(
     inner: keras.Model, places: list[int], rows: np.ndarray, *, offset: bool = True,
     direction_regularizer: keras.regularizers.Regularizer | None = None,
 ) -> keras.Model:  # fmt: skip
-    """Return a Keras model that consists of one `Linearization` layer.
+    """Return the linearization f(x; θ₀) + J(x) v of a model f as a Keras model of one `Linearization` layer.
+
+    In contrast to `linearize` it neither checks nor copies the model.
 
     Args:
-        inner: Model that is linearised, as for `Linearization`; no other model may use it.
-        places: Indices in `inner.variables` of the variables that move.
-        rows: Rows (n, ...) whose shape and data type the new model takes as its input.
-        offset: Whether f(x; θ₀) is added, as for `Linearization`.
+        inner: Model f that is linearised. No other model may use it: its weights are frozen.
+        places: Indices in `inner.variables` of the variables that the Jacobian J is taken with respect to.
+        rows: Rows (n, ...), whose shape and data type are those of the new model's input.
+        offset: Whether f(x; θ₀) is added; otherwise the outputs are J(x) v.
         direction_regularizer: Regularizer of each part of v.
     """
     if any(layer.compute_dtype != "float32" for layer in inner._flatten_layers()):
@@ -188,10 +191,10 @@ def linearization_of(
 
 
 def set_direction(model: keras.Model, v: np.ndarray) -> None:
-    """Write v into a model that `linearize` returned.
+    """Set the trained parameters v of a linearised model f(x; θ₀) + J(x) v.
 
     Args:
-        model: Model of one `Linearization` layer.
+        model: Model that `linearize` returned.
         v: p numbers in any shape: the flattened parts of v, one after the other, in the order of
             `Linearization.moved_variables`.
 
@@ -207,7 +210,13 @@ def set_direction(model: keras.Model, v: np.ndarray) -> None:
 
 
 def get_direction(model: keras.Model) -> np.ndarray:
-    """Return v of a model that `linearize` returned as one column (p, 1), in the order of `set_direction`."""
+    """Return the trained parameters v of a linearised model f(x; θ₀) + J(x) v as one column (p, 1).
+
+    They are in the order of the variables in `Linearization.moved_variables`, as `set_direction` takes them.
+
+    Args:
+        model: Model that `linearize` returned.
+    """
     directions = model.get_layer("linearization").directions
     return np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in directions])[:, None]
 
@@ -236,7 +245,11 @@ def _input_dtype(model: keras.Model) -> str:
 
 
 def _probe(model: keras.Model) -> np.ndarray:
-    """Return `ROWS` rows of N(0, 1) numbers in the shape that a model states, or zeros if it takes integers."""
+    """Return two rows for the check of a model: N(0, 1) numbers in the shape of its input, or zeros for integer inputs.
+
+    Raises:
+        UserError: If the model has several inputs, or does not state the shape of its input.
+    """
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple)):
         raise UserError(f"The model {model.name} has {len(shape)} inputs. Give a model of one of them, with the "

@@ -62,7 +62,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.activation = parse(activation) if isinstance(activation, str) else activation
 
     def build(self, input_shape):
-        """Create W and b."""
+        """Create the weights W (d, N) and the bias b (N) for inputs of length d."""
         dim = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -74,7 +74,7 @@ class MeanFieldDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
 
     def call(self, x):
-        """Return the output, which depends on `place` as the class states."""
+        """Return f(xW + b) for `place` "first", f(xW + b) / N for "deep", and xW / d + b for "readout"."""
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":
@@ -84,13 +84,17 @@ class MeanFieldDense(keras.layers.Layer):
         return hidden if self.place == "first" else hidden / self.units
 
     def entering(self, x):
-        """Return what W is multiplied by: the inputs, which "readout" divides by their number d."""
+        """Return the array that W is multiplied by, for the computation of derivatives (`linearized.tangents.taps`).
+
+        It is the inputs x, which a layer with `place` "readout" divides by their length d.
+        """
         return x / x.shape[-1] if self.place == "readout" else x
 
     def at_site(self, site):
-        """Return `site` unchanged: the input of the activation, or the output of "readout".
+        """Return `site` unchanged. `linearized.tangents.taps` replaces this method to record the tensors that pass it.
 
-        `linearized.tangents.taps` replaces this method to record the values that pass it.
+        Args:
+            site: Input of the activation, or the output if `place` is "readout"; it is linear in W and b.
         """
         return site
 

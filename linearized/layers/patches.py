@@ -12,10 +12,10 @@ from keras import ops
 
 
 def convolve(layer, x, kernel, data_format=None):
-    """Convolve `x` with `kernel`, with the strides, padding, dilation and data format of `layer`.
+    """Convolve `x` with any filters, with the strides, padding, dilation and data format of a given layer.
 
     Args:
-        layer: Keras convolution whose geometry applies.
+        layer: Keras convolution whose strides, padding, dilation and data format apply.
         x: Inputs in the data format.
         kernel: Filters `(*kernel_size, channels / groups, filters)`. The numbers of channels and filters may differ
             from the layer's.
@@ -37,10 +37,10 @@ def convolve(layer, x, kernel, data_format=None):
 
 
 def l1_distance(layer, x, weights):
-    """Return ‖x - w‖₁ of each patch x and filter w.
+    """Return ‖x - w‖₁ of each patch x and filter w of a convolution.
 
     Args:
-        layer: Keras convolution whose geometry applies.
+        layer: Keras convolution whose kernel size, strides, padding, dilation, groups and data format apply.
         x: Inputs in its data format.
         weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
 
@@ -64,7 +64,7 @@ def _shifted(layer, x, offset):
     backend applies strides, padding and dilation.
 
     Args:
-        layer: Keras convolution whose geometry applies.
+        layer: Keras convolution whose strides, padding and dilation apply.
         x: Inputs `(n, *sizes, channels)`.
         offset: Index of the entry within `kernel_size`.
     """
@@ -77,10 +77,15 @@ def _shifted(layer, x, offset):
 
 
 def _at_one_offset(x, weights, groups):
-    """Return `Σ_c |x_c - w_c|` as `(n, *sizes, filters)`.
+    """Return the L1 distance between the channels of inputs and filters at one offset within the kernel.
 
-    The inputs are `(n, *sizes, channels)`, the filters (channels / groups, filters). Both are ordered by group: channel
-    c of group g has the index g · channels / groups + c.
+    It is `Σ_c |x_c - w_c|`, of shape `(n, *sizes, filters)`. Channels and filters are ordered by group: channel c of
+    group g has the index g · channels / groups + c.
+
+    Args:
+        x: Inputs that the entry of the filters at this offset meets, `(n, *sizes, channels)`.
+        weights: Entries of the filters at this offset, (channels / groups, filters).
+        groups: Number of groups of the convolution.
     """
     sizes, (channels, filters) = tuple(ops.shape(x)[1:-1]), weights.shape
     by_channel = ops.moveaxis(ops.reshape(x, (-1, *sizes, groups, channels)), -1, 0)
@@ -90,7 +95,15 @@ def _at_one_offset(x, weights, groups):
 
 @ops.custom_gradient
 def _summed(x, weights):
-    """Return `Σ_c |x_c - w_c|`, (..., groups, filters), of x (channels, ..., groups), w (channels, groups, filters)."""
+    """Return `Σ_c |x_c - w_c|`, summed over the channels c of a group in a loop, with a derivative that stores nothing.
+
+    Args:
+        x: Inputs (channels, ..., groups).
+        weights: Entries of the filters, (channels, groups, filters).
+
+    Returns:
+        Tensor (..., groups, filters), where filters are those of a group.
+    """
 
     def add(channel, total):
         return total + ops.abs(ops.expand_dims(x[channel], -1) - weights[channel])

@@ -46,7 +46,7 @@ class PositionEmbedding(keras.layers.Layer):
         self.stddev = None if stddev is None else float(stddev)
 
     def build(self, input_shape):
-        """Create the weights."""
+        """Create the weights for images of the shape `(b, H, W, channels)`."""
         height, width = input_shape[1:3]
         if height is None or width is None:
             raise ValueError(
@@ -62,7 +62,7 @@ class PositionEmbedding(keras.layers.Layer):
         self.embedding = self.add_weight(name="embedding", shape=shape, initializer=start)
 
     def call(self, x):
-        """Return E, (n, m, k, u), for images of the size that the layer was built for."""
+        """Return the embeddings E, (n, m, k, u), for images x of the size that the layer was built for."""
         check_shape(self, x.shape, (None, *self._size, None))
         embedding = ops.convert_to_tensor(self.embedding)
         return embedding if self.kind == "absolute" else ops.take(embedding, self._places, axis=0)
@@ -80,19 +80,28 @@ class PositionEmbedding(keras.layers.Layer):
 
 
 def settled(keys, context, intra_depth, stddev=None):
-    """Return the standard deviation of initial position embeddings.
+    """Return the standard deviation of the initial position embeddings of a lambda layer.
 
     Args:
         keys: k, the depth of the keys.
         context: m, the number of context pixels of a position lambda.
         intra_depth: u, the number of keys and values per context pixel.
-        stddev: Value to return; None: 1/√(k m u), for which position lambdas give outputs of variance one.
+        stddev: The user's choice, which is returned unchanged; None: 1/√(k m u) is returned, for which position
+            lambdas give outputs of variance one.
     """
     return (keys * context * intra_depth) ** -0.5 if stddev is None else stddev
 
 
 def _differences(height, width, strides):
-    """Return the indices, (n, m), of the position differences (context minus query pixel) in the embedding's table."""
+    """Return, for each query pixel and context pixel, the index of their difference of positions, (n, m).
+
+    The differences (context minus query pixel) are numbered row by row from 0 to (2H - 1)(2W - 1) - 1.
+
+    Args:
+        height: H, the number of rows of the image.
+        width: W, the number of columns of the image.
+        strides: Distance in pixels between two query pixels along rows and columns.
+    """
     rows, columns = np.divmod(np.arange(height * width), width)
     asking = (rows % strides == 0) & (columns % strides == 0)
     down = rows[None] - rows[asking, None] + height - 1
@@ -101,7 +110,7 @@ def _differences(height, width, strides):
 
 
 def refuse_below_one(**numbers):
-    """Raise ValueError for the first argument that is smaller than one."""
+    """Raise ValueError for the first keyword argument that is smaller than one, with the argument's name."""
     for name, number in numbers.items():
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={number}.")

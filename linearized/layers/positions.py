@@ -27,7 +27,7 @@ class Positions(keras.layers.Layer):
         self.length, self.first = int(length), bool(first)
 
     def build(self, input_shape):
-        """Create the weights."""
+        """Create the position vectors and, if there is one, the class token, for vectors of length d."""
         dim, start = input_shape[-1], keras.initializers.TruncatedNormal(stddev=0.02, seed=0)
         self.table = self.add_weight(name="table", shape=(self.length + self.first, dim), initializer=start)
         self.token = self.add_weight(name="token", shape=(dim,), initializer="zeros") if self.first else None

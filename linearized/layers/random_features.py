@@ -53,17 +53,17 @@ class RandomFeatures(keras.layers.Layer):
         return ops.convert_to_tensor(weights, dtype=dtype)
 
     def build(self, input_shape):
-        """Draw W."""
+        """Draw the fixed weights W (d, N) for inputs of length d."""
         shape = (input_shape[-1], self.units)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self._draw, trainable=False)
 
     def call(self, x):
-        """Return relu(xW)."""
+        """Return the features relu(xW) of rows x, (n, N)."""
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         return relu(ops.matmul(x, self.kernel), ops)
 
     def fixed_variables(self):
-        """Return the variables that training never changes."""
+        """Return the variables that training never changes: W."""
         return [self.kernel]
 
     def compute_output_shape(self, input_shape):

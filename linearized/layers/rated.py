@@ -1,7 +1,7 @@
-"""Dense and convolutional layers whose gradients are multiplied by a factor in training, and activations by name.
+"""Dense and convolutional layers with a learning rate of their own, and activations by name.
 
-With momentum SGD a factor of the gradient is a factor of the learning rate. The layers compute the same outputs as
-their Keras classes.
+The training loop of this package multiplies the gradients of such a layer by its factor, which for momentum SGD is a
+factor of the learning rate. The layers compute the same outputs as their Keras classes.
 """
 
 import keras
@@ -12,7 +12,15 @@ from linearized.layers.shapes import check_shape
 
 
 class _Rated:
-    """Mixin that multiplies the learning rate of a layer by a factor; it stands before the Keras class in the bases."""
+    """Base class of `RatedDense` and `RatedConv2D`, which adds a factor of the gradients to a Keras layer.
+
+    It must precede the Keras class among the base classes.
+
+    Args:
+        args: Positional arguments of the Keras class.
+        rate: Factor of the gradients of all weights of the layer, positive.
+        kwargs: Other arguments of the Keras class.
+    """
 
     def __init__(self, *args, rate=1.0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -68,7 +76,7 @@ class NamedFunction:
         self.scalar = parse(activation)
 
     def __call__(self, x):
-        """Return f(x)."""
+        """Return f(x) elementwise for a tensor x."""
         return self.scalar(x, ops)
 
     def get_config(self):
@@ -77,5 +85,5 @@ class NamedFunction:
 
     @classmethod
     def from_config(cls, config):
-        """Return the function of a configuration."""
+        """Return the function that `get_config` described; Keras calls this when it loads a model."""
         return cls(**config)

@@ -1,5 +1,6 @@
 """Adapters with an SNNK inside: a few trained weights after a frozen layer, whose outputs are unchanged at the start.
 
+An SNNK (scalable neural network kernel) replaces a dense layer by m random features of its inputs and a trained matrix.
 An adapter does not approximate another layer, so it has no error to report. By default its SNNK takes layer-normalised
 inputs (`norm_before`), whose norm is at most √d for inputs of length d. Without the normalisation, give the SNNK a
 `radius` if its features grow without bound.
@@ -19,7 +20,8 @@ from linearized.layers.snnk.layer import SNNK
 class SNNKAdapter(keras.layers.Layer):
     """Residual adapter x + up(SNNK(x)), which is the identity at the start by default.
 
-    The SNNK has m features and trains the matrix Ψ behind them. `up` is one of two maps:
+    The SNNK (scalable neural network kernel) computes m fixed random features of x and multiplies them by the trained
+    matrix Ψ. `up` is one of two maps:
 
     - With a bottleneck r > 0, the SNNK maps d inputs to r outputs, and `up` is a dense layer from r to d (a
       "projection"). The adapter trains m r + r d + d numbers.
@@ -64,7 +66,7 @@ class SNNKAdapter(keras.layers.Layer):
         self.snnk = SNNK(self.bottleneck or 1, num_features, activation, dtype=self.dtype_policy, name="snnk", **kwargs)
 
     def build(self, input_shape):
-        """Build the SNNK, `up` and the layer normalisations."""
+        """Create the weights of the SNNK, of the map `up` and of the layer normalisations."""
         dim, dtype = input_shape[-1], self.dtype_policy
         self._dim = dim
         if not self.bottleneck:
@@ -94,7 +96,7 @@ class SNNKAdapter(keras.layers.Layer):
         return self.after(x + change) if self.norm_after else x + change
 
     def fixed_variables(self):
-        """Return the variables that training never changes."""
+        """Return the variables that training never changes: the random projections of the SNNK."""
         return self.snnk.fixed_variables()
 
     def compute_output_shape(self, input_shape):
@@ -113,7 +115,7 @@ class SNNKAdapter(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linearized")
 class Adapted(keras.layers.Layer):
-    """Layer followed by an adapter of its outputs; `swap` puts it in the place of the layer.
+    """Layer followed by an adapter of its outputs, in one layer, which can replace the layer in a model.
 
     Args:
         layer: Any layer with one output that nothing else uses.
@@ -129,7 +131,7 @@ class Adapted(keras.layers.Layer):
         self.adapter = keras.saving.deserialize_keras_object(adapter) if isinstance(adapter, dict) else adapter
 
     def build(self, input_shape):
-        """Build the layer and the adapter, unless they are built."""
+        """Create the weights of the layer and of the adapter, unless they exist."""
         if not self.layer.built:
             self.layer.build(input_shape)
         if not self.adapter.built:
@@ -138,12 +140,12 @@ class Adapted(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """Return the adapter's output on the layer's output."""
+        """Return adapter(layer(x))."""
         check_shape(self, x.shape, (..., self._dim))
         return ops.cast(self.adapter(self.layer(x)), self.compute_dtype)
 
     def fixed_variables(self):
-        """Return the variables that training never changes."""
+        """Return the variables of the adapter that training never changes, such as random projections."""
         return self.adapter.fixed_variables() if hasattr(self.adapter, "fixed_variables") else []
 
     def compute_output_shape(self, input_shape):
@@ -158,10 +160,12 @@ class Adapted(keras.layers.Layer):
 
 
 def adapted(layer: keras.layers.Dense, **options) -> Adapted:
-    """Return a copy of a dense layer and its weights, followed by a new adapter; a factory for `swap`.
+    """Return a copy of a dense layer with its weights, followed by a new adapter.
+
+    This is a factory for `linearized.layers.surgery.swap.swap`, which adds adapters to the dense layers of a model.
 
     Args:
-        layer: Built `Dense`, or `EinsumDense` with one output axis.
+        layer: Built `Dense`, or `EinsumDense` with one output axis; it is not changed.
         **options: Arguments of `SNNKAdapter`.
     """
     copy = type(layer).from_config(layer.get_config())

@@ -1,10 +1,11 @@
 """Bundling: multiply the linear maps around trained SNNKs into one matrix each, with equal outputs and fewer weights.
 
-An SNNK from d inputs to u outputs computes the m features Φ(x) and multiplies them by the trained matrix Ψ, (m, u). If
-a linear layer follows, one product replaces Ψ and its kernel. If another SNNK follows, whose features Φ' depend on
-m' fixed projections of its inputs, one product replaces Ψ and these projections ("Scalable Neural Network Kernels",
-ICLR 2024, section on bundling). A ReLU network of width u with SNNKs of m features thus changes from u x u matrices to
-m x m ones. In the table, a Dense after an SNNK has k units, and a Dense before one maps d₀ inputs to d outputs.
+An SNNK (scalable neural network kernel) from d inputs to u outputs computes the m features Φ(x) and multiplies them by
+the trained matrix Ψ, (m, u). If a linear layer follows, one product replaces Ψ and its kernel. If another SNNK follows,
+whose features Φ' depend on m' fixed projections of its inputs, one product replaces Ψ and these projections ("Scalable
+Neural Network Kernels", ICLR 2024, section on bundling). A ReLU network of width u with SNNKs of m features thus
+changes from u x u matrices to m x m ones. In the table, a Dense after an SNNK has k units, and a Dense before one maps
+d₀ inputs to d outputs.
 
 | chain                       | becomes            | weights                       |
 |-----------------------------|--------------------|-------------------------------|
@@ -33,17 +34,19 @@ Chain = tuple[Layer, Layer]
 
 
 def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
-    """Return a smaller model that multiplies the linear maps before and after SNNKs into one matrix each.
+    """Return a smaller model in which the linear maps before and after SNNKs are multiplied into one matrix each.
 
-    Its outputs at inference are those of `model` up to rounding, a relative difference near 1e-6. A pair of maps is
-    folded where the product has no more weights than both. Dropout between folded layers is removed: bundle when
-    training is over, or continue training without it. Folded projections stay fixed, like those of any SNNK.
+    An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ, which can be multiplied with a linear
+    layer that follows. At inference the outputs of the new model are those of `model` up to rounding, a relative
+    difference near 1e-6. A pair of maps is folded if the product has no more weights than both. Dropout between folded
+    layers is removed: bundle when training is over, or continue training without it. Folded projections stay fixed,
+    like those of any SNNK.
 
     Args:
-        model: Any built Keras model with SNNKs; it is unchanged. In functional and sequential parts, including nested
+        model: Any built Keras model with SNNKs; it is unchanged. In functional and sequential models, including nested
             ones, the graph determines which layer follows which.
-        chains: Pairs of layers inside other kinds of layers, where there is no graph. You guarantee that only the
-            second layer takes the output of the first, and that both are used once.
+        chains: Pairs (first layer, layer that takes its output) inside layers of other kinds, which have no graph. You
+            guarantee that only the second layer takes the output of the first, and that both are used once.
 
     Raises:
         ValueError: If there is nothing to fold.
@@ -58,14 +61,14 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
 
 def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
-    """Fold the linear map that ends `first` into the layer after it, unless that needs more weights.
+    """Multiply the linear map at the end of a layer into the layer after it, unless that needs more weights.
 
-    Call it in the order of the graph.
+    It must be called for the layers in the order of the graph.
 
     Args:
         first: SNNK or linear Dense.
-        after: Layer -> the only layer that takes its output, by the id of the layer.
-        new: Layer -> its replacement, by the id of the layer; the function adds to it.
+        after: Dictionary from the id of a layer to the only layer that takes its output.
+        new: Dictionary from the id of a layer to the layer that replaces it. Replacements are added to it.
 
     Returns:
         Whether the map was folded.
@@ -94,12 +97,16 @@ def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
 
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return a float32 product that is computed in float64, so that folding adds no rounding of its own."""
+    """Return the product of two matrices in float32, computed in float64 to keep its rounding error small."""
     return (left.astype(np.float64) @ right.astype(np.float64)).astype(np.float32)
 
 
 def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrix and the bias of the linear map that ends `layer`, an SNNK (its Ψ, without bias) or a Dense."""
+    """Return the matrix and the bias of the linear map at the end of a layer.
+
+    Args:
+        layer: SNNK, whose matrix is Ψ and whose bias is 0, or linear Dense.
+    """
     if isinstance(layer, SNNK):
         matrix = ops.convert_to_numpy(ops.cast(layer.matrix(), "float32"))
         return matrix, np.zeros(layer.units, np.float32)
@@ -108,7 +115,7 @@ def _linear_part(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _features_of(layer: Layer) -> Layer:
-    """Return `layer` without the linear map that ends it: the features of an SNNK, or the identity for a Dense."""
+    """Return a layer without the linear map at its end: the features Φ of an SNNK, or the identity for a Dense."""
     if not isinstance(layer, SNNK):
         return keras.layers.Identity(name=layer.name)
     old = layer.features
@@ -120,13 +127,22 @@ def _features_of(layer: Layer) -> Layer:
 
 
 def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """Return the projections and the vector added to them: the origin of bounded features, else the offset."""
+    """Return the random projections of features, and the vector that is added to the projected inputs.
+
+    The vector is minus the projected centre for bounded features, and otherwise the random offset.
+    """
     added = features.origin if features.radius else features.offset
     return ops.convert_to_numpy(features.projection), ops.convert_to_numpy(added)
 
 
 def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> SNNK:
-    """Return a copy of an SNNK with other projections, which `added` is added to, and the same Ψ, offsets and bound."""
+    """Return a copy of an SNNK that projects its inputs differently, with the same Ψ, offsets and bound.
+
+    Args:
+        layer: SNNK.
+        projection: New projections (d, projections).
+        added: Vector that is added to the projected inputs.
+    """
     new = SNNK.from_config(layer.get_config())
     new.build((None, len(projection)))
     old, features = layer.features, new.features
@@ -153,16 +169,17 @@ def _is_linear(layer: Layer) -> bool:
 
 
 def _is_transparent(layer: Layer) -> bool:
-    """Return whether the outputs of `layer` equal its inputs at inference."""
+    """Return whether the outputs of a layer equal its inputs at inference, as for dropout."""
     if isinstance(layer, keras.layers.Activation):
         return layer.activation is keras.activations.linear
     return isinstance(layer, (keras.layers.Dropout, keras.layers.Identity))
 
 
 def links(model: keras.Model) -> Iterator[Chain]:
-    """Yield the pairs of a layer and the only layer that takes its output, in functional and sequential parts.
+    """Yield the pairs of a layer and the only layer that takes its output, in functional and sequential models.
 
-    Both layers of a pair are called once. A layer whose output is also an output of its part is left out.
+    Models inside `model` are included. Both layers of a pair are called once. A layer whose output is also an output of
+    the functional model that it belongs to is left out.
     """
     uses: dict[int, int] = {}
     found = []

@@ -40,14 +40,14 @@ NODES = 512  # number of points of the least-squares fit of frequencies
 
 
 class Expansion:
-    """Base class of functions f(z) that are sums of simple terms; they are equal if their coefficients are."""
+    """Base class of functions f(z) that are sums of simple terms. Two of them are equal if their coefficients are."""
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     @classmethod
     def from_config(cls, config):
-        """Return the expansion of a configuration."""
+        """Return the expansion that `get_config` described; Keras calls this when it loads a model."""
         return cls(**config)
 
     def __hash__(self):
@@ -71,7 +71,7 @@ class Power(Expansion):
             raise ValueError(f"A constant needs no features. Received: coefficients={coefficients}.")
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
-        """Return f(z)."""
+        """Return f(z) elementwise for an array z."""
         return np.polynomial.polynomial.polyval(z, self.coefficients)
 
     def get_config(self):
@@ -105,7 +105,7 @@ class Fourier(Expansion):
             raise ValueError(f"A constant needs no features. Received: frequencies={frequencies}.")
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
-        """Return f(z)."""
+        """Return f(z) elementwise for an array z."""
         angles = np.asarray(z)[..., None] * self.frequencies
         return np.cos(angles) @ self.cosines + np.sin(angles) @ self.sines
 
@@ -174,22 +174,23 @@ def error(expansion: Expansion, function: Callable[[np.ndarray], np.ndarray], re
 
 
 def snnk_function(text: str) -> str | Callable[[np.ndarray], np.ndarray]:
-    """Return the `activation` argument of SNNK layers that a text of the command line stands for.
+    """Convert the activation that a user gave on the command line to the argument `activation` of SNNK layers.
 
     Args:
-        text: Name of `ACTIVATIONS`, which is returned as it is, or `package.module:function`, for which that function
-            on NumPy arrays is returned (see `linearized.base.activations.OwnFunction`).
+        text: Name of an activation, such as "relu", which is returned as it is; or `package.module:function`, for which
+            that function on NumPy arrays is returned (see `linearized.base.activations.OwnFunction`).
     """
     return OwnFunction(text).on_numpy if is_reference(text) else text
 
 
 def expand(activation, kind: str = "power", reach: float = 3.0, degree: int = 8) -> Expansion | None:
-    """Return the expansion of an activation; None for "relu".
+    """Return an activation as a power series or as a sum of sines and cosines; None for "relu".
 
     The ReLU has neither a power series nor a short Fourier series; it has features of its own (the arc-cosine kernel).
 
     Args:
-        activation: Name of `ACTIVATIONS`, function on arrays, or `Expansion`, which is returned as it is.
+        activation: "relu", "sin", "cos", "tanh", "sigmoid", "softplus" or "gelu"; a function on arrays; or an
+            `Expansion`, which is returned as it is.
         kind: "power" or "fourier", for functions other than relu, sin and cos.
         reach: Half the length of the interval [-reach, reach] on which the expansion approximates the function.
         degree: Largest power, or number of frequencies above 0.

@@ -26,7 +26,10 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 @keras.saving.register_keras_serializable("linearized")
 class Exponentials(Expansion):
-    """Sum of K exponentials f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z).
+    """Activation that is a sum of K exponentials, f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z).
+
+    SNNK layers estimate it by random features of the inputs with the numbers A_j and a_j, and random features of the
+    weights with the numbers B_j and b_j.
 
     Args:
         amplitudes: `A_j`, the amplitudes of the features of inputs: K numbers, real or complex. A list of pairs (real,
@@ -78,15 +81,15 @@ class Exponentials(Expansion):
         return not (self.amplitudes.imag.any() or self.exponents.imag.any())
 
     def sizes(self) -> np.ndarray:
-        """Return the products `A_j B_j`, K complex numbers."""
+        """Return the products `A_j B_j` of the amplitudes of inputs and of weights, K complex numbers."""
         return self.amplitudes * self.weight_amplitudes
 
     def rates(self) -> np.ndarray:
-        """Return the products `a_j b_j`, K complex numbers."""
+        """Return the products `a_j b_j` of the exponents of inputs and of weights, K complex numbers."""
         return self.exponents * self.weight_exponents
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
-        """Return f(z)."""
+        """Return f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z) elementwise for an array z."""
         return (np.exp(np.asarray(z)[..., None] * self.rates()) @ self.sizes()).real / len(self.amplitudes)
 
     def get_config(self):
@@ -109,14 +112,16 @@ def _numbers(what: str, values) -> np.ndarray:
 
 
 class ExponentialTowers:
-    """Random features Φ of inputs and Ψ of weights for an `Exponentials`, see `snnk.features`.
+    """Random features Φ(x) of inputs and Ψ(w, b) of weights, whose products estimate f(w·x + b).
 
-    Projection j belongs to the term j mod K, so that all K terms have the same number of projections.
+    The activation f is an `Exponentials`, a sum of K exponentials.
+    Projection j belongs to the term j mod K of the sum, so that all K terms have the same number of projections.
 
     Args:
         num_features: Largest number of real features; at least K for real features of inputs, and 2 K for complex ones.
-        expansion: Function that is estimated.
-        shift: M of the module's docstring.
+        expansion: Sum f of exponentials.
+        shift: M >= 0, which bounds the features of large projections g: the exponent κ a g·x - M‖g‖² with
+            κ = √(1 + 4M) replaces a g·x, where a is the exponent of a term.
 
     Raises:
         ValueError: If `num_features` is too small.
@@ -145,8 +150,13 @@ class ExponentialTowers:
     def _parts(self, rows, projection, amplitudes, exponents):
         """Return absolute value and angle of amplitude · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²), each (..., projections).
 
-        v are the rows, a the exponents, g the projections and κ = √(1+4M). The absolute value includes the factors
-        κ^(d/2) and 1/√(number of projections).
+        M is the shift and κ = √(1+4M). The absolute value includes the factors κ^(d/2) and 1/√(number of projections).
+
+        Args:
+            rows: Inputs or weights v, (..., d).
+            projection: Projections g, (d, projections).
+            amplitudes: Complex amplitude of each projection.
+            exponents: Complex exponent a of each projection.
         """
         rows, projection = ops.cast(rows, "float32"), ops.cast(projection, "float32")
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
@@ -158,13 +168,20 @@ class ExponentialTowers:
         return _float(factor * np.abs(amplitudes)) * ops.exp(size), angle + _float(np.angle(amplitudes))
 
     def of_inputs(self, x, projection):
-        """Return Φ(x), (..., m), of x (..., d) and projections (d, projections)."""
+        """Return the features Φ(x), (..., m), of inputs x (..., d), for random projections (d, projections)."""
         size, angle = self._parts(x, projection, self.amplitudes, self.exponents)
         parts = [size * ops.cos(angle)] if self.real else [size * ops.cos(angle), -size * ops.sin(angle)]
         return ops.cast(ops.concatenate(parts, axis=-1), x.dtype)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u), b (u,) and projections (d, projections); `offset` is not used."""
+        """Return the features Ψ(W, b), (m, u), of the weights and biases of u units.
+
+        Args:
+            kernel: Weights W, (d, u).
+            bias: Biases b, (u,).
+            projection: Random projections, (d, projections).
+            offset: Not used; other features have random offsets.
+        """
         size, angle = self._parts(ops.transpose(kernel), projection, self.weight_amplitudes, self.weight_exponents)
         rates = self.exponents * self.weight_exponents
         size = size * ops.exp(ops.outer(bias, _float(rates.real)))

@@ -41,7 +41,7 @@ LENGTHS = ("chi", "fixed")
 
 
 def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str = "chi") -> np.ndarray:
-    """Return random projections, (dim, count) in float32.
+    """Draw the random projections of features, (dim, count) in float32.
 
     An orthogonal block is uniform over the orthogonal matrices (Haar): the factor Q of the QR decomposition of a
     Gaussian matrix, with the signs of its columns chosen so that R has a positive diagonal. Costs O(count·dim²).
@@ -113,19 +113,27 @@ class ReluTowers:
         self.draws_offset = biased
 
     def of_projected(self, projected):
-        """Return Φ, (..., m), of the projected inputs g·x + h, (..., m)."""
+        """Return the features Φ, (..., m), from the projected inputs g·x + h, (..., m)."""
         return math.sqrt(2 / self.count) * ops.maximum(projected, self.constant)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u), b (u,), projections (d, m) and offsets h (m,)."""
+        """Return the features Ψ(W, b), (m, u), of the weights and biases of u units.
+
+        Args:
+            kernel: Weights W, (d, u).
+            bias: Biases b, (u,).
+            projection: Random projections g, (d, m).
+            offset: Random offsets h, (m,).
+        """
         product = ops.matmul(ops.transpose(projection), kernel) + ops.outer(offset, bias)
         return math.sqrt(2 / self.count) * ops.maximum(product, self.constant)
 
 
 class PowerTowers:
-    """Features of a power series: products of n projections for zⁿ, and one constant feature.
+    """Random features Φ(x) and Ψ(w, b) of a power series f, with E[Φ(x)·Ψ(w, b)] = f(w·x + b).
 
-    The bias b is exact: it shifts the coefficients of the polynomial in z = w·x.
+    A feature of the power zⁿ is a product of n projections, and one more feature is constant. The bias b is exact: it
+    shifts the coefficients of the polynomial in z = w·x.
 
     Args:
         num_features: m, the number of features. It is divided among the powers by their size at `|z|` = reach / 2.
@@ -156,9 +164,12 @@ class PowerTowers:
         self.draws_offset = False
 
     def _products(self, projected):
-        """Return the features as one tensor per power, from 0 upwards.
+        """Return the features of each power, from 0 upwards, one tensor (..., features) per power.
 
-        The factors of a feature are projections of independent draws.
+        A feature of the power n is a product of n projections, which are independent draws.
+
+        Args:
+            projected: Projected inputs or weights, (..., projections).
         """
         parts, start = [ops.ones_like(projected[..., :1])], 0
         for n, count in self.terms:
@@ -170,18 +181,32 @@ class PowerTowers:
         return parts
 
     def of_projected(self, projected):
-        """Return Φ, (..., m), of the projected inputs, (..., projections)."""
+        """Return the features Φ, (..., m), from the projected inputs, (..., projections)."""
         return ops.concatenate(self._products(projected), axis=-1)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u), b (u,) and projections (d, projections); `offset` is not used."""
+        """Return the features Ψ(W, b), (m, u), of the weights and biases of u units.
+
+        Args:
+            kernel: Weights W, (d, u).
+            bias: Biases b, (u,).
+            projection: Random projections, (d, projections).
+            offset: Not used; other features have random offsets.
+        """
         products = self._products(ops.matmul(ops.transpose(kernel), projection))
         powers = [0, *(n for n, _ in self.terms)]
         parts = [self._shifted(n, bias)[:, None] * part for n, part in zip(powers, products, strict=True)]
         return ops.transpose(ops.concatenate(parts, axis=-1))
 
     def _shifted(self, n, bias):
-        """Return aₙ(b) = Σ_k C(k, n) a_k b^(k-n) by Horner's rule, with the binomial coefficients C."""
+        """Return the coefficient of zⁿ in f(z + b) = Σₖ aₖ (z + b)ᵏ for each bias b, (u,).
+
+        It is aₙ(b) = Σ_k C(k, n) a_k b^(k-n) with the binomial coefficients C, computed by Horner's rule.
+
+        Args:
+            n: Power.
+            bias: Biases b, (u,).
+        """
         value = ops.zeros_like(bias)
         for k in range(len(self.expansion.coefficients) - 1, n - 1, -1):
             value = value * bias + math.comb(k, n) * float(self.expansion.coefficients[k])
@@ -189,15 +214,18 @@ class PowerTowers:
 
 
 class FourierTowers:
-    """Features of a trigonometric sum: exponentials for its cosines and sines, and a constant for the frequency 0.
+    """Random features Φ(x) and Ψ(w, b) of a trigonometric sum f, with E[Φ(x)·Ψ(w, b)] = f(w·x + b).
+
+    They are exponentials for the cosines and sines of f, and a constant feature for the frequency 0. The table in the
+    module's docstring has their formulas.
 
     Args:
         num_features: Largest number of features. They come in pairs, besides the constant feature, so that one of them
             may be left over.
         expansion: Trigonometric sum f.
-        kind: "asymmetric" or "symmetric", see the module's table.
-        shift: M of the table.
-        scale: Factor of s = scale·√ω, for "asymmetric".
+        kind: "asymmetric" (positive features of x, with w and b in phases) or "symmetric" (complex features of both).
+        shift: M >= 0, which bounds the features of large projections.
+        scale: Factor of s = scale·√ω, which multiplies x at the frequency ω, for "asymmetric".
 
     Attributes:
         count: m, the number of features in use: `num_features` or one less.
@@ -227,7 +255,7 @@ class FourierTowers:
         self.factors = (1 / np.sqrt(np.repeat(pairs, pairs) * (2 if kind == "asymmetric" else 1))).astype(np.float32)
 
     def of_inputs(self, x, projection):
-        """Return Φ(x), (..., m), of x (..., d) and projections (d, projections)."""
+        """Return the features Φ(x), (..., m), of inputs x (..., d), for random projections (d, projections)."""
         dtype = x.dtype
         product, norms = ops.matmul(x, projection), ops.sum(ops.square(ops.cast(x, "float32")), -1, keepdims=True)
         product, lengths = ops.cast(product, "float32"), self._lengths(projection)
@@ -244,7 +272,14 @@ class FourierTowers:
         return self._joined(parts, kappa ** (projection.shape[0] / 2), dtype)
 
     def weights(self, kernel, bias, projection, offset):
-        """Return Ψ(W, b), (m, u), of W (d, u), b (u,) and projections (d, projections); `offset` is not used."""
+        """Return the features Ψ(W, b), (m, u), of the weights and biases of u units.
+
+        Args:
+            kernel: Weights W, (d, u).
+            bias: Biases b, (u,).
+            projection: Random projections, (d, projections).
+            offset: Not used; other features have random offsets.
+        """
         rows = ops.transpose(kernel)
         product, norms = ops.matmul(rows, projection), ops.sum(ops.square(rows), axis=-1, keepdims=True)
         kappa, lengths = math.sqrt(1 + 4 * self.shift), self._lengths(projection)
@@ -265,7 +300,13 @@ class FourierTowers:
         return ops.transpose(joined)
 
     def _real(self, angle):
-        """Return Re γ e^{i·angle} with γ = c - i s for the coefficients c of the cosines and s of the sines."""
+        """Return c cos(angle) + s sin(angle) for the coefficients c of the cosines and s of the sines.
+
+        This is Re γ e^{i·angle} with the complex amplitude γ = c - i s.
+
+        Args:
+            angle: Angles (..., projections).
+        """
         return self.cosines * ops.cos(angle) + self.sines * ops.sin(angle)
 
     def _imaginary(self, angle):
@@ -276,21 +317,29 @@ class FourierTowers:
         return ops.sum(ops.square(ops.cast(projection, "float32")), axis=0)
 
     def _joined(self, parts, constant, dtype):
-        """Return the scaled features side by side, followed by 1 if the expansion has a constant."""
+        """Scale the features and put them side by side, followed by 1 if the trigonometric sum has a constant.
+
+        Args:
+            parts: Tensors (..., projections), such as real and imaginary parts.
+            constant: Factor of all features.
+            dtype: Data type of the result.
+        """
         parts = [constant * self.factors * part for part in parts]
         parts += [ops.ones_like(parts[0][..., :1])] if self.constant else []
         return ops.cast(ops.concatenate(parts, axis=-1), dtype)
 
 
 def towers(num_features, expansion: Expansion | None, *, kind, shift, scale, reach, constant=0.0, biased=True):
-    """Return the towers of an expansion; their attribute `count` is the number of features.
+    """Return the two feature maps ("towers") Φ(x) and Ψ(w, b) of an activation f, with E[Φ(x)·Ψ(w, b)] = f(w·x + b).
+
+    The attribute `count` of the returned object is the number of features.
 
     Args:
         num_features: Largest number of features.
         expansion: Expansion of the activation; None: the ReLU.
-        kind: "asymmetric" or "symmetric", for a `Fourier`.
-        shift: M, for a `Fourier` and for `Exponentials`.
-        scale: Factor of s, for a `Fourier`.
+        kind: "asymmetric" or "symmetric", the kind of the features of a `Fourier`.
+        shift: M >= 0, which bounds the features of large projections of a `Fourier` or `Exponentials`.
+        scale: Factor of s = scale·√ω, which multiplies x at the frequency ω of a `Fourier`.
         reach: Half the length of the interval on which a `Power` holds.
         constant: Floor of the ReLU features.
         biased: Whether the activation has a bias, for the ReLU and for a `Power`.

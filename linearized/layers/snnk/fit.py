@@ -1,10 +1,12 @@
 """Fit of an SNNK's matrix Ψ to a dense layer: ridge regression of the layer's outputs on the features Φ of its inputs.
 
+An SNNK (scalable neural network kernel) replaces a dense layer by Φ(x)·Ψ, with m random features Φ(x) of its inputs.
 The error is measured on rows that are held out. The outputs of the layer can be computed for any row, not only for the
 given ones. Therefore the regression also includes guard rows with a small weight: random rows around the mean of the
 given ones, and given rows that are moved outwards. Without them Ψ is arbitrary in every direction in which the given
 rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a row leaves their span. The
-weight is increased until the outputs at other guard rows are below three times the largest output of the layer there.
+weight is increased, at most to that of the given rows, until the outputs at other guard rows are below three times the
+largest output of the layer there.
 """
 
 import warnings
@@ -22,10 +24,10 @@ WARN_ABOVE = 0.2  # relative error above which a replaced layer causes a warning
 
 
 class Fit(NamedTuple):
-    """Result of `fit`.
+    """Result of the fit of random features to a dense layer with u outputs.
 
     Attributes:
-        psi: Ψ, (m, u) in float32.
+        psi: Coefficients Ψ of the m features, (m, u) in float32.
         ridge: Ridge of the regression, in units of the mean square of a feature times the number of rows.
         error: Relative error ‖f̂ - f‖ / ‖f‖ of the fitted outputs f̂ against the layer's outputs f on held-out rows.
     """
@@ -57,10 +59,11 @@ def outputs(layer, rows: np.ndarray) -> np.ndarray:
 
 
 def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return 3·count guard rows: random rows around the mean of the given ones, and given rows moved outwards.
+    """Return guard rows: random rows around the mean of the given ones, and given rows that are moved outwards.
 
-    With r the 95 % quantile of the distances to the mean, the 2·count random rows are up to 2r away from it and the
-    others r to 4r, so that both reach the radius of calibrated features, which is at most 1.5r.
+    A fit includes them with a small weight, so that it does not diverge outside the given rows. With r the 95 %
+    quantile of the distances to the mean, the 2·count random rows are up to 2r away from it and the others r to 4r, so
+    that both reach the radius of calibrated features, which is at most 1.5r.
 
     Args:
         rows: Given rows (n, d).
@@ -89,7 +92,7 @@ def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out:
         layer: Function from rows (n, d) to outputs (n, u), such as a dense layer.
         features: `UniversalFeatures`, built, and calibrated if they are bounded.
         rows: Rows (n, d) with n > m, from the distribution of the layer's inputs.
-        ridge: Ridge in units of the mean square of a feature times n; None: the best of `RIDGES` by leave-one-out
+        ridge: Ridge in units of the mean square of a feature times n; None: the best of a fixed grid by leave-one-out
             errors.
         held_out: Rows on which the error is measured. None: a fifth of `rows`; the error is that of a fit to the other
             rows, and the returned Ψ is fitted to all of them.
@@ -137,9 +140,14 @@ def report(name: str, error: float, rows: str) -> None:
 
 
 class _Guard(NamedTuple):
-    """Features (rows, m) and outputs (rows, u) at guard rows, divided by the growth of the features outside the radius.
+    """Features and outputs of a layer at guard rows, random rows that keep a fit from diverging outside the given rows.
 
-    There are no rows if the features are not bounded. Rows at which the layer overflows are left out.
+    Both are divided by the factor by which bounded features grow outside their radius. There are no rows if the
+    features are not bounded. Rows at which the layer overflows are left out.
+
+    Attributes:
+        phi: Features (rows, m).
+        goal: Outputs (rows, u).
     """
 
     phi: np.ndarray
@@ -159,7 +167,14 @@ class _Guard(NamedTuple):
 
 
 class _Normal:
-    """Normal equations of some rows and of guard rows with a total weight, diagonalised once for all ridges."""
+    """Normal equations of a regression on features, diagonalised once for all ridges.
+
+    Args:
+        phi: Features (n, m) of the given rows.
+        goal: Outputs (n, u) of the layer for these rows.
+        guard: Features and outputs at guard rows.
+        weight: Total weight of the guard rows, relative to that of the given rows.
+    """
 
     def __init__(self, phi: np.ndarray, goal: np.ndarray, guard: _Guard, weight: float):
         self.phi, self.goal, self.rows = phi, goal, len(phi)
@@ -176,7 +191,7 @@ class _Normal:
         return self.scaled_vectors @ (self.moment / (np.maximum(self.values, 0) + ridge)[:, None])
 
     def best_ridge(self) -> float:
-        """Return the ridge of `RIDGES` with the smallest leave-one-out error on the given rows."""
+        """Return the ridge of a fixed grid with the smallest leave-one-out error on the given rows."""
         turned = self.phi @ self.scaled_vectors
         losses = []
         for ridge in RIDGES:

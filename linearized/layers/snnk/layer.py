@@ -31,9 +31,9 @@ class SNNK(keras.layers.Layer):
 
     Args:
         units: u, the number of outputs.
-        num_features: m, see `linearized.layers.UniversalFeatures`.
-        activation: f, see `linearized.layers.UniversalFeatures`: relu, sin, cos, tanh, sigmoid, softplus, gelu, an
-            expansion or a function on arrays.
+        num_features: m, the number of features; activations whose terms need pairs or equal shares may use fewer.
+        activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials`; or a
+            function on arrays.
         trained: "psi": Ψ itself is trained, m u numbers; it starts at the features of initial W and b, which are then
             discarded. "weights": W and b are trained, (d + 1) u numbers, and Ψ is computed in every call.
         use_bias: Whether there is a b; it starts at 0.
@@ -71,7 +71,7 @@ class SNNK(keras.layers.Layer):
         self.error = self.ridge = None  # set by `from_dense`
 
     def build(self, input_shape):
-        """Draw the projections of the features, and create the trained weights."""
+        """Draw the random projections for inputs of length d, and create the trained weights."""
         self.features.build(input_shape)
         shape = (input_shape[-1], self.units)
         first = self.kernel_initializer or SeededNormal(input_shape[-1] ** -0.5, self.features.seed)
@@ -90,7 +90,7 @@ class SNNK(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """Return Φ(x)·Ψ, `(n, u)`."""
+        """Return Φ(x)·Ψ, `(n, u)`, for inputs x."""
         return ops.matmul(self.features(x), self.matrix())
 
     def matrix(self):
@@ -104,7 +104,7 @@ class SNNK(keras.layers.Layer):
     def from_dense(
         cls, layer, num_features=256, inputs=None, ridge=None, bounded=True, held_out=None, rows_are="", **options
     ):
-        """Return an SNNK that approximates a trained `Dense`, and measure its error.
+        """Return an SNNK Φ(x)·Ψ that approximates a trained dense layer f(Wx + b), and measure its error.
 
         The relative error ‖f̂ - f‖ / ‖f‖ of the SNNK's outputs f̂ against the layer's outputs f, on rows that the fit
         does not use, is logged and stored as `error`; an error above 0.2 causes a warning. As an example, ReLU features
@@ -113,7 +113,7 @@ class SNNK(keras.layers.Layer):
 
         Args:
             layer: Layer whose kernel, bias and activation are read; it is not changed.
-            num_features: m, see `linearized.layers.UniversalFeatures`.
+            num_features: m, the number of features Φ.
             inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is fitted to the layer's outputs by ridge regression
                 on Φ(inputs). The error is smaller by orders of magnitude than that of the unbiased estimate Ψ(W, b),
                 and norms may be larger. Costs O((n + m) m²). None: Ψ(W, b) is used (for relu it estimates the
@@ -126,7 +126,7 @@ class SNNK(keras.layers.Layer):
                 `Fourier` objects have no such end.
             held_out: Rows like `inputs`, on which the error is measured; None: a fifth of `inputs`.
             rows_are: Description of the rows on which the error is measured, for the log.
-            **options: Other arguments of the layer; `activation` is that of `layer` unless given.
+            **options: Other arguments of `SNNK`. `activation` is that of `layer` unless it is given.
 
         Raises:
             ValueError: If `layer` is not a built Dense, if the norms of its weights are too large for the unbiased
@@ -160,7 +160,10 @@ class SNNK(keras.layers.Layer):
 
     @classmethod
     def _fitted(cls, layer, num_features, inputs, ridge, bounded, held_out, rows_are, options):
-        """Return the SNNK whose Ψ is fitted to `layer` on `inputs`."""
+        """Return an SNNK whose matrix Ψ is fitted to the outputs of a dense layer on given inputs.
+
+        The arguments are those of `from_dense`, with `options` as a dictionary.
+        """
         if options.get("trained", "psi") == "weights":
             raise ValueError("`inputs` fit Ψ; with trained='weights' it is computed. Received: both.")
         rows, others = (None if x is None else np.asarray(x).reshape(-1, np.shape(x)[-1]).astype(np.float32)
@@ -192,7 +195,7 @@ class SNNK(keras.layers.Layer):
         return new
 
     def fixed_variables(self):
-        """Return the variables that training never changes."""
+        """Return the variables that training never changes: the random projections, and the bound of the features."""
         return self.features.fixed_variables()
 
     def compute_output_shape(self, input_shape):
@@ -210,13 +213,16 @@ class SNNK(keras.layers.Layer):
 
 
 def activation_of(layer: keras.layers.Dense) -> Any:
-    """Return the `activation` argument of an `SNNK` that replaces a dense layer.
+    """Return the value of the argument `activation` for an `SNNK` that replaces a dense layer.
 
     It is a name that SNNK supports, or the layer's activation as a function on NumPy arrays. GELU is exact in SNNK;
     Keras' approximation by tanh differs from it by 5e-4 and counts as the same.
 
+    Args:
+        layer: Dense layer.
+
     Raises:
-        ValueError: For a linear layer.
+        ValueError: If the layer has no activation.
     """
     function = layer.activation
     name = getattr(function, "__name__", "")
@@ -228,12 +234,18 @@ def activation_of(layer: keras.layers.Dense) -> Any:
 
 
 def _largest_norm(layer: keras.layers.Dense) -> float:
-    """Return the largest norm of the weights of a unit, or 1 if all weights are 0."""
+    """Return the largest norm of the weights of a unit of a dense layer, or 1 if all weights are 0."""
     return float(np.linalg.norm(ops.convert_to_numpy(layer.kernel), axis=0).max()) or 1.0
 
 
 def _error_on(new: SNNK, layer: keras.layers.Dense, rows: np.ndarray) -> float:
-    """Return the relative error of `new` against `layer`, without warnings for rows outside its radius."""
+    """Return the relative error of an SNNK's outputs, without warnings about rows outside the radius of its features.
+
+    Args:
+        new: SNNK.
+        layer: Dense layer that it approximates.
+        rows: Rows (n, d) on which both are compared.
+    """
     features = new.features
     normal = features.normalize / np.linalg.norm(rows, axis=1, keepdims=True) if features.normalize else 1.0
     with features.quiet():

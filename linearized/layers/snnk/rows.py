@@ -1,4 +1,7 @@
-"""Rows for the fit of layers that replace others: the inputs of layers in a model on given or random inputs."""
+"""Rows for the fit of SNNKs that replace layers inside a model: the inputs that these layers get.
+
+`rows_into` runs the model and records them. `made_up_inputs` returns random inputs of the model if the user gives none.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ UNKNOWN = 8  # length of an input axis whose length the model does not state
 
 
 class LayerInputs(NamedTuple):
-    """Inputs of a layer, two arrays (n, d) in float32.
+    """Recorded inputs of a layer inside a model, two arrays (n, d) in float32.
 
     Attributes:
         fitted: Rows for the fit.
@@ -71,7 +74,12 @@ def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: i
 
 
 def _recorded(layer: Layer, rows: list[np.ndarray]):
-    """Return a function that calls `layer.call` and appends its inputs, as (n, d), to `rows`."""
+    """Return a replacement for `layer.call` that also records the inputs.
+
+    Args:
+        layer: Keras layer.
+        rows: List to which each call appends its inputs, as an array (n, d).
+    """
     call = layer.call
 
     @functools.wraps(call)

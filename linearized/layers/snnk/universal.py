@@ -24,10 +24,11 @@ WARN_ABOVE = 1.25  # distance in radii that causes a warning; new rows of the sa
 
 @keras.saving.register_keras_serializable("linearized")
 class UniversalFeatures(keras.layers.Layer):
-    """Random features Φ(x) whose projections are drawn once, saved with the weights and never trained.
+    """Layer that computes random features Φ(x) of an activation f, with products that estimate f(w·x + b).
 
-    A dense layer f(Wx + b) is estimated by Φ(x)·Ψ(W, b), where w is a column of the weights W. `snnk.features` lists
-    the features and their symbols.
+    A dense layer f(Wx + b) is estimated by Φ(x)·Ψ(W, b), where w is a column of the weights W. The random projections
+    are drawn once, saved with the weights and never trained. `linearized.layers.snnk.features` lists the features and
+    their symbols.
 
     Args:
         num_features: m. The number of features, `count`, can be smaller where terms need pairs or equal shares of them.
@@ -113,7 +114,10 @@ class UniversalFeatures(keras.layers.Layer):
         self._warned, self.label, self.error = False, self.name, None  # `error` is set when an SNNK is bundled
 
     def _drawn(self, dim):
-        """Return the projections, (dim, projections); each group of the towers is a separate draw."""
+        """Draw the random projections for inputs of length `dim`, (dim, projections).
+
+        Features that multiply several projections need independent draws, so each group of them is drawn separately.
+        """
         groups = [
             snnk_features.draw(dim, count, [*self.seed, place], self.orthogonal, self.lengths)
             for place, count in enumerate(self.towers.groups)
@@ -121,7 +125,7 @@ class UniversalFeatures(keras.layers.Layer):
         return np.concatenate(groups, axis=1)
 
     def build(self, input_shape):
-        """Draw the projections, and create the centre and the bound of bounded features."""
+        """Draw the random projections for inputs of length d, and create the centre and radius of bounded features."""
         dim, count = input_shape[-1], self.towers.projections
         drawn = self._drawn(dim + self.towers.draws_offset)
         offset = drawn[dim] if self.towers.draws_offset else np.zeros(count, np.float32)
@@ -143,7 +147,7 @@ class UniversalFeatures(keras.layers.Layer):
         return self.add_weight(name=name, shape=np.shape(value), initializer=initializer, **kept)
 
     def call(self, x):
-        """Return Φ(x), `(..., count)`."""
+        """Return the features Φ(x), `(..., count)`, of inputs x (..., d)."""
         check_shape(self, x.shape, (..., self.projection.shape[0]))
         x, projection = self._normalized(x), ops.convert_to_tensor(self.projection)
         if not self.radius:
@@ -167,14 +171,21 @@ class UniversalFeatures(keras.layers.Layer):
         return x * ops.cast(self.normalize * ops.rsqrt(ops.maximum(norms, 1e-12)), x.dtype)
 
     def _seen(self, x):
-        """Return the arguments of bounded features in float32: P(x - c), or scale·(x - c) if Φ depends on norms."""
+        """Return what bounded features are functions of, in float32: inputs x minus the centre c, projected or scaled.
+
+        It is P(x - c) with the projections P, or scale·(x - c) for features that depend on the norm of x too.
+        """
         x = ops.cast(x, "float32")
         if self.towers.folds:
             return ops.matmul(x, ops.convert_to_tensor(self.projection)) + ops.convert_to_tensor(self.origin)
         return (x + ops.convert_to_tensor(self.origin)) * ops.convert_to_tensor(self.rescale)
 
     def _sizes(self, seen):
-        """Return the norms (..., 1) of what `_seen` returned, without overflow and with a derivative at 0."""
+        """Return the distances of rows from the centre, (..., 1), without overflow and with a derivative at 0.
+
+        Args:
+            seen: Result of `_seen` for the rows.
+        """
         top = ops.stop_gradient(ops.maximum(ops.max(ops.abs(seen), axis=-1, keepdims=True, initial=0.0), 1e-30))
         norms = top * ops.sqrt(ops.sum(ops.square(seen / top), axis=-1, keepdims=True) + 1e-12)
         return norms / self.towers.projections**0.5 if self.towers.folds else norms
@@ -183,10 +194,16 @@ class UniversalFeatures(keras.layers.Layer):
         return ops.maximum(self._sizes(seen) / ops.convert_to_tensor(self.bound), 1.0)
 
     def excess(self, x):
-        """Return the distance of each row from the centre in radii, but at least 1; shape (..., 1).
+        """Return how far rows lie outside the ball in which bounded features are valid.
+
+        This is the distance of a row from the centre c of the ball, divided by the radius R, or 1 for a row inside. The
+        features of a row outside are those of a point on the border, times this number to the power `growth`.
 
         Args:
             x: Rows (..., d).
+
+        Returns:
+            One number of at least 1 per row, (..., 1).
 
         Raises:
             ValueError: If the features are not bounded.
@@ -196,7 +213,11 @@ class UniversalFeatures(keras.layers.Layer):
         return self._excess(self._seen(self._normalized(ops.convert_to_tensor(x, self.compute_dtype))))
 
     def _warn(self, excess):
-        """Warn once about rows outside the radius. There is no warning in compiled graphs, where values are unknown."""
+        """Warn once about rows far outside the radius. Compiled graphs give no warning, because values are unknown.
+
+        Args:
+            excess: Distance of each row from the centre in radii, as `excess` returns it.
+        """
         if self._warned or not _is_concrete(excess) or not excess.shape[0]:
             return
         worst = float(ops.max(excess))
@@ -217,11 +238,12 @@ class UniversalFeatures(keras.layers.Layer):
             self._warned = before
 
     def calibrate(self, rows):
-        """Set centre, scale and radius of the features from rows. Initially the centre is 0 and the scale 1.
+        """Set the centre, the scale and the radius of bounded features so that they fit the distribution of some rows.
 
-        The centre c is the mean of the rows. The scale maps the 95 % quantile of ‖x - c‖ to a norm at which the
-        features of different rows differ most (`spread` in `snnk.features`). The radius is the largest scaled distance
-        of a row from c, but at most 1.5 times the 95 % quantile, so that outliers do not enlarge it.
+        Before this the centre is 0, the scale is 1, and the radius is the argument of the layer. The centre c is the
+        mean of the rows. The scale maps the 95 % quantile of ‖x - c‖ to a norm at which the features of different rows
+        differ most (`spread` in `snnk.features`). The radius is the largest scaled distance of a row from c, but at
+        most 1.5 times the 95 % quantile, so that outliers do not enlarge it.
 
         Args:
             rows: Rows (n, d) from the distribution of the layer's inputs.
@@ -246,12 +268,19 @@ class UniversalFeatures(keras.layers.Layer):
         return None if self.offset is None else ops.convert_to_tensor(self.offset)
 
     def of_weights(self, kernel, bias):
-        """Return Ψ(W, b), (count, u) in float32, of W (d, u) and b (u,), for features that are not calibrated."""
+        """Return the features Ψ(W, b) of weights, for which Φ(x)·Ψ(W, b) estimates f(Wx + b); (count, u) in float32.
+
+        This holds only for features that are not calibrated.
+
+        Args:
+            kernel: Weights W, (d, u).
+            bias: Biases b, (u,).
+        """
         values = (kernel, bias, self.projection, self._offset())
         return self.towers.weights(*(value if value is None else ops.cast(value, "float32") for value in values))
 
     def fixed_variables(self):
-        """Return the variables that training never changes."""
+        """Return the variables that training never changes: projections, offsets, centre, scale and radius."""
         every = (self.projection, self.offset, self.origin, self.rescale, self.bound)
         return [variable for variable in every if variable is not None]
 
@@ -260,7 +289,10 @@ class UniversalFeatures(keras.layers.Layer):
         return (*input_shape[:-1], self.count)
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of the class except `num_features`, in the form of a configuration."""
+        """Return the arguments of this class except `num_features`, as a dictionary that Keras can save.
+
+        `SNNK` includes it in its own configuration.
+        """
         names = ("expansion", "reach", "degree", "features", "shift", "scale", "orthogonal", "normalize", "seed",
                  "biased", "constant", "radius", "growth", "lengths")  # fmt: skip
         given = self.activation
@@ -273,6 +305,6 @@ class UniversalFeatures(keras.layers.Layer):
 
 
 def _is_concrete(tensor) -> bool:
-    """Return whether `tensor` has values now, that is, is neither symbolic nor traced for compilation."""
+    """Return whether a tensor has values now, that is, is neither symbolic nor traced for compilation."""
     # TensorFlow's eager tensors have `numpy`; JAX's arrays are of this class, and its tracers are not.
     return hasattr(tensor, "numpy") or type(tensor).__name__ == "ArrayImpl"

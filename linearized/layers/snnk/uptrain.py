@@ -1,5 +1,6 @@
 """Uptraining: SNNKs replace the last MLP blocks, or the tanh pooler, of a Transformer, which is then trained further.
 
+An SNNK (scalable neural network kernel) is a dense layer as a product of random features and a trained matrix.
 The method is that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. It works on any Keras model
 whose MLP blocks are a Dense with an activation followed by a linear Dense, such as the small Transformers of
 `linearized.models.transformers`, those of keras_hub and your own.
@@ -114,7 +115,7 @@ def uptrain(
 
     Raises:
         ValueError: If `last` is not between 1 and the number of blocks, if the model does not state its inputs and
-            `inputs` is None, and as `SNNK.from_dense` raises it.
+            `inputs` is None, if `inputs` are given with fit=False, and for options that `SNNK.from_dense` refuses.
     """
     blocks = [block for block in mlp_blocks(model) if not isinstance(block.expand, SNNK)]
     if not 1 <= last <= len(blocks):
@@ -126,9 +127,21 @@ def uptrain(
 
 
 def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs, options) -> keras.Model:
-    """Return a copy of `model` in which SNNKs replace `layers`, fitted on the inputs of the layers if `fit` is set.
+    """Return a copy of a model in which SNNKs replace some dense layers.
 
-    The arguments are those of `uptrain`, with one seed of projections per layer in `seeds`.
+    Args:
+        model: Keras model; it is unchanged.
+        layers: Dense layers of the model that are replaced.
+        seeds: Random-number seed of the projections of each of them.
+        num_features: Number of features of each SNNK; None: chosen as for `uptrain`.
+        activation: Activation that the features estimate; None: that of the layer.
+        fit: Whether the SNNKs are fitted to the layers; otherwise they are unbiased estimates.
+        seed: Random-number seed of the rows of the fit.
+        inputs: Inputs of the model for the fit; None: random ones.
+        options: Further arguments of `SNNK.from_dense`, as a dictionary.
+
+    Raises:
+        ValueError: If `inputs` are given with fit=False.
     """
     if not fit and inputs is not None:
         raise ValueError("`inputs` are what Ψ is fitted on. Received: inputs and fit=False.")
@@ -146,10 +159,19 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
 
 
 def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
-    """Return an SNNK fitted to each of `layers`, by the index of the layer.
+    """Fit an SNNK to each of some dense layers of a model, on the inputs that they get when the model runs.
 
-    With `num_features` None, the number of features of a layer doubles until its error on held-out rows is at most
-    `WARN_ABOVE`, or the number is `MOST`. `made` builds the SNNK of a layer from its index, m and further arguments.
+    Args:
+        model: Keras model.
+        layers: Dense layers of the model.
+        num_features: m, the number of features. None: for each layer 64 are doubled until the error on held-out rows is
+            at most 0.2, or up to 1,024.
+        seed: Random-number seed of the rows.
+        inputs: Inputs of the model; None: random ones.
+        made: Function that returns the SNNK of a layer, from its index, m and further arguments of `SNNK.from_dense`.
+
+    Returns:
+        Dictionary from the index of a layer to its SNNK.
     """
     made_up, new = inputs is None, {}
     words = "held-out rows of made-up inputs" if made_up else "held-out rows of the inputs"
@@ -172,10 +194,10 @@ def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
 
 
 def errors_of(model: keras.Model) -> dict[str, float]:
-    """Return the relative error of each SNNK of a model that replaced a layer, by the name of the layer.
+    """Return the relative error of each SNNK that replaced a layer of a model, by the name of the layer.
 
-    The errors were measured on held-out rows when the layers were replaced, see `SNNK.from_dense`. Training does not
-    change them, and saved files do not store them.
+    The errors ‖f̂ - f‖ / ‖f‖ of the SNNK's outputs f̂ against the layer's outputs f were measured on held-out rows when
+    the layers were replaced. Training does not change them, and saved files do not store them.
     """
     return {
         layer.name: layer.error
@@ -185,7 +207,10 @@ def errors_of(model: keras.Model) -> dict[str, float]:
 
 
 def _bundled(model: keras.Model) -> keras.Model:
-    """Return `bundle(model)`, which also folds MLP blocks inside layers that have no graph."""
+    """Return a copy of a model in which the matrix of each SNNK is multiplied with the linear layer after it.
+
+    In contrast to `bundle`, this includes MLP blocks inside layers that have no graph.
+    """
     return bundle(model, [tuple(block) for block in _attribute_blocks(model) if isinstance(block.expand, SNNK)])
 
 
@@ -195,7 +220,8 @@ def replace_pooler(
 ) -> keras.Model:  # fmt: skip
     """Return a copy of a model whose tanh pooler is an SNNK, which can be bundled with the classifier after it.
 
-    The pooler is the last Dense with a tanh. Arguments and errors are as for `uptrain`; `bundled` folds the classifier.
+    The pooler is the last Dense with a tanh. The other arguments are those of `uptrain`; with `bundled`, the matrix of
+    the SNNK is multiplied with the classifier after it.
 
     A steep tanh in many dimensions cannot be approximated with 1,024 features, whatever the estimator. On inputs
     N(0, I) of length d, m functions of all inputs span the polynomials of degree k only if binom(d + k, k) ≤ m. The
@@ -204,7 +230,8 @@ def replace_pooler(
     by ridge regression on 8,192 rows, have an error of .36 for tanh(2 z).
 
     Raises:
-        ValueError: If the model has no pooler, and as `uptrain` raises it.
+        ValueError: If the model has no pooler, if the model does not state its inputs and `inputs` is None, if `inputs`
+            are given with fit=False, and for options that `SNNK.from_dense` refuses.
     """
     poolers = [layer for layer in walk(model) if type(layer) is Dense and layer.activation is keras.activations.tanh]
     if not poolers:

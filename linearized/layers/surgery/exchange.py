@@ -1,4 +1,4 @@
-"""Factories for `swap` that replace the convolutions of a trained model by kervolutions or lambda layers."""
+"""Functions that replace the convolutions of a trained model by kervolutions or by lambda layers."""
 
 import keras
 
@@ -18,7 +18,7 @@ def kervolved(
 
     Args:
         model: Built Keras model with `Conv2D` layers; it is unchanged.
-        kernel: Kernel of the kervolutions, see `Kervolution2D`.
+        kernel: Kernel of the kervolutions: linear, polynomial, gaussian, sigmoid, l1 or l2, see `Kervolution2D`.
         places: Convolutions that can be replaced: "all", as in the public CIFAR-10 example, or "inner": all except the
             first one and those of 1x1.
         last: Number of these convolutions that are replaced, counted from the end; 0: all.

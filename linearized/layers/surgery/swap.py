@@ -1,8 +1,8 @@
 """Copies of a model with some of its layers replaced, such as Dense by SNNK or Conv2D by Kervolution2D.
 
-Functional and Sequential models are cloned layer by layer. A layer or model of another kind stores its parts in
-attributes, so its copy is wrapped in `SwappedLayer` or `SwappedModel`, which assign the new parts to the attributes,
-both here and when the model is loaded from a file.
+`swap` makes the copy. Functional and Sequential models are cloned layer by layer. A layer or model of another kind
+stores the layers inside it in attributes, so its copy is wrapped in `SwappedLayer` or `SwappedModel`, which assign the
+new layers to the attributes, both here and when the model is loaded from a file.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +25,11 @@ def swap(
     Args:
         model: Any built Keras model; it is unchanged. One that is neither functional nor sequential must be restorable
             from its configuration (`get_config`), as for saving.
-        replacements: Layer class -> factory, a function from a layer of that class to its replacement. A layer is
-            matched by its own class, not by a parent class. The factory returns a new, built layer for the same inputs
-            and outputs, with weights computed from the old ones; give it the old layer's name, so that `get_layer`
-            finds it. The factory is called once per layer: a layer that is used twice stays a single layer, and no two
-            layers share a replacement.
+        replacements: Dictionary from a layer class to a function, the factory, from a layer of that class to its
+            replacement. A layer is matched by its own class, not by a parent class. The factory returns a new, built
+            layer for the same inputs and outputs, with weights computed from the old ones; give it the old layer's
+            name, so that `get_layer` finds it. The factory is called once per layer: a layer that is used twice stays a
+            single layer, and no two layers share a replacement.
         where: Function that returns whether a matched layer is replaced; None: all of them are.
 
     Returns:
@@ -37,7 +37,8 @@ def swap(
         stays functional, a sequential one sequential; any other becomes a `SwappedModel`.
 
     Raises:
-        ValueError: If no layer was chosen, if a factory does not return a new layer, or if the model cannot be copied.
+        ValueError: If the model is not built, if no layer was chosen, if a factory does not return a new layer, or if
+            the model cannot be copied.
     """
     if not model.built:
         raise ValueError(f"`swap` needs a built model: call {model.name!r} on a batch first.")
@@ -50,7 +51,13 @@ def swap(
 
 
 class _Exchange:
-    """State of one call of `swap`: the replacement or copy of each layer, so that a shared layer stays shared."""
+    """Replacements and copies of all layers in one call of `swap`, so that a shared layer stays shared.
+
+    Args:
+        model: Model that is copied.
+        replacements: Dictionary from a layer class to a function from a layer to its replacement.
+        where: Function that returns whether a layer of these classes is replaced.
+    """
 
     def __init__(self, model: keras.Model, replacements: Mapping[type, Factory], where: Callable[[Layer], bool]):
         self.replacements, self.where = replacements, where
@@ -59,11 +66,11 @@ class _Exchange:
         self.copies: list[tuple[Layer, Layer]] = []
 
     def chosen(self, layer: Layer) -> bool:
-        """Return whether a layer is to be replaced."""
+        """Return whether a layer of the model is to be replaced."""
         return type(layer) in self.replacements and bool(self.where(layer))
 
     def of(self, layer: Any) -> Any:
-        """Return the replacement or copy of a layer or operation of the graph, made at the first call for it."""
+        """Return the replacement or copy of a layer, or of another operation of the graph; it is made once."""
         if id(layer) not in self.done:
             self.done[id(layer)] = self._new(layer)
         return self.done[id(layer)]
@@ -91,9 +98,14 @@ class _Exchange:
         return swapped
 
     def _changes(self, layer: Layer, seen: set[int]) -> Iterator[tuple[str, Layer]]:
-        """Yield the path (see `swapped.at`) and the layer of the outermost parts inside `layer` that must change.
+        """Yield the layers inside a layer that a copy must exchange, with their paths, such as "blocks.3/mlp/dense_1".
 
-        These are the parts to replace, and functional or sequential models that contain such parts.
+        These are the layers to replace, and functional or sequential models that contain such layers. Layers inside
+        these are not yielded.
+
+        Args:
+            layer: Layer whose inner layers are searched.
+            seen: Ids of the layers that were searched; the function adds to them.
         """
         seen.add(id(layer))
         for name, part in parts(layer).items():
@@ -114,7 +126,8 @@ class _Exchange:
     def _copy(self, layer: Layer) -> tuple[Layer, bool]:
         """Return a new copy of a layer, and whether Keras can create it from its unchanged configuration.
 
-        If the copy is built, it has the weights of the layer; otherwise `finish` assigns them.
+        If the copy is built, it has the weights of the layer. Otherwise the method `finish` assigns them, after the
+        graph has built the copy.
         """
         exact = True
         try:
@@ -129,7 +142,14 @@ class _Exchange:
         return copy, exact
 
     def finish(self, model: keras.Model) -> keras.Model:
-        """Assign the weights of the layers that had none when they were copied, and return the model."""
+        """Assign the weights of the layers that were not built when they were copied, and return the model.
+
+        Args:
+            model: The new model, in whose graph all layers are built.
+
+        Raises:
+            ValueError: If a layer has another number of weights than the one it was copied from.
+        """
         for layer, copy in self.copies:
             if len(copy.weights) != len(layer.weights):
                 raise ValueError(

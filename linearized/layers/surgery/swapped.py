@@ -1,4 +1,4 @@
-"""Access to the layers inside a layer by path, and wrappers of a layer some of whose parts were replaced."""
+"""Access to the layers inside a layer by path, and wrappers of a layer in which some of these were replaced."""
 
 import inspect
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def is_graph(layer: Layer) -> bool:
 
 
 def parts(layer: Layer) -> dict[str, Layer]:
-    """Return the layers directly inside a layer, by key.
+    """Return the layers directly inside a layer as a dictionary.
 
     The keys are the names of the layers in a functional or sequential model. In any other layer they are attributes,
     with an index or key for layers in a list or dictionary, such as "blocks.0".
@@ -51,16 +51,26 @@ def _layers_in(path: str, value: Any) -> Iterator[tuple[str, Layer]]:
 
 
 def at(owner: Layer, path: str) -> Layer:
-    """Return the layer inside `owner` at `path`: keys of `parts`, one per level, such as "blocks.3/mlp/dense_1"."""
+    """Return the layer inside another layer at a path.
+
+    Args:
+        owner: Layer or model.
+        path: Keys of the dictionaries that `parts` returns, one per level, such as "blocks.3/mlp/dense_1".
+    """
     for name in path.split("/"):
         owner = parts(owner)[name]
     return owner
 
 
 def put(owner: Layer, path: str, new: Layer) -> None:
-    """Set the layer at `path` (see `at`) to `new`.
+    """Replace a layer inside another layer, in place.
 
     The old layer is no longer counted among the layers of its owner.
+
+    Args:
+        owner: Layer or model.
+        path: Path of the layer that is replaced, such as "blocks.3/mlp/dense_1".
+        new: Layer that takes its place.
     """
     above, _, last = path.rpartition("/")
     owner = at(owner, above) if above else owner
@@ -78,7 +88,13 @@ def put(owner: Layer, path: str, new: Layer) -> None:
 
 
 def _with(value: Any, keys: list[str], new: Layer) -> Any:
-    """Return a copy of the nested lists, tuples and dicts of `value` with `new` at `keys`."""
+    """Return a copy of nested lists, tuples and dictionaries of layers, in which one layer is replaced.
+
+    Args:
+        value: The nested structure, or the layer itself.
+        keys: Keys and indices of the layer, as texts, from the outermost level inwards.
+        new: Layer that replaces it.
+    """
     if not keys:
         return new
     if isinstance(value, dict):
@@ -89,7 +105,7 @@ def _with(value: Any, keys: list[str], new: Layer) -> Any:
 
 
 def accepted_config(layer: Layer) -> dict[str, Any]:
-    """Return `serialize_keras_object(layer)` without configuration entries that the layer's constructor does not take.
+    """Return the serialised form of a layer, without configuration entries that its constructor does not take.
 
     Some layers include derived sizes in their configuration, with which Keras cannot create them again.
     """
@@ -101,7 +117,15 @@ def accepted_config(layer: Layer) -> dict[str, Any]:
 
 
 class _Swapped:
-    """Base class of `SwappedLayer` and `SwappedModel`: an inner layer with replaced parts, which is called instead."""
+    """Base class of `SwappedLayer` and `SwappedModel`, which wrap a layer in which other layers were replaced.
+
+    All calls are passed to the inner layer.
+
+    Args:
+        inner: Layer that nothing else uses; layers inside it are replaced in place.
+        changed: Dictionary from a path, such as "blocks.3/mlp/dense_1", to the layer that is put there.
+        inner_config: Serialised configuration of the layer before the replacement.
+    """
 
     def __init__(self, inner, changed, inner_config, **kwargs):
         super().__init__(**kwargs)
@@ -113,7 +137,7 @@ class _Swapped:
         self.built = inner.built
 
     def build(self, *shapes, **named_shapes):
-        """Build the inner layer, unless it is built."""
+        """Create the weights of the inner layer, unless they exist."""
         if not self.inner.built:
             self.inner.build(*shapes, **named_shapes)
         self.built = True
@@ -147,7 +171,7 @@ class _Swapped:
 
     @classmethod
     def from_config(cls, config):
-        """Return the wrapper of a configuration."""
+        """Restore the inner layer and its replaced layers from a configuration that `get_config` returned."""
         config = dict(config)
         inner = deserialize_keras_object(inner_config := config.pop("inner"))
         changed = {}
@@ -159,14 +183,14 @@ class _Swapped:
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedLayer(_Swapped, keras.layers.Layer):
-    """Wrapper that `swap` puts around a copy of a layer, some of whose parts it replaced.
+    """Wrapper that `swap` puts around a copy of a layer in which it replaced other layers.
 
     It is also used for a layer whose own configuration its constructor does not accept. Loading restores the inner
-    layer from its original configuration and then replaces the parts again.
+    layer from its original configuration and then replaces the layers inside it again.
 
     Args:
-        inner: Layer that nothing else uses; its parts are replaced in place.
-        changed: Path (see `at`) -> the layer that replaces the part there.
+        inner: Layer that nothing else uses; layers inside it are replaced in place.
+        changed: Dictionary from a path, such as "blocks.3/mlp/dense_1", to the layer that is put there.
         inner_config: Serialised configuration of the layer before the replacement.
 
     Input shape: that of `inner`.
@@ -176,4 +200,10 @@ class SwappedLayer(_Swapped, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedModel(_Swapped, keras.Model):
-    """Wrapper of a copy of a model, some of whose parts `swap` replaced; the arguments are those of `SwappedLayer`."""
+    """Wrapper that `swap` puts around a copy of a model that is neither functional nor sequential.
+
+    Args:
+        inner: Model that nothing else uses; layers inside it are replaced in place.
+        changed: Dictionary from a path, such as "blocks.3/mlp/dense_1", to the layer that is put there.
+        inner_config: Serialised configuration of the model before the replacement.
+    """
