@@ -65,7 +65,10 @@ class Linearization(keras.layers.Layer):
                 layer.dtype_policy = "float32"
 
     def build(self, input_shape):
-        """Create v, which is 0, with one weight for each variable that J is taken with respect to; freeze the model."""
+        """Create the trained weights v, which start at 0, and freeze the inner model.
+
+        v has one part for each variable of the inner model in which it is linearised, in the shape of the variable.
+        """
         if not self.inner.built:
             self.inner.build(input_shape)
         if self.places is None:
@@ -85,12 +88,18 @@ class Linearization(keras.layers.Layer):
         ]  # fmt: skip
 
     def moved_variables(self):
-        """Return the variables of the inner model that J is taken with respect to, in the order of the parts of v."""
+        """Return the variables of the inner model in which it is linearised.
+
+        The trained weights v have one part for each of them, in the same order.
+        """
         variables = self.inner.variables
         return [variables[place] for place in self.places]
 
     def call(self, x):
-        """Return f(x; θ₀) + J(x) v for rows x, or J(x) v if the argument `offset` of the layer is False."""
+        """Return the linearised outputs f(x; θ₀) + J(x) v for rows x, or J(x) v if the layer has offset=False.
+
+        f is the inner model with its weights θ₀, J its Jacobian, and v are the trained weights.
+        """
         check_shape(self, x.shape, (None, *self._built_for[1:]))
         outputs, change = first_order(self.inner, self.moved_variables(), self.directions, x)
         return ops.cast(outputs + change if self.offset else change, "float32")

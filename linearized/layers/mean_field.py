@@ -74,7 +74,11 @@ class MeanFieldDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
 
     def call(self, x):
-        """Return f(xW + b) for `place` "first", f(xW + b) / N for "deep", and xW / d + b for "readout"."""
+        """Return the outputs for inputs x of length d, which depend on the argument `place` of the layer.
+
+        They are f(xW + b) for "first", f(xW + b) / N for "deep", and xW / d + b for "readout", with the activation f
+        and the number N of units.
+        """
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
         if self.place == "readout":

@@ -70,7 +70,10 @@ class NeuralTangent(keras.layers.Layer):
         self.directions_regularizer = keras.regularizers.get(directions_regularizer)
 
     def build(self, input_shape):
-        """Draw the fixed W and a⁰ for inputs of length d, and create the trained a, c and G."""
+        """Draw the fixed first-layer weights W and readout a⁰, and create the trained weights, which start at 0.
+
+        The trained weights are the readout a, the bias c and the directions G.
+        """
         if len(input_shape) != 2:
             raise ValueError(f"`NeuralTangent` takes inputs of shape (n, d). Received: input_shape={input_shape}.")
         dim, units, outputs = input_shape[-1], self.units, self.outputs
@@ -93,7 +96,10 @@ class NeuralTangent(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
 
     def call(self, x):
-        """Return f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x for rows x (n, d), (n, k)."""
+        """Return f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x for rows x (n, d), (n, k).
+
+        W (columns wᵢ) and a⁰ are fixed; the readout a, the bias c and the directions gᵢ are trained.
+        """
         check_shape(self, x.shape, (None, self.kernel.shape[0]))
         before = ops.matmul(x, self.kernel)
         gates = step(before, ops)
@@ -109,7 +115,7 @@ class NeuralTangent(keras.layers.Layer):
         return ops.matmul(relu(before, ops), self.readout) + self.bias + slopes
 
     def fixed_variables(self):
-        """Return the variables that training never changes: W and a⁰."""
+        """Return the variables that training never changes: the first-layer weights W and the random readout a⁰."""
         return [self.kernel, self.start_readout]
 
     def compute_output_shape(self, input_shape):

@@ -63,7 +63,7 @@ class RandomFeatures(keras.layers.Layer):
         return relu(ops.matmul(x, self.kernel), ops)
 
     def fixed_variables(self):
-        """Return the variables that training never changes: W."""
+        """Return the variables that training never changes: the weights W."""
         return [self.kernel]
 
     def compute_output_shape(self, input_shape):

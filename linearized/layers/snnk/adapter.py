@@ -140,7 +140,7 @@ class Adapted(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """Return adapter(layer(x))."""
+        """Return the outputs adapter(layer(x)) for inputs x of the layer."""
         check_shape(self, x.shape, (..., self._dim))
         return ops.cast(self.adapter(self.layer(x)), self.compute_dtype)
 

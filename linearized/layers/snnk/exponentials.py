@@ -77,7 +77,7 @@ class Exponentials(Expansion):
 
     @property
     def real(self) -> bool:
-        """Whether the features of inputs are real numbers."""
+        """Whether the features of inputs are real numbers, because their amplitudes and exponents are."""
         return not (self.amplitudes.imag.any() or self.exponents.imag.any())
 
     def sizes(self) -> np.ndarray:
@@ -114,8 +114,8 @@ def _numbers(what: str, values) -> np.ndarray:
 class ExponentialTowers:
     """Random features Φ(x) of inputs and Ψ(w, b) of weights, whose products estimate f(w·x + b).
 
-    The activation f is an `Exponentials`, a sum of K exponentials.
-    Projection j belongs to the term j mod K of the sum, so that all K terms have the same number of projections.
+    The activation f is an `Exponentials`, a sum of K exponentials. Projection j belongs to the term j mod K of the sum,
+    so that all K terms have the same number of projections.
 
     Args:
         num_features: Largest number of real features; at least K for real features of inputs, and 2 K for complex ones.

@@ -113,7 +113,11 @@ class ReluTowers:
         self.draws_offset = biased
 
     def of_projected(self, projected):
-        """Return the features Φ, (..., m), from the projected inputs g·x + h, (..., m)."""
+        """Return the features Φ(x) = √(2/m) max(g·x + h, c), (..., m), with the floor c.
+
+        Args:
+            projected: Random projections of the inputs, g·x + h, (..., m).
+        """
         return math.sqrt(2 / self.count) * ops.maximum(projected, self.constant)
 
     def weights(self, kernel, bias, projection, offset):
@@ -181,7 +185,11 @@ class PowerTowers:
         return parts
 
     def of_projected(self, projected):
-        """Return the features Φ, (..., m), from the projected inputs, (..., projections)."""
+        """Return the features Φ(x), (..., m), which are products of projections.
+
+        Args:
+            projected: Random projections g·x of the inputs, (..., projections).
+        """
         return ops.concatenate(self._products(projected), axis=-1)
 
     def weights(self, kernel, bias, projection, offset):

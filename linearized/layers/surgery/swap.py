@@ -70,7 +70,10 @@ class _Exchange:
         return type(layer) in self.replacements and bool(self.where(layer))
 
     def of(self, layer: Any) -> Any:
-        """Return the replacement or copy of a layer, or of another operation of the graph; it is made once."""
+        """Return the replacement or the copy of a layer, or of another operation of the graph.
+
+        It is made at the first call for this layer; later calls return the same object.
+        """
         if id(layer) not in self.done:
             self.done[id(layer)] = self._new(layer)
         return self.done[id(layer)]

@@ -11,7 +11,10 @@ Layer = keras.layers.Layer
 
 
 def walk(layer: Layer) -> Iterator[Layer]:
-    """Yield `layer` and all layers inside it, each once, in the order of a functional graph or of the attributes."""
+    """Yield a layer and all layers inside it, at any depth and each once.
+
+    They are in the order of the layers of a functional or sequential model, and in that of the attributes otherwise.
+    """
     seen = set()
     stack = [layer]
     while stack:

@@ -141,11 +141,11 @@ class _Lanczos:
 
     @property
     def iteration(self) -> int:
-        """Number of products so far."""
+        """Number of steps so far, each of which takes one product."""
         return len(self.diagonals)
 
     def step(self) -> None:
-        """Perform one block Lanczos step, which costs one matrix product."""
+        """Perform one block Lanczos step: multiply the last block of the basis, and orthogonalise the product."""
         product = finite(self.apply(self.block))
         diagonal = self.block.T @ product
         rest = self.basis.reject(product)
@@ -204,14 +204,18 @@ class _Lanczos:
         return [trace[~np.isnan(trace)] for trace in self.trace.T]
 
     def values(self) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
-        """Return α (None in the primal) and v (None in the dual) of every ridge, computed from the whole basis."""
+        """Return the solutions at every ridge, computed from the whole basis.
+
+        Returns:
+            α of each ridge (None in the primal), and v of each ridge (None in the dual, where v = Aᵀα).
+        """
         small, vectors, size = self.small.solve(), [], ridge_batch(self.problem)
         for batch in (small[i : i + size] for i in range(0, len(small), size)):
             vectors += np.split(self.basis.combine(np.concatenate(batch, axis=1)), len(batch), axis=1)
         return (vectors, None) if self.problem.dual else (None, vectors)
 
     def save(self) -> None:
-        """Write the steps since the last checkpoint to a file of their own, and the first block with the first one."""
+        """Write a checkpoint: the steps since the last one, in a file of their own, and once the first block."""
         save, name = self.checkpoint.save, self.name
         if self.saved == 0:
             first = self.basis.vectors(0, self.small.first_width)
@@ -326,7 +330,11 @@ class _Basis:
         return rest
 
     def combine(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return Q X for the basis vectors Q and coefficients X, which may be for the first vectors only."""
+        """Return the combinations Q X of the basis vectors Q.
+
+        Args:
+            coefficients: X, one row per basis vector; vectors without a row count as 0.
+        """
         total = np.zeros((self.length, coefficients.shape[1]))
         for i, panel in enumerate(self._filled()):
             part = coefficients[i * PANEL : (i + 1) * PANEL]
@@ -359,7 +367,7 @@ def _independent(block: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarra
 
 
 def _block(problem: LinearProblem) -> int:
-    """Return the block size of the problem, reduced if its basis would not fit in memory."""
+    """Return the number of columns of a block: that of the problem, or fewer if its basis would not fit in memory."""
     return next(
         (
             block

@@ -72,7 +72,10 @@ class _Factored:
         self._potrf, self._potrs = scipy.linalg.get_lapack_funcs(("potrf", "potrs"), (gram.array,))
 
     def at(self, ridge: float) -> float:
-        """Factorise K + λ'I at λ' = `ridge`, or at a larger λ' if necessary, and return λ'."""
+        """Factorise K + λ'I, and return λ'.
+
+        It is `ridge`, or a larger number if the precision of K requires it for a positive definite matrix.
+        """
         shift = max(ridge, floor(self.gram.array.dtype, self.gram.norm))
         while not self._factor(shift):
             shift = 10 * max(shift, np.finfo(np.float64).tiny)

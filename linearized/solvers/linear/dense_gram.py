@@ -53,7 +53,7 @@ class DenseGram:
     """
 
     def __init__(self, problem: DenseProblem, *, keep: bool = False):
-        """Load K. Raises `UserError` if K is not finite."""
+        """Read K from the problem into memory. Raises `UserError` if K is not finite."""
         self.array = problem.dense(keep=keep)
         self.norm = checked_norm(self.array)
         self.diagonal = np.diagonal(self.array).astype(np.float64)

@@ -57,7 +57,7 @@ class LockStep:
 
     @property
     def iteration(self) -> int:
-        """Number of products so far."""
+        """Number of steps so far, each of which takes one product with H."""
         return len(self.trace)
 
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -57,13 +57,13 @@ class LinearProblem(Protocol):
     rounding: float
 
     def moment(self) -> np.ndarray:
-        """Return the right-hand side AᵀY."""
+        """Return AᵀY, the right-hand side of the normal equations (AᵀA + ρI)v = AᵀY."""
 
     def primal_product(self, v: np.ndarray) -> np.ndarray:
-        """Return AᵀA v."""
+        """Return the product AᵀA v for columns v, (p, c)."""
 
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return A v and Aᵀ(Y - A v)."""
+        """Return the predictions A v and Aᵀ(Y - A v), for one or several v side by side, (p, columns · number)."""
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
         """Return a bound on the norm of the error of the predictions A v.

@@ -38,7 +38,12 @@ class Recipe:
     augment_flip: bool = False
 
     def rates(self, learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
-        """Return the learning rate of each of `epochs` epochs, from the base rate `learning_rate`."""
+        """Return the learning rate of each of `epochs` epochs, by the schedule of this recipe.
+
+        Args:
+            learning_rate: Base rate, which the schedule multiplies.
+            epochs: Number of epochs.
+        """
         if self.schedule == "published":
             return learning_rates(learning_rate, epochs)
         rates = {"cosine": cosine_rates, "lambda": lambda_rates}[self.schedule]

@@ -10,7 +10,10 @@ LARGEST_BATCH = 10_000
 
 
 def warm_up_epochs(epochs: int) -> int:
-    """Return the number of warm-up epochs: 15, or a fifth (rounded down) of all epochs if these are at most 15."""
+    """Return the number of warm-up epochs of the published schedule for a training of `epochs` epochs.
+
+    It is 15, or a fifth (rounded down) of all epochs if these are at most 15.
+    """
     return WARM_UP if epochs > WARM_UP else epochs // 5
 
 
@@ -80,7 +83,7 @@ def batch_sizes(
             1024.
         batch_size: Size to use instead in both phases; None uses those that `batches` declares.
 
-    Raises `UserError` if `batch_size` is below 1.
+    Raises `UserError` if `batch_size` is below 1, and ValueError for another text of `batches`.
     """
     if batch_size is not None:
         if batch_size < 1:

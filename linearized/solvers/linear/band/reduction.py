@@ -44,7 +44,7 @@ class BandReduction:
 
     @property
     def steps(self) -> int:
-        """Total number of steps."""
+        """Total number of steps, each of which clears b columns."""
         return len(range(self.width, self.n - 1, self.width))
 
     @property
@@ -81,7 +81,10 @@ class BandReduction:
         return band
 
     def forward(self, y: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Return Qᵀ y for c columns y, in the data type of K and in 2 n² operations per column."""
+        """Return Qᵀ y for c columns y and the orthogonal Q of K = Q B Qᵀ, in 2 n² operations per column.
+
+        The result is in the data type of K.
+        """
         y = np.array(y, self.lower.dtype)
         for j, factor in enumerate(self.factors):
             vectors, first = self._stored_vectors(j)
@@ -89,7 +92,10 @@ class BandReduction:
         return y
 
     def backward(self, x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Return Q x for c columns x, in the data type of K and in 2 n² operations per column."""
+        """Return Q x for c columns x and the orthogonal Q of K = Q B Qᵀ, in 2 n² operations per column.
+
+        The result is in the data type of K.
+        """
         x = np.array(x, self.lower.dtype)
         for j, factor in reversed(list(enumerate(self.factors))):
             vectors, first = self._stored_vectors(j)
@@ -97,7 +103,10 @@ class BandReduction:
         return x
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of a checkpoint for `restore`: the reduced triangle in slabs of columns, and all T."""
+        """Return the arrays of a checkpoint, from which `restore` continues.
+
+        They are the reduced triangle of the array, in slabs of columns, and the matrix T of each step.
+        """
         slabs = {f"slab{j}": self.lower[j:, j : j + SLAB] for j in range(0, self.n, SLAB)}
         return slabs | {f"factor{j}": factor for j, factor in enumerate(self.factors)}
 
