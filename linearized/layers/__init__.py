@@ -1,7 +1,7 @@
 """Keras layers of this project: kervolutions, lambda layers, mean-field and random-features layers, SNNKs and others.
 
-They are written with `keras.ops` and run on the backends of Keras. Importing this package registers them with Keras, so
-that saved models that contain them can be loaded.
+They are written with `keras.ops`, except `Linearization`, which needs TensorFlow or JAX. Importing this package
+registers them with Keras, so that saved models that contain them can be loaded.
 """
 
 from linearized.layers.batch_norm import SettledBatchNorm
