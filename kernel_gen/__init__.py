@@ -1,8 +1,9 @@
-"""Kernels and features of networks of infinite (or huge) width; the only package that imports Numba.
+"""Kernels of neural networks of infinite width, other kernels, and features that approximate them.
 
 `gram` returns kernel matrices of arrays in memory, `embedding` features of them, and `python -m kernel_gen` computes
 the Gram matrix of a dataset in files. `KERNELS` lists the kernels; `Elementwise`, `HermiteDual` and `MonteCarlo` are
-user-defined and approximate activations. JAX is imported here, and by `linearized.tangents` where Keras runs on it.
+user-defined and approximate activations. This is the only package that imports Numba. JAX is imported here, and by
+`linearized.tangents` where Keras runs on it.
 """
 
 import importlib
@@ -19,7 +20,10 @@ __all__ = ["KERNELS", "Elementwise", "HermiteDual", "MonteCarlo", "embedding", "
 
 
 def __getattr__(name: str):
-    """Import and return the public name `name` on first use, so that this package stays quick to import."""
+    """Import and return the public object `name` when it is first used, so that this package stays quick to import.
+
+    Raises `AttributeError` for other names.
+    """
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

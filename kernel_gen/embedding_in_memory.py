@@ -1,4 +1,7 @@
-"""Features of arrays in memory, computed without files: `kernel_gen.embedding`."""
+"""Features of arrays in memory, computed without files.
+
+The function `embedding` is the public `kernel_gen.embedding`.
+"""
 
 import dataclasses
 import math

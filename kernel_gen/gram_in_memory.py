@@ -1,4 +1,7 @@
-"""Gram matrices of arrays in memory, computed without files: `kernel_gen.gram`."""
+"""Gram matrices of arrays in memory, computed without files.
+
+The function `gram` is the public `kernel_gen.gram`.
+"""
 
 import math
 import operator
@@ -126,7 +129,7 @@ def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tupl
 
 
 def in_scale(kind: type[KernelSettings], values: dict[str, Any]) -> KernelSettings:
-    """Return an instance of the settings class `kind` with these values by field name, including "scale".
+    """Return settings of the class `kind` with the given values by field name, which include "scale".
 
     A kernel with a single scale, that of stax, does not read this setting; `scale="stax"` is accepted for it too.
     """

@@ -1,8 +1,8 @@
-"""The Gram matrix of a `Kernel` object in a folder of shards that belongs to an unfinished run.
+"""The Gram matrix of a `Kernel` object in files, for a run whose kernel depends on its labels.
 
 `python -m kernel_gen` writes matrices that settings determine. The kernel of a recursive feature machine, however,
-depends on the labels: its matrix serves one iteration, and the run removes the folder. Shards, tiles and their checks
-are those of all matrices (`kernel_gen.jobs`).
+depends on the labels: its matrix serves one iteration, and the run removes the folder. The division of the matrix into
+files (shards) and tiles, and their checks, are those of all matrices (`kernel_gen.jobs`).
 """
 
 import dataclasses
@@ -61,7 +61,10 @@ def gram_in_shards(
 
 
 def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Return whether the folder has this description, whatever its command; another or a damaged one is not used."""
+    """Return whether a folder has the description `manifest`, except for the command that made it.
+
+    A folder with another or a damaged description is not used.
+    """
     if kind_of(folder) is None:
         return False
     try:

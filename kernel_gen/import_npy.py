@@ -48,7 +48,7 @@ class ImportSettings(KernelJobSettings):
             raise UserError("Give either --source, a folder of row files, or --train_file and --test_file.")
 
     def work(self) -> Work:
-        """Return the entries of the files as the work of a job."""
+        """Return the `Work` of a job that reads the entries of the Gram matrix from the files."""
         return FileWork(self)
 
 
@@ -110,13 +110,13 @@ def _numbered(folder: Path, name: str) -> list[Path]:
 
 
 class Matrices:
-    """The blocks (train, validation, test) of a Gram matrix in .npy files.
+    """The blocks (train, validation, test) of a Gram matrix that is stored in .npy files.
 
-    Held-out validation rows are the last rows of the train matrix.
+    Validation rows, if the dataset holds some out, are the last rows of the train matrix.
 
     Args:
         config: Settings that name the files.
-        rows: Number of rows of each block of the dataset: train, test and, if held out, validation.
+        rows: Number of rows of each block of the dataset by its name: "train", "test" and, if held out, "validation".
 
     Raises `UserError` if the shapes of the matrices do not agree with `rows`.
     """
@@ -142,7 +142,7 @@ class Matrices:
                 )
 
     def entries(self, tile: Tile) -> np.ndarray:
-        """Return the entries (rows, columns) of a tile, see `kernel_gen.jobs.tiles.Tile`.
+        """Return the entries (rows, columns) of a tile, a rectangular part of one block of the Gram matrix.
 
         Raises `UserError` for a square on the diagonal that is not symmetric.
         """
@@ -162,9 +162,9 @@ class Matrices:
 
 
 class FileWork(GramWork):
-    """The work of a job that reads its entries from files.
+    """The `Work` of an import: a job whose entries of a Gram matrix are read from .npy files instead of computed.
 
-    A tile is a square on the diagonal, or the rest of a band.
+    A tile is a square on the diagonal, or the rest of a band of rows.
 
     Args:
         config: Settings that name the files and describe the matrix.
@@ -175,28 +175,44 @@ class FileWork(GramWork):
         self._config = config
 
     def prepare(self, dataset: Dataset) -> None:
-        """Open the matrices and check their sizes against the dataset."""
+        """Open the matrices and check their sizes against the numbers of rows of the dataset.
+
+        Raises `UserError` if they do not agree.
+        """
         super().prepare(dataset)
         self._matrices = Matrices(self._config, self.rows)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard: per band the square on the diagonal and the remaining columns."""
+        """Return the tiles of a shard: per band of rows the square on the diagonal and the remaining columns.
+
+        Args:
+            manifest: Description of the folder of shards.
+            shard: Number of the shard.
+        """
         return tiles(manifest, shard, run=manifest.n)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """Return a function that reads the entries of a tile."""
+        """Return a function without arguments that reads the entries (rows, columns) of a tile.
+
+        Args:
+            manifest: Description of the folder of shards.
+            tile: The tile.
+        """
         return lambda: self._matrices.entries(tile)
 
 
 def _upper_filled(square: np.ndarray) -> np.ndarray:
-    """Return `square` with zeros below the diagonal replaced by the entries above it: files may lack those."""
+    """Return a square matrix in which zeros below the diagonal are replaced by the entries above it.
+
+    The files may store zeros there.
+    """
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 
 
 def run(config: ImportSettings) -> Job:
-    """Write all missing shards and return their job.
+    """Write all shards that are missing and return the `Job` on their folder.
 
-    Raises `UserError` for files that do not agree with the flags.
+    Raises `UserError` for files that do not agree with the settings.
     """
     with refusals_undone(config.path()):
         job = open_job(config)

@@ -1,4 +1,7 @@
-"""The base class of kernels: inputs are prepared once, and blocks of pairs are computed from them."""
+"""The base class of kernels, and checks of kernel entries for overflow and underflow.
+
+A kernel first prepares its inputs, which computes what depends on one input alone, and then computes blocks of pairs.
+"""
 
 import abc
 import contextlib
@@ -64,18 +67,21 @@ class Kernel(abc.ABC):
         """
 
     def diagonal(self, rows: Any) -> np.ndarray:
-        """Return k(x, x) of inputs that `prepare` returned, (n,) in float64.
+        """Return k(x, x) of n inputs, (n,) in float64.
 
         It is taken from square blocks of `DIAGONAL` inputs, which cost as much as n · `DIAGONAL` / 2 pairs.
+
+        Args:
+            rows: The inputs, as `prepare` returns them.
         """
         parts = [rows[start : start + DIAGONAL] for start in range(0, len(rows), DIAGONAL)]
         return np.concatenate([np.zeros(0), *(np.diagonal(self.block(part, part, same=True)) for part in parts)])
 
 
 def quiet() -> contextlib.AbstractContextManager:
-    """Return a context in which NumPy does not warn of overflow in the calling thread.
+    """Return a context in which NumPy does not warn of overflow and invalid operations in the calling thread.
 
-    Entries that overflow are refused afterwards with an error that names them.
+    Kernels are computed in it, because entries that overflow are refused afterwards with an error that names them.
     """
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
@@ -85,7 +91,8 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
 
     Args:
         entries: A block (n1, n2) of the matrix.
-        rows: Name of the inputs that the rows of the block belong to, and the index of the first.
+        rows: Name of the array that holds the inputs of the rows, such as "x1", and the index of the block's first row
+            in it.
         columns: The same for the columns of the block.
     """
     where = first_not_finite(entries)

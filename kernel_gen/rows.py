@@ -1,4 +1,4 @@
-"""Inputs as rows with their squared norms, as kernels of inner products prepare them."""
+"""Rows of inputs with their squared norms, which kernels that depend on inner products compute once per row."""
 
 import dataclasses
 
@@ -10,7 +10,9 @@ from linearized.base.shapes import Float, Float64
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows with their squared norms, as `prepare_rows` returns them; slices select rows.
+    """Rows of inputs with their squared norms, as `prepare_rows` returns them.
+
+    Slices of this object select rows.
 
     Attributes:
         values: The rows (n, d) in a kernel's dtype.

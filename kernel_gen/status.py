@@ -65,7 +65,11 @@ class StatusSettings(EmbeddedRows, GramSettings):
             raise UserError(f"--runs lists runs of every kind: leave out --{others[0]}.")
 
     def job_settings(self) -> KernelJobSettings | EmbedSettings:
-        """Return the settings of the command that computes the shards, with the values of these flags."""
+        """Return the settings of the command that computes these shards, with the values of these flags.
+
+        They are those of `python -m kernel_gen.embed` if --features is given, otherwise those of `python -m
+        kernel_gen`.
+        """
         cls = EmbedSettings if self.features else KernelJobSettings
         names = {field.name for field in dataclasses.fields(self)} & {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: getattr(self, name) for name in names})
@@ -111,7 +115,11 @@ def main(config: StatusSettings) -> None:
 
 
 def say_runs() -> None:
-    """Print the unfinished runs in the directories nn_dir and rkhs_dir; temporary files of killed runs are removed."""
+    """Print the runs of other commands, such as train and krr, that are not finished.
+
+    Their folders are in the directories nn_dir and rkhs_dir of directories.txt. Temporary files of killed runs are
+    removed.
+    """
     from linearized.base.terminal import say
     from linearized.storage.run_states import unfinished_runs
 

@@ -36,7 +36,10 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import and return a public name of the package."""
+    """Import and return the public object `name` of the package when it is first used.
+
+    Raises `AttributeError` for other names.
+    """
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""`python -m linearized.compare` is `linearized compare`; imported, this name is the function `linearized.compare`."""
+"""Run the console command `linearized compare` as `python -m linearized.compare`.
+
+When this module is imported instead, the name `linearized.compare` still refers to the function of that name.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`python -m linearized.krr` is `linearized krr`; imported, this name is the function `linearized.krr`."""
+"""Run the console command `linearized krr` as `python -m linearized.krr`.
+
+When this module is imported instead, the name `linearized.krr` still refers to the function of that name.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`python -m linearized.theory` is `linearized theory`; imported, this name is the function `linearized.theory`."""
+"""Run the console command `linearized theory` as `python -m linearized.theory`.
+
+When this module is imported instead, the name `linearized.theory` still refers to the function of that name.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`python -m linearized.train` is `linearized train`; imported, this name is the function `linearized.train`."""
+"""Run the console command `linearized train` as `python -m linearized.train`.
+
+When this module is imported instead, the name `linearized.train` still refers to the function of that name.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Features as the work of a job: φ with φ(x)·φ(z) ≈ a kernel, for every row of a dataset."""
+"""Features as the work of a sharded job: φ(x) for every row x of a dataset, with φ(x)·φ(z) ≈ a kernel."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ LEAST_ROWS = 8  # smallest number of rows of a tile
 class EmbedSettings(ShardSettings, EmbeddingSettings):
     """Settings of `python -m kernel_gen.embed`, with methods that build the features and check their cost.
 
-    `linearized.settings.embedding_settings` and `run_settings` describe the fields.
+    The fields are described in `linearized.settings.embedding_settings` and `linearized.settings.run_settings`.
     """
 
     def build(self):
@@ -42,7 +42,7 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
         refuse_large_embedding(self, self.described().image_shape, self.dim())
 
     def amount(self) -> int:
-        """Return the number of rows of all blocks of the dataset."""
+        """Return the number of rows to embed, those of all blocks (train, validation, test) of the dataset."""
         return sum(self.row_counts().values())
 
     def refuse_endless(self, amount: float) -> None:
@@ -51,7 +51,7 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
 
 
 class FeatureWork(Work):
-    """The work of a job that computes features φ(x) of every row x.
+    """The `Work` of a job that computes features φ(x) of every row x of a dataset.
 
     A tile consists of whole batches of φ, so that the numbers do not depend on the division into tiles.
 
@@ -67,26 +67,46 @@ class FeatureWork(Work):
         self.tile = features.batch * math.ceil(LEAST_ROWS / features.batch)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Store the rows of the dataset, which `task` reads."""
+        """Keep the train, validation and test rows of the dataset, of which the tasks compute features."""
         super().prepare(dataset)
         self._splits = dataset.splits()
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards for these numbers of rows per block."""
+        """Return the default number of shards, each of about 64 MiB of features.
+
+        Args:
+            rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
+        """
         return good_number_of_features(rows, self.dim * self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each shard, see `jobs.tiles.divide_features`."""
+        """Return the bands of each shard: a run of consecutive rows of every block.
+
+        Args:
+            rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
+            num_shards: Number of shards.
+
+        Raises `UserError` for more shards than train rows, or fewer than one.
+        """
         return divide_features(rows, num_shards)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard, see `jobs.tiles.feature_tiles`.
+        """Return the tiles of a shard, runs of `self.tile` rows with all features.
 
-        The tile of this object is used, not `manifest.tile`, which old manifests store as one row.
+        The number in the manifest is not used, because old manifests store it as one row.
+
+        Args:
+            manifest: Description of the folder of shards.
+            shard: Number of the shard.
         """
         return feature_tiles(manifest, shard, self.tile)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """Return a function that computes the features of the rows of a tile."""
+        """Return a function without arguments that computes the features (rows, m) of the rows of a tile.
+
+        Args:
+            manifest: Description of the folder of shards; not used.
+            tile: The tile.
+        """
         x = self._splits[tile.band.block].x[tile.start : tile.stop]
         return lambda: self._features(x)

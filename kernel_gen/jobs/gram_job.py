@@ -1,4 +1,4 @@
-"""Gram matrix entries as the work of a job: a kernel on the rows of a dataset."""
+"""Gram matrices as the work of a sharded job: a kernel between the rows of a dataset."""
 
 import dataclasses
 import threading
@@ -22,7 +22,7 @@ from linearized.storage.manifest import GRAM, Band, Kind, Manifest
 
 @dataclasses.dataclass(frozen=True)
 class KernelJobSettings(GramSettings):
-    """Settings of a kernel on a dataset, with methods that build the kernel and check its cost."""
+    """Settings of a kernel on a dataset, with methods that build the kernel and check the cost of its Gram matrix."""
 
     def build(self, image_shape: tuple[int, int, int] | None) -> Kernel:
         """Return the kernel of these settings on rows, or on images (height, width, channels) if a shape is given.
@@ -54,11 +54,12 @@ class GramJobSettings(ShardSettings, KernelJobSettings):
 
 
 class GramWork(Work):
-    """The work of a job that computes a kernel between train rows, and between validation or test and train rows.
+    """The `Work` of a job that computes a Gram matrix: a kernel of train, validation and test rows with all train rows.
 
     Args:
         kernel: The kernel.
-        settled: Whether the kernel has all its parameters; otherwise `prepare` sets them from the train rows.
+        settled: Whether the kernel has all its parameters, such as a bandwidth; otherwise `prepare` sets them from the
+            train rows.
     """
 
     kind: Kind = GRAM
@@ -72,7 +73,10 @@ class GramWork(Work):
         self._warned = False
 
     def prepare(self, dataset: Dataset) -> None:
-        """Store the rows of the dataset and set the kernel's parameters that depend on the train rows."""
+        """Keep the rows of the dataset, and set the kernel's parameters that depend on them, such as a bandwidth.
+
+        These parameters are computed from the train rows.
+        """
         super().prepare(dataset)
         self._splits = dataset.splits()
         if not self._settled:
@@ -80,21 +84,47 @@ class GramWork(Work):
         self.tile = self.kernel.tile  # may depend on the rows
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards for these numbers of rows per block and the kernel's tile."""
+        """Return the default number of shards: each has two bands of train rows of the kernel's tile size.
+
+        It is at most 250, unless shards would then exceed 1 GiB.
+
+        Args:
+            rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
+        """
         return good_number(rows, self.tile, self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each shard, see `jobs.tiles.divide`."""
+        """Divide the rows of a Gram matrix into shards of equal cost, and return the bands of rows of each shard.
+
+        A band has at most as many rows as the kernel's tile.
+
+        Args:
+            rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
+            num_shards: Number of shards.
+
+        Raises `UserError` if a shard would have no pair of train rows.
+        """
         return divide(rows, num_shards, self.tile)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard, see `jobs.tiles.tiles`."""
+        """Return the tiles of a shard in the order of computation: for each band of rows, runs of columns.
+
+        The first tile of a band of train rows is the square on the diagonal.
+
+        Args:
+            manifest: Description of the folder of shards.
+            shard: Number of the shard.
+        """
         return tiles(manifest, shard)
 
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
-        """Return a function that computes the entries of a tile.
+        """Return a function without arguments that computes the kernel entries (rows, columns) of a tile.
 
         The rows of a band are prepared once, and only those of the latest band are kept.
+
+        Args:
+            manifest: Description of the folder of shards.
+            tile: The tile, a part of one band.
         """
         if self._columns is None:
             x = self._splits["train"].x
@@ -114,20 +144,28 @@ class GramWork(Work):
         return compute
 
     def _warn(self, words: str) -> None:
-        """Log the warning `words` unless it is empty or a warning was logged before."""
+        """Log `words` as a warning, unless it is empty or a warning was logged before."""
         if words and not self._warned:
             self._warned = True
             logging.warning("%s", words)
 
     def _rows(self, band: Band) -> Any:
-        """Return the rows of a band, as `Kernel.prepare` returns them."""
+        """Return the rows of a band, prepared by the kernel (see `Kernel.prepare`)."""
         if self.kernel.on_demand and band.block == "train":
             return self._columns.part(band.start, band.stop)
         return self.kernel.prepare(self._splits[band.block].x[band.start : band.stop])
 
 
 class _Columns:
-    """Rows `x` (n, d) that a kernel prepares in runs of `length` rows; the first thread to need a run prepares it."""
+    """The train rows as columns of a Gram matrix, which the kernel prepares in runs when they are first needed.
+
+    The first thread to need a run prepares it.
+
+    Args:
+        kernel: The kernel.
+        x: Train rows (n, d).
+        length: Number of rows of a run.
+    """
 
     def __init__(self, kernel: Kernel, x: np.ndarray, length: int):
         self._kernel, self._length = kernel, length

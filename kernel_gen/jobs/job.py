@@ -1,4 +1,4 @@
-"""A job on one folder: its work, the description of its shards, and the state of each shard."""
+"""A job that computes the shards of one folder: its computation, the description of its shards, and their state."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from linearized.storage.shards import check_shard, set_aside
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A folder of shards that are being computed.
+    """A folder of shards, files with parts of a Gram matrix or of features, and the computation of their entries.
 
     Attributes:
         folder: The folder.
@@ -34,29 +34,29 @@ class Job:
     title: str
 
     def tiles(self, shard: int) -> list[Tile]:
-        """Return the tiles of a shard in the order of computation."""
+        """Return the tiles of the shard with the number `shard`, in the order of computation."""
         return self.work.tiles(self.manifest, shard)
 
     def amount(self, shards: Iterable[int]) -> int:
-        """Return the amount of work of the shards with these numbers, in pairs or, for features, in rows."""
+        """Return the amount of work of the shards with these numbers, in pairs of rows or, for features, in rows."""
         return sum(tile.amount(self.manifest) for shard in shards for tile in self.tiles(shard))
 
     def path(self, shard: int) -> Path:
-        """Return the path of a shard's file."""
+        """Return the path of the file of the shard with the number `shard`."""
         return self.manifest.path(self.folder, shard)
 
     def lock(self, shard: int) -> Path:
-        """Return the path of the file that a process locks while it computes a shard."""
+        """Return the path of the file that a process locks while it computes the shard with the number `shard`."""
         return self.path(shard).with_suffix(".lock")
 
     def problem(self, shard: int) -> str | None:
-        """Return the problem with a shard's file in words, such as "missing", or None if it is finished."""
+        """Return what is wrong with a shard's file, such as "missing" or "damaged: ...", or None if it is finished."""
         return check_shard(self.path(shard), self.manifest, shard)
 
     def clear(self, shard: int) -> bool:
-        """Set a damaged or foreign file aside, and return whether the shard is finished.
+        """Rename a shard's file if it is damaged or of other settings, and return whether the shard is finished.
 
-        Only the holder of the shard's lock may call this.
+        A renamed file is never read. Only the process that holds the shard's lock may call this.
         """
         problem = self.problem(shard)
         if problem is not None and problem != "missing":
@@ -65,9 +65,10 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
-    """Load the data of a job, write the manifest of its folder or compare it with the existing one, and return the job.
+    """Load the data of a job, describe its folder or compare it with the existing description, and return the job.
 
-    User-provided data, which may be refused, are loaded before the work imports a framework.
+    The description (manifest) is written if there is none. User-provided data, which may be refused, are loaded before
+    the work imports a framework.
 
     Args:
         settings: Settings of the job.

@@ -1,6 +1,6 @@
-"""Progress of a job: the share done, speed and remaining time, in a live line on a terminal or in log lines.
+"""Progress of a job: the share done, the speed and the remaining time.
 
-Without a terminal a line is logged every half minute.
+They are displayed in a live line on a terminal. Without a terminal a line is logged every half minute.
 """
 
 import contextlib
@@ -11,7 +11,9 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 
 class Rate:
-    """A counter of computed pairs. Pairs of earlier runs count as done, but not in the speed.
+    """Counter of computed pairs of rows, from which progress lines take the share done, speed and remaining time.
+
+    Pairs that earlier runs computed count as done, but not in the speed.
 
     Args:
         total: Number of all pairs.
@@ -31,7 +33,7 @@ class Rate:
         self.made += pairs
 
     def parts(self) -> list[Part]:
-        """Return the parts of the progress line: share done, speed and remaining time."""
+        """Return the share done, the speed and the remaining time as the parts of a progress line."""
         speed = self.made / max(time.monotonic() - self.start, 1e-9)
         left = clock((self.total - self.done) / speed if speed else None)
         return [Part(f"{self.done / max(self.total, 1):.1%}"), Part(f"{speed:,.0f} {self.unit}/s", 1),
@@ -65,7 +67,9 @@ class _Live(Rate):
 
 @contextlib.contextmanager
 def pairs_line(what: str, total: int, unit: str = "pairs") -> Iterator[Rate]:
-    """Yield a `Rate` that displays itself on the terminal, or in the log if there is no terminal.
+    """Return a context that displays the progress of a job, and yields the `Rate` with which the job counts its pairs.
+
+    Progress is displayed on the terminal, or in the log if there is no terminal.
 
     Args:
         what: Name of the job in the terminal's line.

@@ -1,9 +1,10 @@
-"""Unfinished shards: finished tiles survive a kill, are verified when the job is resumed, and become the shard.
+"""Files of unfinished shards, from which a job that was killed resumes.
 
-The file `*.part` of an unfinished shard has the layout of the finished shard, and an index at its end that identifies
-the shard and stores where its bands lie (`linearized.base.seals`). Only the index is sealed, that is, protected by a
-digest, until the shard is finished. Tiles are verified by their own checksums, and the HDF5 metadata about them is
-written at the end. Therefore HDF5 never opens a file that an earlier run left.
+Finished tiles are written at once to the file `*.part` of a shard. They are verified when the job is resumed, and with
+the last tile the file becomes the shard. The file has the layout of the finished shard, and an index at its end that
+identifies the shard and stores where its bands lie (`linearized.base.seals`). Only the index is sealed, that is,
+protected by a digest, until the shard is finished. Tiles are verified by their own checksums, and the HDF5 metadata
+about them is written at the end. Therefore HDF5 never opens a file that an earlier run left.
 """
 
 import hashlib
@@ -37,7 +38,9 @@ _TICK_BYTES = 8
 
 
 class PartialShard:
-    """The file `*.part` next to a shard's path, a context manager. Only the holder of the shard's lock may open it.
+    """Context manager of the file `*.part` in which the tiles of an unfinished shard are stored.
+
+    Only the process that holds the shard's lock may open it.
 
     Attributes:
         todo: Tiles that are not yet written.
@@ -108,11 +111,13 @@ class PartialShard:
         sync(self._path.parent)
 
     def _write_header(self, sums: dict[Band, int], speed: float) -> None:
-        """Write the HDF5 metadata to the offsets that it has in a finished file.
+        """Write the HDF5 metadata of the finished shard into the file, at the offsets that it has in a finished file.
 
         Args:
             sums: CRC32 of the entries of each band.
             speed: Pairs, or rows of features, that were computed per second.
+
+        Raises `OSError` if HDF5 would lay out the file in another way.
         """
         with aside_folder(self._aside.parent) as folder:
             header = folder / "header.h5"
@@ -129,12 +134,18 @@ class PartialShard:
                     _write(self._handle, file.read(stop - start), start)
 
     def _identity(self) -> str:
-        """Return a digest of everything that the entries and the layout of this file depend on."""
+        """Return a digest of everything that the entries and the layout of this file depend on.
+
+        A file of an earlier run with another digest is not resumed.
+        """
         about = [attributes(self._manifest, self._shard), self._tiles, h5py.version.hdf5_version]
         return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def _resumed(self) -> Index | None:
-        """Return the index of the file of an earlier run, or None if it cannot be used, which is logged."""
+        """Return the index of the file that an earlier run left, or None if there is none or it cannot be used.
+
+        A file that cannot be used is reported in the log.
+        """
         try:
             index = read_index(self._aside, finished=False)
         except FileNotFoundError:
@@ -162,7 +173,7 @@ class PartialShard:
         return read_index(self._aside, finished=False)
 
     def _rows(self, tile: Tile) -> Iterator[int]:
-        """Yield the offset in the file of each row of a tile."""
+        """Yield the offset in the file, in bytes, of each row of a tile."""
         width, size = self._manifest.shape(tile.band)[1], np.dtype(self._manifest.dtype).itemsize
         first = (tile.start - tile.band.start) * width + tile.left - self._manifest.left(tile.band)
         return (self._parts[tile.band].offset + (first + row * width) * size for row in range(tile.stop - tile.start))

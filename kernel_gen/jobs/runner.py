@@ -1,4 +1,7 @@
-"""The runner of sharded jobs: computes tiles on all cores, skips finished shards and resumes unfinished ones."""
+"""The runner of sharded jobs: it computes tiles on all cores, skips finished shards and resumes unfinished ones.
+
+The commands `python -m kernel_gen` and `python -m kernel_gen.embed` call `make_or_list`.
+"""
 
 import collections
 import contextlib
@@ -27,18 +30,21 @@ from linearized.storage.shard_folder import refusals_undone
 def plan(config: RunnerSettings) -> list[int]:
     """Return the numbers of the shards that are not finished.
 
-    Damaged and foreign files are set aside first, so that they are not read as finished.
+    Files that are damaged or of other settings are renamed first, so that they are not read as finished.
 
     Args:
         config: Settings of the job.
 
-    Raises `UserError` as `kernel_gen.jobs.job.open_job` does.
+    Raises `UserError` if the folder holds another matrix or other features, or is divided into other shards.
     """
     return _plan(open_job(config))
 
 
 def shard_commands(config: RunnerSettings) -> list[str]:
-    """Return the commands that compute the unfinished shards, in any order, on any machine with the same folders."""
+    """Return one command for each unfinished shard, which computes that shard.
+
+    The commands may run in any order and on any machine that has the same folders.
+    """
     job = open_job(config)
     extra = "".join(f" --{name}={value:g}" for name in ("threads", "wait") if (value := getattr(config, name)))
     folder = str(config.path().absolute())  # absolute, because another machine may run it in another folder
@@ -82,7 +88,8 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
         threads: Number of tiles computed in parallel; 0: one for each core.
         wait: Seconds to wait for another process that computes a shard.
 
-    Raises `TryLater`, after computing the other shards, if other processes compute some of them; `UserError` as `run`.
+    Raises `TryLater`, after computing the other shards, if other processes compute some of them; and `UserError` for a
+    full disk, for entries that are not finite, and for other errors that a user can correct.
     """
     made, busy = [], []
     with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
@@ -125,7 +132,14 @@ def _plan(job: Job) -> list[int]:
 
 
 def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
-    """Compute a shard whose lock is held with `threads` tiles in parallel; return False if it was already finished."""
+    """Compute the tiles of a shard that are left, and finish its file; return False if it was already finished.
+
+    Args:
+        job: The job.
+        shard: Number of the shard, whose lock this process holds.
+        threads: Number of tiles computed in parallel.
+        rate: Counter of computed pairs for the progress line.
+    """
     path, every = job.path(shard), job.tiles(shard)
     amount = sum(tile.amount(job.manifest) for tile in every)
     if job.clear(shard):
@@ -176,7 +190,10 @@ def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Til
 
 
 def _explained(error: OSError, job: Job, shard: int) -> Exception:
-    """Return `Interrupted` for a full disk, and other errors unchanged."""
+    """Return the exception to raise for an error of the file system.
+
+    It is `Interrupted`, with an explanation for the user, if the disk is full, and otherwise `error` itself.
+    """
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     size = sum(np.prod(job.manifest.shape(band)) for band in job.manifest.shards[shard])

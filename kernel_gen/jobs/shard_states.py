@@ -1,4 +1,4 @@
-"""The state of each shard of a folder, and a report of them.
+"""The state of each shard of a folder, and a text report for `python -m kernel_gen.status`.
 
 A shard is finished, at work (a process computes it), begun, missing, damaged (incomplete or changed) or foreign (of
 other settings).
@@ -19,7 +19,7 @@ from linearized.storage.shards import SPEED, check_shard
 
 
 class ShardState(NamedTuple):
-    """The state of a shard.
+    """The state of one shard of a folder.
 
     Attributes:
         shard: Number of the shard.
@@ -54,7 +54,10 @@ def _state(path: Path, manifest: Manifest, shard: int) -> ShardState:
 
 
 def report(folder: Path) -> str:
-    """Return the state of a folder as text: counts, then one line for each shard that is not finished."""
+    """Return a text about a folder of shards: its settings, counts of states, and each shard that is not finished.
+
+    Temporary files of killed jobs in the folder are removed.
+    """
     manifest = load_manifest(folder, kind_of(folder) or GRAM)
     tidy(folder)
     found = states(folder, manifest)

@@ -20,10 +20,10 @@ FEATURE_BYTES = 2**26  # approximate size of a shard of features
 
 
 class Tile(NamedTuple):
-    """Rows [start, stop) and columns [left, right) of a block, which are computed and written together.
+    """Rows [start, stop) and columns [left, right) of a matrix, which are computed and written together.
 
     Attributes:
-        band: Band of the shard that the tile is a part of.
+        band: Band of the shard, consecutive rows of a block, of which the tile is a part.
         start, stop, left, right: Rows and columns, counted in the whole block of the matrix.
         on_diagonal: Whether it is a square on the diagonal of a Gram matrix.
     """
@@ -37,11 +37,11 @@ class Tile(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """The number of entries."""
+        """The number of entries, rows times columns."""
         return (self.stop - self.start) * (self.right - self.left)
 
     def amount(self, manifest: Manifest) -> int:
-        """Return the number of pairs in the tile, or its rows if the manifest describes features."""
+        """Return the number of pairs of rows in the tile, or its number of rows if `manifest` describes features."""
         return self.entries // (manifest.dim or 1)
 
 

@@ -64,7 +64,13 @@ def tolerance(manifest: Manifest) -> float:
 
 
 def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
-    """Return the bands of a block ("train", "validation" or "test") that are stored in finished shards."""
+    """Return the bands of a block that are stored in finished shards, with the places where they are stored.
+
+    Args:
+        folder: Folder of the shards.
+        manifest: Its description.
+        block: "train", "validation" or "test".
+    """
     shards = [number for number, bands in enumerate(manifest.shards) if any(band.block == block for band in bands)]
     return [
         stored
@@ -76,9 +82,14 @@ def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
 
 
 def _chosen(bands: list[Stored], count: int, random: np.random.Generator) -> list[tuple[Stored, int]]:
-    """Return `count` pairs of a band and the index of a random row in it, from as many different bands as possible.
+    """Return `count` random rows of the stored bands, each as its band and its index in the block.
 
-    The list is empty if there are no bands.
+    Rows come from as many different bands as possible. The list is empty if there are no bands.
+
+    Args:
+        bands: Stored bands to choose from.
+        count: Number of rows.
+        random: Generator of the choice.
     """
     chosen = [bands[i] for i in random.permutation(len(bands))[:count]]
     chosen += [bands[i] for i in random.integers(len(bands), size=count - len(chosen))] if bands else []

@@ -1,7 +1,7 @@
-"""The computation of a sharded job behind one interface: Gram matrix entries, features, or entries read from files.
+"""The interface `Work` of the computation in a sharded job, and the settings that such a job needs.
 
-The module `runner` computes the shards of a job, resumes it and shows its progress; a `Work` computes the entries. The
-settings of a command create its `Work` and name its folder.
+The module `runner` computes the shards of a job, resumes it and shows its progress; a `Work` computes the entries: of a
+Gram matrix, of features, or read from files. The settings of a command create its `Work` and name its folder.
 """
 
 import abc
@@ -17,7 +17,7 @@ from linearized.storage.manifest import Band, Kind, Manifest
 
 
 class Work(abc.ABC):
-    """The computation of the entries of a job, tile by tile.
+    """The computation of the entries of a job, tile by tile, of a Gram matrix or of features.
 
     Attributes:
         kind: Kind of the folder's contents, a Gram matrix or features.
@@ -57,10 +57,10 @@ class Work(abc.ABC):
 
     @abc.abstractmethod
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each shard.
+        """Divide the rows into shards, and return the bands (runs of consecutive rows of a block) of each shard.
 
         Args:
-            rows: Number of rows of each block by its name.
+            rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
             num_shards: Number of shards.
 
         Raises `UserError` for an impossible number of shards.
@@ -71,7 +71,7 @@ class Work(abc.ABC):
         """Return the tiles of a shard in the order of computation; they cover each entry of each band once.
 
         Args:
-            manifest: Description of the folder.
+            manifest: Description of the folder of shards.
             shard: Number of the shard.
         """
 
@@ -82,13 +82,13 @@ class Work(abc.ABC):
         One thread calls this method, in the order of tiles; threads of a pool call the functions.
 
         Args:
-            manifest: Description of the folder.
+            manifest: Description of the folder of shards.
             tile: The tile, one of those that `tiles` returned.
         """
 
 
 class JobSettings(Protocol):
-    """Settings of a command whose job writes shards.
+    """Protocol of the settings of a command whose job writes shards.
 
     Attributes:
         dataset: Name of the dataset.
@@ -103,28 +103,34 @@ class JobSettings(Protocol):
     num_shards: int
 
     def path(self) -> Path:
-        """Return the folder of the shards."""
+        """Return the path of the folder of the shards."""
 
     def command(self) -> str:
-        """Return the command line of these settings."""
+        """Return the command line that runs the job with these settings."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings, by name, that determine the entries of the matrix or the features."""
+        """Return the settings that determine the entries of the matrix or the features, by their names."""
 
     def code(self) -> dict[str, str]:
-        """Return digests of the user-defined functions that determine the entries, by setting."""
+        """Return digests of the user's own functions and model files that determine the entries, by setting."""
 
     def label(self) -> str:
-        """Return a short name of what is computed."""
+        """Return a short name of the kernel or features that the job computes, for messages."""
 
     def work(self) -> Work:
-        """Return the `Work` of these settings. Raises `UserError` if the settings do not fit the dataset."""
+        """Return the `Work` that computes the entries for these settings.
+
+        Raises `UserError` if the settings do not fit the dataset.
+        """
 
     def refuse_large(self) -> None:
-        """Raise `UserError` if the memory that the work needs exceeds that of this machine."""
+        """Raise `UserError` if the memory that the job needs exceeds that of this machine."""
 
     def amount(self) -> int:
-        """Return the work of all shards, in pairs or rows, from the settings alone; 0 if only files determine it."""
+        """Return the amount of work of all shards, in pairs or rows, from the settings alone.
+
+        It is 0 if the settings do not determine it, because it depends on the contents of files.
+        """
 
     def refuse_endless(self, amount: float) -> None:
         """Raise `UserError` if this machine would take more than a month for a job.
@@ -135,7 +141,7 @@ class JobSettings(Protocol):
 
 
 class RunnerSettings(JobSettings, Protocol):
-    """Settings of a command that computes shards, see `linearized.settings.run_settings.ShardSettings`.
+    """Protocol of the settings of a command that computes shards.
 
     Attributes:
         shard: Number of the only shard to compute; -1: all that are not finished.

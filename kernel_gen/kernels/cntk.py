@@ -22,7 +22,10 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std", "
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for a depth without a Myrtle network, and for weights with a standard deviation of 0."""
+    """Raise `UserError` for settings of which there is no kernel.
+
+    These are a Myrtle network of a depth other than 5, 7 and 10, and a standard deviation of the weights of 0.
+    """
     if settings.head == "myrtle" and settings.depth not in MYRTLE_DEPTHS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {settings.depth}.")
     if not settings.weight_std > 0:
@@ -56,7 +59,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) ->
         settings: Settings of the kernel.
         image_shape: (height, width, channels); None for rows that are not images.
 
-    Raises `UserError` if there are no images, or a pool does not divide them.
+    Raises `UserError` if there are no images, or a pool of the network does not divide them.
     """
     if image_shape is None or len(image_shape) != 3 or min(image_shape) < 1:
         raise UserError(

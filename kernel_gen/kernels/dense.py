@@ -27,13 +27,14 @@ from linearized.base.shapes import Float, Float64
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Rows with the quantities that each activation needs of them, and the diagonal of their kernel matrix.
+    """Prepared rows of a `DenseKernel`, with the quantities that each activation needs of them.
 
     Attributes:
         rows: The rows with their squared norms.
         sides: One entry for each activation, as `Activation.rows` returns it: arrays whose last axis is that of the
             rows.
-        terms: One number for each activation, see `Activation.terms`.
+        terms: One number for each activation, the length of its series or the number of its quadrature rule
+            (`Activation.terms`).
         diagonal: k(x, x) of each row, (n,), in float64.
     """
 
@@ -80,7 +81,7 @@ class DenseKernel(Kernel):
         self._sides = jax.jit(self.activation.rows, static_argnums=1)
 
     def prepare(self, x: np.ndarray) -> Layers:
-        """Return the rows of `x` (n, d) with the quantities that each activation needs.
+        """Return the rows of `x` (n, d) with the quantities that each activation needs, for `block`.
 
         Raises `UserError` for rows that are not finite, and if the variance of a row is beyond the range of the
         activation.
@@ -98,10 +99,14 @@ class DenseKernel(Kernel):
         return Layers(rows, tuple(sides), tuple(terms), tangent if self.kind == "ntk" else variance)
 
     def block(self, one: Layers, two: Layers, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of inputs, which `prepare` returned.
 
-        If `same`, the diagonal is computed in float64. Raises `UserError` if the two sets differ in their numbers of
-        columns.
+        Args:
+            one: The n1 inputs of the rows.
+            two: The n2 inputs of the columns.
+            same: Whether `two` holds the inputs of `one`; the diagonal is then computed in float64.
+
+        Raises `UserError` if the two sets differ in their numbers of columns.
         """
         two = one if same else two
         same_width(one.rows.values, two.rows.values)
@@ -126,7 +131,14 @@ class DenseKernel(Kernel):
         return self.weight_var / (dim if self.scale == "stax" else 1)
 
     def _side(self, variance: Float64[np.ndarray, " n"], terms: int) -> Any:
-        """Return `Activation.rows` of the variances in the kernel's dtype, computed in float64, one chunk at a time."""
+        """Return the quantities that the activation needs of inputs with these variances, in the kernel's dtype.
+
+        They are those of `Activation.rows`, computed in float64, one chunk of inputs at a time.
+
+        Args:
+            variance: Variances of the inputs of one layer, (n,).
+            terms: Length of the activation's series, or number of its quadrature rule.
+        """
         with jax.enable_x64(True):
             parts = [
                 jax.tree.map(lambda array: np.asarray(array, self.dtype), self._sides(variance[i : i + CHUNK], terms))

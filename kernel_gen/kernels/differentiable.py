@@ -1,7 +1,8 @@
 """Kernels whose gradient in x has a closed form: the base kernels of recursive feature machines.
 
-Such a machine learns a metric M on the inputs and uses the kernel k(√M x, √M z), see `stretched`. The module of a
-kernel declares in `GRADIENTS` the settings under which it has gradients.
+Such a machine learns a metric M on the inputs from gradients of its fit, and uses the kernel k(√M x, √M z)
+(`kernel_gen.kernels.stretched`). The module of a kernel declares in `GRADIENTS` the settings under which it has
+gradients.
 """
 
 import abc
@@ -14,7 +15,10 @@ from linearized.base.shapes import Float64
 
 
 class DifferentiableKernel(Kernel):
-    """A kernel with gradients of its expansions Σ_i alpha_i k(x, x_i), and with inputs that a metric can stretch.
+    """Base class of kernels with gradients in closed form, whose inputs a metric can stretch.
+
+    The gradients are those of expansions Σ_i alpha_i k(x, x_i) in x, from which a recursive feature machine learns the
+    metric.
 
     Attributes:
         gradient_rows: Largest number of points whose gradients are computed together.
@@ -25,14 +29,14 @@ class DifferentiableKernel(Kernel):
     metric_shape: tuple[int, ...] | None = None
 
     def settled(self, train: np.ndarray) -> Self:
-        """Return the kernel with the parameters that the train rows (n, d) determine before any metric.
+        """Return the kernel with the parameters that the train rows (n, d) determine before a metric stretches them.
 
-        Such a parameter is a whitening. By default the kernel itself is returned.
+        An example is the whitening of patches. By default the kernel itself is returned.
         """
         return self
 
     def stretch(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """Return rows multiplied by the square root of a metric, as `prepare` and `on` take them.
+        """Return rows multiplied by the square root of a metric; `prepare` and `on` take the result in place of rows.
 
         Args:
             x: Rows (n, d).

@@ -17,7 +17,7 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class GaussianKernel(RadialKernel):
-    """The kernel exp(-r²/2) with r = ‖x - z‖ / L, see `RadialKernel`."""
+    """The Gaussian kernel exp(-r²/2) of r = ‖x - z‖ / L, with the bandwidth L of a `RadialKernel`."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
         """Return exp(-r²/2) for distances r (n1, n2) in units of L, which are overwritten."""
@@ -26,10 +26,13 @@ class GaussianKernel(RadialKernel):
         return np.exp(distances, out=distances)
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f'(r)/r = -exp(-r²/2) for distances r (n1, n2) in units of L."""
+        """Return f'(r)/r = -exp(-r²/2), the factor of gradients of f(r) = exp(-r²/2), for distances r in units of L."""
         return -np.exp(-0.5 * np.square(distances))
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> GaussianKernel:
-    """Return the kernel of `settings.bandwidth`, where 0 stands for the median rule; images are treated as rows."""
+    """Return the Gaussian kernel of bandwidth `settings.bandwidth`; 0 stands for the median distance of train rows.
+
+    `image_shape` is not used, because images are treated as rows.
+    """
     return GaussianKernel(settings.bandwidth, settings.dtype)

@@ -17,7 +17,7 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class LaplaceKernel(RadialKernel):
-    """The kernel exp(-r) with r = ‖x - z‖ / L, see `RadialKernel`."""
+    """The Laplace kernel exp(-r) of r = ‖x - z‖ / L, with the bandwidth L of a `RadialKernel`."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
         """Return exp(-r) for distances r (n1, n2) in units of L, which are overwritten."""
@@ -25,11 +25,17 @@ class LaplaceKernel(RadialKernel):
         return np.exp(distances, out=distances)
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f'(r)/r = -exp(-r) / r for distances r (n1, n2) in units of L; it is infinite at 0."""
+        """Return f'(r)/r = -exp(-r) / r, the factor of gradients of f(r) = exp(-r), for distances r in units of L.
+
+        It is infinite at 0.
+        """
         with np.errstate(divide="ignore"):
             return -np.exp(-distances) / distances
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> LaplaceKernel:
-    """Return the kernel of `settings.bandwidth`, where 0 stands for the median rule; images are treated as rows."""
+    """Return the Laplace kernel of bandwidth `settings.bandwidth`; 0 stands for the median distance of train rows.
+
+    `image_shape` is not used, because images are treated as rows.
+    """
     return LaplaceKernel(settings.bandwidth, settings.dtype)

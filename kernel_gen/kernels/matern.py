@@ -20,7 +20,7 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class MaternKernel(RadialKernel):
-    """The Matérn kernel of smoothness ν = 1.5 or 2.5, see `RadialKernel`.
+    """The Matérn kernel of smoothness ν = 1.5 or 2.5 of the distance r = ‖x - z‖ / L.
 
     Args:
         bandwidth: L, in units of the inputs; 0: the median distance between the train rows.
@@ -33,7 +33,10 @@ class MaternKernel(RadialKernel):
         self.smoothness = smoothness
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return the Matérn function f of distances r (n1, n2) in units of L, which are overwritten."""
+        """Return the Matérn function f of distances r (n1, n2) in units of the bandwidth L, which are overwritten.
+
+        f is (1 + √3 r) exp(-√3 r) for smoothness 1.5 and (1 + √5 r + 5r²/3) exp(-√5 r) for 2.5.
+        """
         distances *= math.sqrt(2 * float(self.smoothness))
         decay = np.exp(-distances)
         if self.smoothness == "2.5":
@@ -43,15 +46,16 @@ class MaternKernel(RadialKernel):
         return decay
 
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f'(r)/r of the Matérn function f for distances r (n1, n2) in units of L."""
+        """Return f'(r)/r of the Matérn function f, the factor of its gradients, for distances r in units of L."""
         scaled = math.sqrt(2 * float(self.smoothness)) * distances
         decay = np.exp(-scaled)
         return -5 / 3 * (1 + scaled) * decay if self.smoothness == "2.5" else -3 * decay
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> MaternKernel:
-    """Return the kernel of `settings.bandwidth` and `settings.smoothness`; images are treated as rows.
+    """Return the Matérn kernel of `settings.bandwidth` and `settings.smoothness`.
 
-    A bandwidth of 0 stands for the median rule.
+    A bandwidth of 0 stands for the median distance between train rows. `image_shape` is not used, because images are
+    treated as rows.
     """
     return MaternKernel(settings.bandwidth, settings.smoothness, settings.dtype)

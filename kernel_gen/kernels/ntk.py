@@ -34,7 +34,7 @@ DEGREES = {"float32": 7, "float64": 18}  # degrees of the polynomials for κ₀ 
 
 
 class FullyConnected(DifferentiableKernel):
-    """The kernel of an infinitely wide network of `num_layers` dense layers with ReLU between them.
+    """The NTK or NNGP kernel of an infinitely wide network of `num_layers` dense layers with ReLU between them.
 
     Accuracy, relative to the largest entry of the matrix and measured up to 20 layers and d = 784: where the
     correlation c of two rows has `|c|` < 0.999, the error of entries is up to 6e-7 for each hidden layer in float32 and
@@ -71,9 +71,14 @@ class FullyConnected(DifferentiableKernel):
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of inputs, which `prepare` returned.
 
-        If `same`, the diagonal is exact. Raises `UserError` if the two sets differ in their numbers of columns.
+        Args:
+            one: The n1 inputs of the rows.
+            two: The n2 inputs of the columns.
+            same: Whether `two` holds the inputs of `one`; the diagonal is then exact.
+
+        Raises `UserError` if the two sets differ in their numbers of columns.
         """
         two = one if same else two
         entries = inner_products(one, two)
@@ -89,10 +94,14 @@ class FullyConnected(DifferentiableKernel):
         return entries
 
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients of expansions, (k, m, d) in float64, see `DifferentiableKernel.gradients`.
+        """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
-        They are computed by `ntk_gradients.gradients`. For aligned rows the derivative of the angle, which is
-        unbounded, is set to 0.
+        For aligned rows the derivative of the angle, which is unbounded, is set to 0.
+
+        Args:
+            points: The m points, prepared by this kernel.
+            rows: The n rows x_i, prepared by this kernel.
+            alpha: Coefficients (n, k), one column for each output c.
         """
         return ntk_gradients.gradients(
             points, rows, alpha, hidden=self.num_layers - 1, tangent=self.kind == "ntk",
@@ -103,9 +112,11 @@ class FullyConnected(DifferentiableKernel):
         return self.weight_var / (dim if self.scale == "stax" else 1)
 
     def _variances(self, squares: Float64[np.ndarray, " n"], dim: int) -> Float64[np.ndarray, "hidden n"]:
-        """Return Σ(x, x) before each ReLU, (hidden layers, n), for rows with `dim` columns.
+        """Return the variances Σ(x, x) of n rows x before each ReLU, (hidden layers, n).
 
-        `squares` (n,) are the squared norms of the rows.
+        Args:
+            squares: Squared norms of the rows, (n,).
+            dim: Number of columns of the rows.
         """
         variances = np.empty((self.num_layers - 1, len(squares)))
         variance = self._first_factor(dim) * squares + self.bias_var
@@ -115,7 +126,12 @@ class FullyConnected(DifferentiableKernel):
         return variances
 
     def _diagonal(self, squares: Float64[np.ndarray, " n"], dim: int) -> Float64[np.ndarray, " n"]:
-        """Return k(x, x), (n,), for rows with `dim` columns and squared norms `squares` (n,); κ₀ and κ₁ are 1 there."""
+        """Return k(x, x) of n rows x, (n,).
+
+        Args:
+            squares: Squared norms of the rows, (n,).
+            dim: Number of columns of the rows.
+        """
         tangent = variance = self._first_factor(dim) * squares + self.bias_var
         for _ in range(self.num_layers - 1):
             variance = self.weight_var / 2 * variance + self.bias_var
@@ -125,10 +141,10 @@ class FullyConnected(DifferentiableKernel):
 
 @functools.cache
 def _fused(dtype: str):
-    """Return the program that turns inner products x·z into kernel entries in one pass over a block.
+    """Return the compiled program that turns inner products x·z into kernel entries in one pass over a block.
 
-    It is compiled for `dtype`. Each polynomial is split into two loops, because the compiler unrolls only loops of up
-    to 15 terms, and processes entries in vectors only if they are unrolled.
+    It is compiled for the data type `dtype`. Each polynomial is split into two loops, because the compiler unrolls only
+    loops of up to 15 terms, and processes entries in vectors only if they are unrolled.
     """
     import numba
 
@@ -184,9 +200,10 @@ def _fused(dtype: str):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
-    """Return the kernel of the settings, which treats images as rows.
+    """Return the kernel of the settings: `FullyConnected` for the ReLU, `DenseKernel` for other activations.
 
     The scale "published" is "input" for one hidden layer with the ReLU, which is homogeneous, and "stax" otherwise.
+    `image_shape` is not used, because images are treated as rows.
     """
     scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":

@@ -21,7 +21,10 @@ ALIGNED = 1e-14  # largest 1 - c² at which two rows count as aligned; the deriv
 
 @dataclasses.dataclass
 class _Slopes:
-    """An (m, n) quantity with its derivatives with respect to p = x·z and s = ‖x‖²."""
+    """A function of each pair of m points x and n rows z, (m, n), with two of its derivatives.
+
+    They are those with respect to p = x·z (`by_product`) and s = ‖x‖² (`by_square`).
+    """
 
     value: np.ndarray
     by_product: np.ndarray

@@ -30,10 +30,11 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-8}  # tolerances of the checks, rela
 
 
 class OwnKernel(Kernel):
-    """The kernel k(x, z) that a user's function of blocks of rows computes, see the module.
+    """The kernel k(x, z) that is computed by a user's function of two blocks of rows.
 
     Args:
-        function: The function, which takes rows (n1, d) and (n2, d) and returns an array (n1, n2).
+        function: The function, which takes rows (n1, d) and (n2, d) and returns an array (n1, n2). The module's
+            docstring lists its requirements.
         text: The function's name in messages.
         dtype: Data type of the rows and of the entries, "float32" or "float64".
     """
@@ -62,10 +63,15 @@ class OwnKernel(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
+        """Return the user's function of two sets of rows, which `prepare` returned, in the kernel's dtype, (n1, n2).
 
-        It consists of the function's values, converted to the kernel's dtype. Raises `UserError` if the function raises
-        an error, or returns another shape or other than real numbers.
+        Args:
+            one: The n1 rows of the block.
+            two: The n2 rows that belong to its columns.
+            same: Whether `two` holds the rows of `one`.
+
+        Raises `UserError` if the function raises an error, or returns another shape or other than real numbers, and if
+        the two sets differ in their numbers of columns.
         """
         two = one if same else two
         same_width(one, two)
@@ -85,7 +91,7 @@ class OwnKernel(Kernel):
             return np.array(values, self.dtype)  # a copy: the function may keep what it returned
 
     def _precision(self) -> contextlib.AbstractContextManager:
-        """Return a context in which JAX, if it is loaded, computes in the kernel's precision."""
+        """Return a context in which JAX, if it is loaded, computes in the kernel's data type."""
         jax = sys.modules.get("jax")
         return contextlib.nullcontext() if jax is None else jax.enable_x64(self.dtype == np.float64)
 
@@ -118,5 +124,8 @@ def own_kernel(function: Callable[[Any, Any], Any], dtype: str = "float32") -> O
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> OwnKernel:
-    """Return the kernel that `settings.kernel` refers to; images are treated as rows."""
+    """Return the kernel of the user's function to which `settings.kernel`, a `package.module:function`, refers.
+
+    `image_shape` is not used, because images are treated as rows.
+    """
     return OwnKernel(load_function(settings.kernel), settings.kernel, settings.dtype)

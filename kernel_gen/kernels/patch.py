@@ -45,7 +45,7 @@ PAIRS = 2**21  # largest number of pairs of patches whose kernel is in memory at
 
 @dataclasses.dataclass(frozen=True)
 class Patches:
-    """Patches of n images, divided by the bandwidth.
+    """Patches of n images, divided by the bandwidth of the kernel and grouped by the cells of the pooling grid.
 
     Attributes:
         cells: One array (n, positions, d) for each cell: d numbers for each patch.
@@ -80,7 +80,8 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
 def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Return the numbers of patches along height and width of images of `image_shape`.
 
-    Raises `UserError` if one of them is smaller than the number of cells.
+    The patches have the side and step of `settings`. Raises `UserError` if one of the numbers is smaller than that of
+    cells.
     """
     size, stride, cells = settings.patch_size, settings.patch_stride, settings.patch_cells
     found = tuple((side - size) // stride + 1 if side >= size else 0 for side in image_shape[:2])
@@ -195,12 +196,12 @@ class PatchKernel(DifferentiableKernel):
         return patches @ self.matrix.astype(self.dtype)
 
     def prepare(self, x: np.ndarray) -> Patches:
-        """Return the patches of each cell, divided by the bandwidth.
+        """Return the patches of images, grouped by cells and divided by the bandwidth, for `block`.
 
         Args:
             x: Images (n, height · width · channels), or patches (n, rows, columns, d) as `stretch` returns them.
 
-        Raises `ValueError` unless the bandwidth is set, see `on`.
+        Raises `ValueError` unless the bandwidth was given or set by `on`.
         """
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")
@@ -212,7 +213,13 @@ class PatchKernel(DifferentiableKernel):
         return Patches(cells, [np.square(cell).sum(axis=-1) / 2 for cell in cells])
 
     def block(self, one: Patches, two: Patches, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared images, see `Kernel.block`."""
+        """Return the kernel (n1, n2) between two sets of images, which `prepare` returned.
+
+        Args:
+            one: The n1 images of the rows.
+            two: The n2 images of the columns.
+            same: Whether `two` holds the images of `one`; not used.
+        """
         total = np.zeros((len(one), len(two)))
         for place, (cell, other) in enumerate(zip(one.cells, two.cells, strict=True)):
             entries = _kernel(cell, one.halves[place], other, two.halves[place])
@@ -223,12 +230,16 @@ class PatchKernel(DifferentiableKernel):
     def gradients(
         self, points: Patches, rows: Patches, alpha: Float64[np.ndarray, "n k"]
     ) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients of expansions in each patch of the points, (k, m, d) in float64.
+        """Return the gradients of f_c(x) = Σ_i alpha_ic k(x, x_i) in each patch of some points, (k, m, d) in float64.
 
         Here m counts the patches of all points, cell by cell. The gradient of exp(-‖x - z‖²/(2L²)) in x is its value
         times (z - x)/L². Costs 2d operations for a pair of patches in one cell, and as many for each output, in the
-        dtype of the entries; memory 8 MiB at a time, and the result. The arguments are those of
-        `DifferentiableKernel.gradients`.
+        dtype of the entries; memory 8 MiB at a time, and the result.
+
+        Args:
+            points: The points, images that `prepare` returned.
+            rows: The n images x_i, which `prepare` returned.
+            alpha: Coefficients (n, k), one column for each output c.
         """
         found, k = [], alpha.shape[1]
         for place, (cell, other) in enumerate(zip(points.cells, rows.cells, strict=True)):

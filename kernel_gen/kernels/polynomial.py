@@ -16,13 +16,13 @@ ROTATION_INVARIANT = ALWAYS
 
 
 class PolynomialKernel(Kernel):
-    """The kernel (offset + x·z/√d)^degree; an entry costs 2d + degree operations.
+    """The kernel (c + x·z/√d)^p of rows with d columns; an entry costs 2d + p operations.
 
     Args:
         degree: Degree p, at least 1.
         offset: Offset c.
         dtype: Data type of the entries, "float32" or "float64".
-        scale: Name of the scale that shards and results store.
+        scale: Name of the scale that shards and results store; it does not affect the entries.
     """
 
     tile = 1024
@@ -39,7 +39,12 @@ class PolynomialKernel(Kernel):
         return prepare_rows(x, self.dtype)
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of rows, which `prepare` returned.
+
+        Args:
+            one: The n1 inputs of the rows.
+            two: The n2 inputs of the columns.
+            same: Whether `two` holds the inputs of `one`.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """
@@ -54,5 +59,8 @@ class PolynomialKernel(Kernel):
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> PolynomialKernel:
-    """Return the kernel of `settings.degree` and `settings.offset`; images are treated as rows."""
+    """Return the kernel of degree `settings.degree` and offset `settings.offset`.
+
+    `image_shape` is not used, because images are treated as rows.
+    """
     return PolynomialKernel(settings.degree, settings.offset, settings.dtype)

@@ -1,8 +1,8 @@
 """Kernels of the distance between two rows, k(x, z) = f(‖x - z‖ / L), of bandwidth L.
 
-L is given or set by the median rule. Laplace, Gaussian and Matérn kernels are the fixed baselines of kernel ridge
-regression on general inputs. Each of them is 1 where x = z, so that the trace of an (n, n) Gram matrix is n. They treat
-images as rows.
+L is given, or it is the median distance between the train rows. Laplace, Gaussian and Matérn kernels are the fixed
+baselines of kernel ridge regression on general inputs. Each of them is 1 where x = z, so that the trace of an (n, n)
+Gram matrix is n. They treat images as rows.
 """
 
 import abc
@@ -22,14 +22,15 @@ NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are c
 
 
 class RadialKernel(DifferentiableKernel):
-    """The kernel f(‖x - z‖ / L), where subclasses define f; costs 2d operations per entry in float64, and those of f.
+    """Base class of kernels f(‖x - z‖ / L) of bandwidth L, whose subclasses define f.
 
-    Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in float64, whatever the dtype of the entries, because f is
-    steepest near 0, where that difference loses digits. Those below `NEAR` times ‖x‖² + ‖z‖² are computed from the
-    differences of the coordinates. A block takes 16 bytes per entry in addition to the entries.
+    An entry costs 2d operations in float64, and those of f. Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in
+    float64, whatever the dtype of the entries, because f is steepest near 0, where that difference loses digits. Those
+    below `NEAR` times ‖x‖² + ‖z‖² are computed from the differences of the coordinates. A block takes 16 bytes per
+    entry in addition to the entries.
 
     Args:
-        bandwidth: L, in units of the inputs; 0: the median distance between the train rows, see `on`.
+        bandwidth: L, in units of the inputs; 0: the median distance between the train rows, which `on` computes.
         dtype: Data type of the entries, "float32" or "float64".
     """
 
@@ -41,11 +42,14 @@ class RadialKernel(DifferentiableKernel):
 
     @abc.abstractmethod
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f of distances (n1, n2) in units of L; a method may overwrite its argument."""
+        """Return f of distances (n1, n2) in units of the bandwidth L; a method may overwrite its argument."""
 
     @abc.abstractmethod
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f'(r) / r for distances r (n1, n2) in units of L, which gradients need; it may be infinite at 0."""
+        """Return f'(r) / r for distances r (n1, n2) in units of the bandwidth L; it may be infinite at 0.
+
+        The gradient of f(‖x - z‖ / L) in x is this times (x - z)/L².
+        """
 
     def on(self, train: np.ndarray) -> Self:
         """Return the kernel with a bandwidth of 0 replaced by the median distance between the train rows.
@@ -69,11 +73,16 @@ class RadialKernel(DifferentiableKernel):
         return prepare_rows(x, np.dtype(np.float64))
 
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients of expansions, (k, m, d) in float64, see `DifferentiableKernel.gradients`.
+        """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
         With r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L². Costs 2mnd operations for the distances,
         in float64, and 2mnd for each output, in the dtype of the entries; memory 24mn bytes. Rows that differ by no
-        more than `EQUAL` roundings count as equal, because f'(r)/r may be unbounded there.
+        more than `EQUAL` roundings count as equal and contribute 0, because f'(r)/r may be unbounded there.
+
+        Args:
+            points: The m points, prepared by this kernel.
+            rows: The n rows x_i, prepared by this kernel.
+            alpha: Coefficients (n, k), one column for each output c.
         """
         squares = squared_distances(points, rows)
         least = EQUAL * np.finfo(self.dtype).eps
@@ -88,10 +97,15 @@ class RadialKernel(DifferentiableKernel):
         return found / self.bandwidth**2
 
     def block(self, one: Rows, two: Rows, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of rows, which `prepare` returned.
 
-        If `same`, the diagonal is exact. Raises `ValueError` unless the bandwidth is set, see `on`, and `UserError` if
-        the two sets differ in their numbers of columns.
+        Args:
+            one: The n1 inputs of the rows.
+            two: The n2 inputs of the columns.
+            same: Whether `two` holds the inputs of `one`; the diagonal is then exact.
+
+        Raises `ValueError` unless the bandwidth was given or set by `on`, and `UserError` if the two sets differ in
+        their numbers of columns.
         """
         if not self.bandwidth:
             raise ValueError("The bandwidth is set by the train rows: call `on` first.")

@@ -72,7 +72,12 @@ class FiniteFeatures(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of rows, which `prepare` returned.
+
+        Args:
+            one: The n1 inputs of the rows, (n1, d).
+            two: The n2 inputs of the columns, (n2, d).
+            same: Whether `two` holds the inputs of `one`; the features are then computed once.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """
@@ -91,7 +96,10 @@ class FiniteFeatures(Kernel):
         return total.astype(self.dtype, copy=False)
 
     def diagonal(self, rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
-        """Return k(x, x) of prepared rows in float64, from one draw of the weights for all of them."""
+        """Return k(x, x) of the rows x that `prepare` returned, (n,) in float64.
+
+        The random weights are drawn once for all rows.
+        """
         total, buffer = np.ones(len(rows)), np.empty((len(rows), CHUNK), self.dtype)
         for weights in _ahead(self._weights(rows.shape[1])):
             for start in range(0, weights.shape[1], CHUNK):
@@ -105,7 +113,10 @@ class FiniteFeatures(Kernel):
 
 
 def _features(x: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """Return relu(x W), (n, units), in the first columns of `buffer`, which is overwritten."""
+    """Return the features relu(x W), (n, units), of rows `x` (n, d), with W = `weights` (d, units).
+
+    They are stored in the first columns of `buffer`, which is overwritten.
+    """
     out = np.matmul(x, weights, out=buffer[:, : weights.shape[1]])
     return np.maximum(out, 0, out=out)
 
@@ -120,9 +131,10 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
-    """Return the finite kernel if `settings.num_units` is set, else the infinite one; images are treated as rows.
+    """Return the kernel of finitely many features if `settings.num_units` is set, otherwise that of infinitely many.
 
-    The published scale of the infinite kernel is "input".
+    The published scale of the infinite kernel is "input". `image_shape` is not used, because images are treated as
+    rows.
     """
     if settings.num_units:
         return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)

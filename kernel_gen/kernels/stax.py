@@ -1,4 +1,7 @@
-"""STAX: the NTK or NNGP of any architecture of neural_tangents.stax, computed by neural_tangents."""
+"""STAX: the NTK or NNGP of any architecture of the library neural_tangents.stax, computed by that library.
+
+The architecture is given as text, such as `serial(Dense(1), Relu(), Dense(1))`.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +24,7 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for an architecture that does not fit the inputs.
+    """Raise `UserError` for an architecture that does not fit the inputs, such as a convolution of rows.
 
     Args:
         settings: Settings of the kernel.
@@ -33,7 +36,7 @@ def check_rows(settings: KernelSettings, image_shape: tuple[int, int, int] | Non
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> "StaxKernel":
-    """Return the kernel of the expression `settings.architecture`.
+    """Return the kernel of the architecture `settings.architecture`, an expression of stax layers.
 
     Args:
         settings: Settings of the kernel.

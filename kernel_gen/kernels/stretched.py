@@ -1,7 +1,8 @@
-"""A kernel k in a metric M, k(√M x, √M z), and the average gradient outer product (AGOP) of its expansions.
+"""Kernels k(√M x, √M z) of a base kernel k and a metric M, and the average gradient outer product (AGOP) of their fits.
 
-The metric stretches the directions in which a fitted function varies, as the first layer of a network does. A diagonal
-metric stretches single coordinates.
+They are the kernels of recursive feature machines, which learn M as a power of the AGOP. The metric stretches the
+directions in which a fitted function varies, as the first layer of a network does. A diagonal metric stretches single
+coordinates.
 """
 
 from typing import Any, Self
@@ -32,7 +33,11 @@ class StretchedKernel(Kernel):
         self.positive = base.positive
 
     def on(self, train: np.ndarray) -> Self:
-        """Return the kernel with the parameters that the train rows (n, d) determine, after they are stretched."""
+        """Return the kernel with the parameters, such as a bandwidth, that the stretched train rows determine.
+
+        Args:
+            train: Train rows (n, d), before they are stretched.
+        """
         found = type(self).__new__(type(self))
         found.__dict__ |= vars(self) | {"base": self.base.on(self.base.stretch(train, self.root))}
         return found
@@ -42,7 +47,13 @@ class StretchedKernel(Kernel):
         return self.base.prepare(self.base.stretch(x, self.root))
 
     def block(self, one: Any, two: Any, *, same: bool = False) -> Float[np.ndarray, "n1 n2"]:
-        """Return the base kernel (n1, n2) between two sets of prepared rows, see `Kernel.block`."""
+        """Return the kernel (n1, n2) between two sets of inputs, which `prepare` returned.
+
+        Args:
+            one: The n1 inputs of the rows.
+            two: The n2 inputs of the columns.
+            same: Whether `two` holds the inputs of `one`; entries at correlation 1, as on the diagonal, are then exact.
+        """
         return self.base.block(one, two, same=same)
 
     def average_outer_product(

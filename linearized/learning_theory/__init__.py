@@ -1,1 +1,4 @@
-"""Predictions of learning theory with NumPy and SciPy: the error of kernels and random features from eigenvalues."""
+"""Theoretical predictions of the errors of kernel ridge regression and random features, with NumPy and SciPy alone.
+
+Most of them need the eigenvalues of the kernel and the coefficients of the target in its eigenfunctions.
+"""

@@ -95,18 +95,20 @@ def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) 
 def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float, pool: int = 0) -> float:
     """Return the effective ridge κ, the root of L + ρ/κ = n or, for a pool, of L + (ρ/κ)(1 - L/N) = n.
 
-    L = Σ λ_i/(λ_i + κ) depends on κ. The left side decreases in κ from the number of positive eigenvalues (with a
-    ridge from infinity, for a pool with a ridge from N) to 0, so there is one root. It is found by Brent's method in
-    log κ. At ridge 0, κ is 0 if n is at least the number of positive eigenvalues.
+    L = Σ λ_i/(λ_i + κ) depends on κ. The left side decreases in κ from the number of positive eigenvalues (with a ridge
+    from infinity, for a pool with a ridge from N) to 0, so there is one root. It is found by Brent's method in log κ.
+    At ridge 0, κ is 0 if n is at least the number of positive eigenvalues.
 
     Args:
         eigenvalues: λ, at least 0, in any order.
         n: Number of train rows.
         ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
-        pool: N, the number of rows of the pool; 0: a population.
+        pool: N, the number of rows of the pool from which the train rows are drawn, which is also the number of
+            eigenvalues; 0: the train rows are drawn from a population.
 
     Raises:
-        UserError: For other values, and if all eigenvalues are 0 at ridge 0.
+        UserError: If an argument is out of its range, or if a pool has fewer rows than n or another number of
+            eigenvalues.
     """
     _check(eigenvalues, n, ridge, pool)
     if ridge == 0 and np.count_nonzero(eigenvalues) <= n:
@@ -157,11 +159,12 @@ def predict(
         coefficients: v, the coefficients of each output's target in the orthonormal eigenfunctions, (m, k).
         n: Number of train rows.
         ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
-        pool: N, the number of rows of the pool with this spectrum; 0: a population.
+        pool: N, the number of rows of the pool with this spectrum, from which the train rows are drawn; 0: they are
+            drawn from a population.
         noise: Variance of the label noise, which is added to each output's error; the targets of a pool include it.
 
     Raises:
-        UserError: For other values.
+        UserError: If an argument is out of its range, or the numbers of eigenvalues, coefficients and pool rows differ.
 
     Example:
         >>> import numpy as np
@@ -180,19 +183,22 @@ def predict_from_powers(
     eigenvalues: Float64[np.ndarray, " m"], powers: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
     pool: int = 0, noise: float | Float64[np.ndarray, " k"] = 0.0,
 ) -> Prediction:  # fmt: skip
-    """Predict the mean square errors as `predict` does, from the squares of the coefficients.
+    """Predict the errors of kernel ridge regression as `predict` does, from the squares of the target's coefficients.
+
+    It is for coefficients of which only the squares were estimated.
 
     Args:
-        eigenvalues: λ, as for `predict`.
+        eigenvalues: λ of the kernel's integral operator, repeated by multiplicity; for a pool all N eigenvalues of K/N.
         powers: v², the squares of the coefficients of each output (m, k); unbiased estimates may be below 0.
         n: Number of train rows.
-        ridge: ρ, as for `predict`.
-        pool: N, as for `predict`.
+        ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
+        pool: N, the number of rows of the pool from which the train rows are drawn; 0: they are drawn from a
+            population.
         noise: Variance of the label noise, one number or one for each output, including the mean square of the part of
             the target that is in none of the modes.
 
     Raises:
-        UserError: For other values.
+        UserError: If an argument is out of its range, or the numbers of eigenvalues, powers and pool rows differ.
     """
     if len(powers) != len(eigenvalues) or np.min(noise) < 0:
         raise UserError(f"Give a row of coefficients for each of {len(eigenvalues)} eigenvalues, and noise of at least "

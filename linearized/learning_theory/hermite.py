@@ -59,14 +59,20 @@ class HermiteTarget(NamedTuple):
 def level_coefficients(
     profile: Profile, variances: Float64[np.ndarray, " d"], dim: float = 0.0, degrees: int = DEGREES
 ) -> np.ndarray:  # fmt: skip
-    """Return the level coefficients c_ℓ for the degrees ℓ = 0 to `degrees`; negative values are set to 0.
+    """Return the level coefficients c_ℓ of a kernel, one factor of its eigenvalues for each total degree ℓ of a mode.
+
+    The kernel's eigenvalue of a product of Hermite polynomials of degrees α_i in the principal components i is c_ℓ Π
+    γ_i^α_i, where ℓ = Σ α_i. Negative coefficients are set to 0.
 
     Args:
         profile: k(x, z) on the sphere of radius √tr Σ, as a function from cosines of the angle between x and z (m,) to
             values (m,).
         variances: γ, the eigenvalues of the covariance Σ of the inputs.
-        dim: Effective dimension; values below 2.01 count as 2.01. 0: that of these variances.
+        dim: Effective dimension of the inputs; values below 2.01 count as 2.01. 0: (tr Σ)²/tr Σ² of these variances.
         degrees: Highest degree.
+
+    Returns:
+        The coefficients of the degrees ℓ = 0 to `degrees`, (degrees + 1,).
     """
     dim = max(dim or effective_dimension(variances), LEAST_DIMENSION)
     found = sphere_spectrum(profile, dim, degrees).eigenvalues
@@ -74,17 +80,19 @@ def level_coefficients(
 
 
 def hermite_modes(variances: Float64[np.ndarray, " d"], levels: Sequence[float], count: int) -> HermiteModes:
-    """Return the products of Hermite polynomials with the largest eigenvalues c_ℓ Π γ_i^α_i.
+    """Return the `count` products of Hermite polynomials with the largest eigenvalues c_ℓ Π γ_i^α_i.
 
-    The best-first search takes about 3 ℓ heap operations for each mode of degree ℓ.
+    The product has degree α_i in principal component i of the inputs and total degree ℓ = Σ α_i. The best-first search
+    takes about 3 ℓ heap operations for each mode of degree ℓ.
 
     Args:
         variances: γ, the eigenvalues of the covariance of the inputs, positive and in decreasing order.
-        levels: Level coefficients c_ℓ, at least 0, from degree 0 on.
+        levels: Level coefficients c_ℓ, at least 0, from degree 0 on, as `level_coefficients` returns them.
         count: Largest number of modes that are returned.
 
     Raises:
-        UserError: For other values.
+        UserError: If the variances are not positive and decreasing, a coefficient is negative or not finite, or `count`
+            is below 1.
     """
     variances = np.asarray(variances, np.float64)
     if not len(variances) or not (variances > 0).all() or (np.diff(variances) > 0).any() or count < 1:
@@ -117,8 +125,12 @@ def hermite_features(
     """Return the values of products of normalised Hermite polynomials; on Gaussian rows the products are orthonormal.
 
     Args:
-        scores: Principal components of the rows, divided by their standard deviations.
-        components: Components of the m products, see `HermiteModes`.
+        scores: Principal components of the n rows, divided by their standard deviations.
+        components: For each of the m products the indices of its principal components, each repeated by its degree: (0,
+            0, 3) is degree 2 in component 0 times degree 1 in component 3.
+
+    Returns:
+        The values (n, m), one column for each product.
     """
     found, polynomials = np.ones((len(scores), len(components))), {}
     for column, mode in zip(found.T, components, strict=True):
@@ -136,14 +148,15 @@ def hermite_target(
 ) -> HermiteTarget:  # fmt: skip
     """Estimate how much of the mean square of a target is in each mode, from the targets of n rows.
 
-    The features of the modes are orthogonalised in the order of the modes. On rows that are not exactly Gaussian the
-    polynomials are not exactly orthogonal; the part that a mode shares with earlier modes is assigned to the earlier
-    ones. Costs 2 n m² operations and n m numbers of memory for m modes.
+    A mode is a product of Hermite polynomials in the principal components of the rows. The features of the modes are
+    orthogonalised in the order of the modes. On rows that are not exactly Gaussian the polynomials are not exactly
+    orthogonal; the part that a mode shares with earlier modes is assigned to the earlier ones. Costs 2 n m² operations
+    and n m numbers of memory for m modes.
 
     Args:
         scores: Principal components of the rows, divided by their standard deviations.
         targets: Targets of the rows (n, k).
-        components: Components of 1 to n/2 modes, see `HermiteModes`.
+        components: For each of 1 to n/2 modes the indices of its principal components, each repeated by its degree.
 
     Raises:
         UserError: For another number of modes.

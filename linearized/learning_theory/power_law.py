@@ -29,7 +29,7 @@ class PowerLaw(NamedTuple):
     points: int
 
     def __call__(self, x: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        """Return c x^(-b)."""
+        """Return the fitted c x^(-b) at each of the positive numbers `x`."""
         return self.factor * np.asarray(x, np.float64) ** -self.exponent
 
 
@@ -45,7 +45,8 @@ def fit_power_law(
             about the line gives the standard error of the exponent.
 
     Raises:
-        UserError: If there are fewer points, or if a number is not positive and finite.
+        UserError: If there are fewer points, if `x` and `y` differ in length, or if a number is not positive and
+            finite.
 
     Example:
         >>> import numpy as np

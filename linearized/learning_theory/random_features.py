@@ -18,10 +18,10 @@ from linearized.base.shapes import Float64
 
 
 class ActivationMoments(NamedTuple):
-    """Moments of an activation σ(u) for u ~ N(0, 1).
+    """Gaussian moments of an activation σ, from which the theory of random features on the sphere computes errors.
 
     Attributes:
-        mean: E σ(u).
+        mean: E σ(u) for u ~ N(0, 1).
         slope: E u σ(u), the coefficient of its linear part.
         rest: Root of E σ(u)² - mean² - slope², the size of its nonlinear part.
     """
@@ -79,12 +79,17 @@ def sphere_error(
 
 
 def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
-    """Return χ = ν₁ν₂ of the paper at the point i√(ψ₁ψ₂λ), where ν₁ and ν₂ solve its fixed-point equations.
+    """Return χ = ν₁ν₂ of Mei and Montanari at the point i√(ψ₁ψ₂λ), where ν₁ and ν₂ solve their fixed-point equations.
 
-    The arguments are ζ², ψ₁, ψ₂ and the ridge λ divided by the square of the activation's nonlinear part. Both ν are
-    imaginary. With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and
-    b (s + a + ζ²a/(1 + ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab the first gives s a = ψ₁ - p - ζ²p/(1 + ζ²p), and the
+    Both ν are imaginary. With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and b
+    (s + a + ζ²a/(1 + ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab the first gives s a = ψ₁ - p - ζ²p/(1 + ζ²p), and the
     second the same for b with ψ₂, so that p is the root below min(ψ₁, ψ₂) of (s a)(s b) = s² p.
+
+    Args:
+        zeta: ζ², the square of the activation's linear part, divided by that of its nonlinear part.
+        one: ψ₁ = N/d for N features.
+        two: ψ₂ = n/d for n rows.
+        ridge: λ, the ridge divided by the square of the activation's nonlinear part.
     """
     square = one * two * ridge
 

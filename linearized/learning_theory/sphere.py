@@ -39,7 +39,10 @@ class SphereSpectrum(NamedTuple):
     multiplicities: np.ndarray
 
     def shares(self) -> np.ndarray:
-        """Return the part of f(1), the trace of the kernel, that each degree has; higher degrees have the rest."""
+        """Return, for each degree 0 to L, the part of the kernel's trace f(1) that belongs to this degree, (L + 1,).
+
+        It is the eigenvalue times its multiplicity. The sum over all degrees is f(1), so degrees above L have the rest.
+        """
         return self.eigenvalues * self.multiplicities
 
 
@@ -104,10 +107,11 @@ def effective_dimension(variances: Float64[np.ndarray, " d"], rows: int = 0) -> 
 
     Args:
         variances: Eigenvalues of Σ, at least 0.
-        rows: Number n of rows from which Σ was estimated, to correct the bias (tr Σ)²/n of tr Σ²; 0: Σ is exact.
+        rows: Number n of rows from which Σ was estimated; tr Σ² is then corrected for its bias of (tr Σ)²/n. 0: Σ is
+            exact.
 
     Returns:
-        The effective dimension; infinity if the correction exceeds tr Σ².
+        The effective dimension; infinity if the correction is at least tr Σ².
 
     Raises:
         UserError: If an eigenvalue is negative, or all are 0.

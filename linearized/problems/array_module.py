@@ -32,14 +32,20 @@ def namespace() -> Any:
 
 
 def to_device(xp: Any, array: np.ndarray) -> Any:
-    """Return `array` in float32, contiguous, on the device of the array library `xp`; it is copied only if needed."""
+    """Return `array` in float32, contiguous, on the device of the array library `xp`; it is copied only if needed.
+
+    `xp` is the library that `namespace` returns, `numpy` or `keras.ops`.
+    """
     if xp is np:
         return np.ascontiguousarray(array, np.float32)
     return xp.convert_to_tensor(np.ascontiguousarray(array, np.float32))
 
 
 def to_host(xp: Any, array: Any) -> np.ndarray:
-    """Return a NumPy array with the values of `array`, an array of the library `xp`."""
+    """Return a NumPy array with the values of `array`.
+
+    `array` belongs to the array library `xp`, which is `numpy` or `keras.ops`.
+    """
     return array if xp is np else xp.convert_to_numpy(array)
 
 
@@ -49,7 +55,7 @@ def blocks(total: int, size: int) -> list[slice]:
 
 
 def block_size(other: int, memory: int, *, floats: int = 2**25, least: int = 256, most: int = 2048) -> int:
-    """Return the number of rows of length `other` in one tile of features.
+    """Return the number of rows to compute together, as one tile of a feature matrix whose rows have `other` numbers.
 
     A tile holds about `floats` numbers, in `least` to `most` rows so that the matrix product is deep enough to run at
     full speed. It takes at most a quarter of the memory budget in float32, but has at least 16 rows.

@@ -1,4 +1,4 @@
-"""The number of columns per product with K at which block Lanczos takes the least time.
+"""Choice of the number of columns by which block Lanczos multiplies the Gram matrix K at once, to take the least time.
 
 A product of more columns takes little longer than one of few, most of all where K is read from files or computed in
 every product; but a wider block has a larger basis to keep orthogonal.
@@ -21,11 +21,12 @@ SAMPLE = 2**27  # bytes that are read to measure the read rate
 
 
 def reading_columns(gram: Gram, columns: int) -> float:
-    """Return the time to read K once, in units of the time that a product takes longer per additional column.
+    """Measure the time to read K once, in units of the time that a product with K takes longer per additional column.
 
-    It is measured on the first 128 MiB of the matrix; smaller matrices count as 0. If all files fit in the system's
-    cache, the time of a cached read is used. Otherwise it is the time of the first read minus that of the second and
-    that of comparing checksums, which takes as long as the second read.
+    It is measured on the first 128 MiB of the matrix; for smaller matrices 0 is returned. If all files fit in the
+    system's cache, the time of a cached read is used. Otherwise it is the time of the first read minus that of the
+    second and that of comparing checksums, which takes as long as the second read, but at least the time of the second
+    read.
 
     Args:
         gram: K in shards.
@@ -43,7 +44,12 @@ def reading_columns(gram: Gram, columns: int) -> float:
 
 
 def _sample(gram: Gram, columns: int) -> float:
-    """Return the seconds to read the first SAMPLE bytes of K, and to multiply them by `columns` columns, if any."""
+    """Return the seconds to read the first SAMPLE bytes of K and, unless `columns` is 0, to multiply them by vectors.
+
+    Args:
+        gram: K in shards.
+        columns: Number of vectors by which the entries are multiplied.
+    """
     v, size, began = np.ones((len(gram), columns)), 0, time.perf_counter()
     total = np.zeros_like(v)
     with spread() as each:
@@ -67,7 +73,7 @@ def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
     Args:
         columns: Number of columns of the right-hand side.
         n: Side of K.
-        reading: Time to read K once, see `reading_columns`.
+        reading: Time to read K once, as `reading_columns` returns it; 0 for K in memory.
         overlapped: Whether reading and multiplying run at the same time.
     """
 

@@ -1,9 +1,10 @@
 """Choice of the solver of a least-squares problem, and of what is kept in memory, by estimated seconds.
 
-Two methods compete: the smaller of A Aᵀ and AᵀA is formed once and every ridge is a factor of its band
-(`linearized.solvers.linear.formed`), or a Krylov method multiplies by A (`linearized.solvers.auto` selects which one).
-Each is estimated in every mode of the problem whose arrays fit in the budget, from counts of operations and the rates
-of this machine (`linearized.solvers.rates`).
+Two methods compete. In the first, "band", the smaller of A Aᵀ and AᵀA is formed and reduced to a band once, and the
+band is factored for every ridge (`linearized.solvers.linear.formed`). In the second, a Krylov method multiplies by A
+(`linearized.solvers.auto` selects which one). Each is estimated in every mode of the problem whose arrays fit in the
+budget, from counts of operations and the rates of this machine (`linearized.solvers.rates`). A mode says what stays in
+memory between products: the features, nothing or the Gram matrix.
 
 The number of operations of the formed matrix is known in advance, apart from the ridges that its float32 factor leaves
 for refinement. That of a Krylov method depends on the data: measured steps to errors of the predictions of 1e-3 differ
@@ -39,11 +40,11 @@ CHECKPOINT = "choice"
 
 
 class Estimate(NamedTuple):
-    """Estimate of the time that a solver takes in a mode of the problem.
+    """Estimated time of one solver in one mode of a least-squares problem.
 
     Attributes:
         solver: Name of the solver.
-        mode: Mode of the problem, see `LeastSquares`.
+        mode: What stays in memory between products: "kept" (the features), "recomputed" (nothing) or "gram".
         seconds: Estimated seconds.
     """
 
@@ -56,11 +57,11 @@ class Estimate(NamedTuple):
 
 
 class SolverChoice(NamedTuple):
-    """Choice of a solver.
+    """The solver that was chosen for a least-squares problem, and the reason.
 
     Attributes:
         solver: Name of the solver.
-        mode: Mode of the problem for it.
+        mode: What stays in memory between products: "kept" (the features), "recomputed" (nothing) or "gram".
         reason: Reason for the choice, in one line.
         estimates: Estimates that were compared, the fastest first.
     """
@@ -75,20 +76,22 @@ def choose(
     problem: LeastSquares, ridges: Float64[np.ndarray, " r"], asked: str = "auto", *, rtol: float = RTOL,
     max_iterations: int = 750, saved: Checkpoint | None = None, rates: Rates | None = None,
 ) -> SolverChoice:  # fmt: skip
-    """Choose a solver and set the mode of the problem for it.
+    """Choose the solver with the least estimated time, and set the problem to the mode in which it takes that time.
+
+    A mode says what stays in memory between products. A problem without `work`, such as a Jacobian or features on an
+    accelerator, has no estimates. It is solved by the Krylov method that `linearized.solvers.auto` selects, in its
+    present mode.
 
     Args:
         problem: Problem before its first product.
         ridges: ρ of the grid.
-        asked: The solver's name if it is given, otherwise "auto". For "band" only the mode is chosen.
+        asked: The solver's name if the user gave one, otherwise "auto". For "band" only the mode is chosen, and for
+            other names nothing is.
         rtol: Relative tolerance of the solver.
         max_iterations: Largest number of its steps.
         saved: Checkpoint of the choice, so that a killed run continues with the solver whose state it stored, although
             free memory or measured rates may have changed. A choice that does not fit any more is not used.
         rates: Rates of the machine; None measures them or reads the stored ones.
-
-    A problem without `work`, such as a Jacobian or features on an accelerator, is solved by the Krylov method that
-    `linearized.solvers.auto` selects.
     """
     if asked not in ("auto", "band") or problem.work is None:
         name, reason = auto(problem, len(ridges)) if asked == "auto" else (asked, "as asked")
@@ -113,8 +116,8 @@ def estimates(
 ) -> list[Estimate]:
     """Return the estimates of all methods in all modes that fit in the problem's memory, the fastest first.
 
-    Krylov methods that are expected to need more than `max_iterations` steps come last, because they would miss the
-    accuracy. The mode of the problem is not changed.
+    A mode says what stays in memory between products. Krylov methods that are expected to need more than
+    `max_iterations` steps come last, because they would miss the accuracy. The mode of the problem is not changed.
 
     Args:
         problem: Problem before its first product.
@@ -143,7 +146,16 @@ def estimates(
 def formed_seconds(
     problem: LeastSquares, work: ProblemWork, ridges: Float64[np.ndarray, " r"], rates: Rates, rtol: float, trace: float
 ) -> float:  # fmt: skip
-    """Return the estimated seconds of `linearized.solvers.linear.formed` in the problem's mode; trace is tr AᵀA."""
+    """Return the estimated seconds of the solver "band", which forms the Gram matrix, in the problem's present mode.
+
+    Args:
+        problem: Problem to solve.
+        work: Its operations.
+        ridges: ρ of the grid.
+        rates: Rates of the machine.
+        rtol: Relative tolerance of the solver; ridges whose float32 factor misses it are refined.
+        trace: tr AᵀA.
+    """
     side, columns = _side(problem), problem.columns * len(ridges)
     passes = 1 + (0 if problem.dual else 1)  # to form the matrix, and for AᵀY in the primal
     numbers, part = side**2 / work.parts, side / work.parts
@@ -160,7 +172,16 @@ def formed_seconds(
 def krylov_seconds(
     problem: LeastSquares, work: ProblemWork, ridges: int, rates: Rates, steps: int, name: str
 ) -> float:  # fmt: skip
-    """Return the estimated seconds of `steps` steps of block Lanczos or CG in the problem's mode."""
+    """Return the estimated seconds of `steps` steps of block Lanczos or CG in the problem's present mode.
+
+    Args:
+        problem: Problem to solve.
+        work: Its operations.
+        ridges: Number of ridges.
+        rates: Rates of the machine.
+        steps: Number of steps.
+        name: "lanczos" or "cg".
+    """
     side, columns = _side(problem), problem.columns * ridges
     block = problem.block if name == "lanczos" else problem.columns
     formed = problem.mode == "gram"
@@ -186,7 +207,15 @@ def _forming(work: ProblemWork, rates: Rates) -> float:
 
 
 def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int, ridges: int) -> float:
-    """Return the seconds to compute features: once if they are kept, else in each pass and in those at the end."""
+    """Return the seconds to compute the entries of A: once if they are kept in memory, otherwise in every pass.
+
+    Args:
+        problem: Problem to solve.
+        work: Its operations.
+        rates: Rates of the machine.
+        passes: Number of passes over A while the solver runs.
+        ridges: Number of ridges whose predictions and residuals take further passes at the end.
+    """
     batches = -(-ridges // ridge_batch(problem))
     times = 1 if problem.kept else passes + batches * (2 if problem.dual else 1)
     return times * work.entries * work.make * rates.single
@@ -195,7 +224,12 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
 def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int, *, formed: bool) -> float:
     """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα.
 
-    With A Aᵀ in float64 (`formed`) they are two products with it, and v is not computed.
+    Args:
+        problem: Problem to solve.
+        work: Its operations.
+        rates: Rates of the machine.
+        columns: Number of columns of the solutions at all ridges.
+        formed: Whether A Aᵀ is in memory in float64; the passes are then two products with it, and v is not computed.
     """
     if formed:
         return 2 * _side(problem) ** 2 / work.parts * columns * rates.double
@@ -205,11 +239,18 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
 
 
 def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, name: str, trace: float) -> int:
-    """Return the expected number of steps to errors of the predictions of about 1e-3, in the problem's mode.
+    """Return the expected number of solver steps until the predictions have errors of about 1e-3, in the present mode.
 
-    It is the smallest of what such problems take (`ProblemWork.steps`), what exhausts the space, and the bound
-    ½ √κ ln(2/ε) of CG with κ the condition number at the smallest ridge and ε = `ERROR`. CG by single vectors takes
-    `SINGLE_VECTOR` times the steps of block Lanczos.
+    It is the smallest of the steps that such problems usually take (`ProblemWork.steps`), the steps that exhaust the
+    space, and the bound ½ √κ ln(2/ε) of CG with κ the condition number at the smallest ridge and ε = `ERROR`. CG by
+    single vectors takes `SINGLE_VECTOR` times the steps of block Lanczos.
+
+    Args:
+        problem: Problem to solve.
+        work: Its operations.
+        ridges: ρ of the grid.
+        name: "lanczos" or "cg".
+        trace: tr AᵀA.
     """
     side, block, least = _side(problem), problem.block, float(np.min(ridges))
     condition = 1 + trace / least if least > 0 else math.inf
@@ -224,7 +265,12 @@ def _side(problem: LeastSquares) -> int:
 
 
 def _saved(saved: Checkpoint | None, allowed: list[Estimate]) -> Estimate | None:
-    """Return the estimate of the saved choice; None if there is none or it does not fit any more."""
+    """Return the estimate of the choice that an earlier process saved; None if there is none or it no longer fits.
+
+    Args:
+        saved: Checkpoint in which the choice is stored; None: no choice was saved.
+        allowed: Estimates of the methods that fit in the memory now.
+    """
     stored = None if saved is None else saved.load(CHECKPOINT)
     if stored is None or not {"solver", "mode"} <= set(stored):
         return None

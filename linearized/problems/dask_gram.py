@@ -1,10 +1,11 @@
 """Kernel ridge regression on several machines: products with the Gram matrix K run on the workers of a Dask scheduler.
 
-Every worker reads the shards from a shared folder. Only one triangle of K is stored, in bands of rows. K v is a sum
-over parts of the bands, each with the products of its entries and of their mirror images, as a `dask.array` of
-summands; the solver's interface is unchanged. If a worker dies, Dask lets another one read its parts again. Requires
-the extra `[cluster]`. Set `distributed.scheduler.worker-ttl: null` on the scheduler, because a worker does not always
-respond during a multiplication.
+Every worker reads the shards from a shared folder. Only one triangle of K is stored, in bands of rows. The bands are
+divided into parts, a few for each thread of the workers. A worker multiplies the entries of a part, and their mirror
+images, by v; K v is the sum of these results, computed as a `dask.array`. Solvers use the problem like any other one.
+If a worker dies, Dask lets another one read its parts again. Requires the extra `[cluster]`. Set
+`distributed.scheduler.worker-ttl: null` on the scheduler, because a worker does not always respond during a
+multiplication.
 """
 
 import functools
@@ -96,7 +97,10 @@ class DaskGramProblem(GramProblem):
         return product
 
     def _result(self, future: Any) -> Any:
-        """Return the result of a worker. Raises `UserError` if the workers or the scheduler fail."""
+        """Return the result of a Dask computation, given by its `future`, once it is available.
+
+        Raises `UserError` if workers died repeatedly or the connection to the scheduler is lost.
+        """
         from distributed import KilledWorker
 
         try:
@@ -114,7 +118,10 @@ class DaskGramProblem(GramProblem):
 
 
 def _connected(address: str) -> Any:
-    """Return a client of the scheduler at an address. Raises `UserError` if Dask is missing or there is no response."""
+    """Return a client of the Dask scheduler at an address such as tcp://127.0.0.1:8786.
+
+    Raises `UserError` if Dask is missing or there is no response.
+    """
     refuse_unreachable(address)
     from distributed import Client
 
@@ -126,7 +133,10 @@ def _connected(address: str) -> Any:
 
 
 def _threads(client: Any) -> int:
-    """Return the number of threads of all workers of a client. Raises `UserError` if no worker appears in time."""
+    """Return the total number of threads of the workers that a Dask `client` has.
+
+    Raises `UserError` if no worker appears in time.
+    """
     try:
         client.wait_for_workers(1, timeout=TIMEOUT)
     except TimeoutError as error:
@@ -139,7 +149,14 @@ def _threads(client: Any) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
-    """Return the shards, opened once per run and part, so that checksums are compared only once."""
+    """Open the shards on a worker and return them, once per run and part, so that checksums are compared only once.
+
+    Args:
+        key: Folder of the shards, fingerprint of the dataset, and an identifier of the run.
+        part: First band that the caller reads and the band after the last one; each part has an object of its own.
+
+    Raises `UserError` if the worker does not have the folder.
+    """
     folder, fingerprint, _ = key
     if not Path(folder).is_dir():
         raise UserError(f"A worker sees no folder {folder}. Give it a disk that all workers share.")
@@ -147,9 +164,17 @@ def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
 
 
 def _share(key: tuple[str, str, str], part: tuple[int, int], v: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the summand of K v from one part of the bands, and the seconds spent reading.
+    """Compute the contribution of some bands of K to the product K v, on a worker, and the seconds of reading them.
 
     It uses one core, because Dask assigns tasks to the others.
+
+    Args:
+        key: Folder of the shards, fingerprint of the dataset, and an identifier of the run.
+        part: First band, and the band after the last one.
+        v: Columns to multiply, (n, c).
+
+    Returns:
+        The summand (n, c) of K v, and the seconds spent reading shards.
     """
     gram = _opened(key, part)
     before = gram.seconds_reading

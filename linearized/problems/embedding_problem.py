@@ -27,7 +27,9 @@ BLOCK = 2**26  # bytes per block of Φ
 
 @runtime_checkable
 class FeatureRows(Protocol):
-    """Features Φ (n, m) that are read in blocks of rows, such as `linearized.storage.embeddings.FeatureMatrix`.
+    """Protocol of features Φ (n, m) that are read in blocks of rows.
+
+    An example is `linearized.storage.embeddings.FeatureMatrix`, whose rows are in files.
 
     Attributes:
         shape: (n, m).
@@ -42,7 +44,7 @@ class FeatureRows(Protocol):
 
 
 class ArrayRows:
-    """Features in memory, as `FeatureRows`.
+    """Features Φ in an array, with the interface `FeatureRows` of features that are read in blocks of rows.
 
     Args:
         array: Φ (n, m).
@@ -64,11 +66,11 @@ def normal_equations(
     """Return ΦᵀWΦ, which is exactly symmetric, and ΦᵀWY, in one pass; W is the diagonal matrix of the rows' weights.
 
     Args:
-        rows: Φ.
-        targets: Y.
+        rows: Features Φ (n, m).
+        targets: Labels Y (n, k).
         weights: Diagonal of W, one number per row; None: 1.
 
-    Raises `UserError` if the features or labels are not finite.
+    Raises `UserError` if the features or labels are not finite, or differ in their numbers of rows.
     """
     n, m = rows.shape
     if n != len(targets):
@@ -87,7 +89,12 @@ def normal_equations(
 
 
 def predictions(rows: FeatureRows, weights: Float64[np.ndarray, "ridges m k"]) -> Float64[np.ndarray, "ridges n k"]:
-    """Return Φw for the weights w (m, k) of every ridge, in one pass over the rows and in float64."""
+    """Return the predictions Φw of every ridge, in one pass over the rows and in float64.
+
+    Args:
+        rows: Features Φ (n, m).
+        weights: Coefficients w (m, k) at each ridge.
+    """
     ridges, m, k = weights.shape
     stacked = weights.transpose(1, 0, 2).reshape(m, ridges * k)
     out = np.empty((rows.shape[0], ridges * k))
@@ -101,17 +108,17 @@ def solve(
     solver: str = "band", rtol: float = 1e-7, max_iterations: int = 750, watch: Watch = UNWATCHED,
     weights: Float64[np.ndarray, " n"] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Solve the ridge regression on features at every ridge.
+    """Solve the ridge regression min ‖Φw - Y‖² + ρ‖w‖² on features Φ at every ridge ρ.
 
     Args:
         rows: Φ of the train rows.
         targets: Y, which is not centred here.
         ridges: ρ, in any order; 0 only if ΦᵀΦ is regular.
-        solver: A solver of `GRAM_SOLVERS`, for ΦᵀΦ in memory.
+        solver: Name of a solver in `GRAM_SOLVERS`, which is applied to ΦᵀΦ in memory.
         rtol: Relative residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
         max_iterations: Largest number of the solver's iterations for each ridge.
         watch: Progress and checkpoints of a long run.
-        weights: w, one for each row, at least 0; None: 1. Then ‖ · ‖² of the rows is Σ_i w_i ‖ · ‖².
+        weights: Weight of each row in the squared error Σ_i weight_i ‖(Φw - Y)_i‖², at least 0; None: 1.
 
     Returns:
         Solutions whose `value` is w (m, k), `predictions` Φw (n, k), `degrees_of_freedom` those of the kernel and `gcv`
@@ -132,13 +139,16 @@ def of_rows(
     solution: Solution, output: Float64[np.ndarray, "n k"], targets: Float64[np.ndarray, "n k"],
     weights: Float64[np.ndarray, " n"],
 ) -> Solution:  # fmt: skip
-    """Return a solution of the normal equations with the predictions and the GCV of the rows, which it does not know.
+    """Return a solution of the normal equations, completed by the predictions and the GCV of the rows.
+
+    The solver of the normal equations computes neither. GCV (generalised cross-validation) is None if the degrees of
+    freedom are unknown or reach the number of rows.
 
     Args:
         solution: Solution of (ΦᵀΦ + ρI)w = ΦᵀY by a solver of K.
-        output: Φw.
-        targets: Y.
-        weights: Weight of each row.
+        output: Φw, the predictions of the rows.
+        targets: Labels Y of the rows.
+        weights: Weight of each row in the squared error.
     """
     n, freedom, gcv = np.count_nonzero(weights), solution.degrees_of_freedom, None
     if freedom is not None and freedom < n * (1 - 1e-9):

@@ -37,10 +37,12 @@ WIDE = 512  # rows of a tile that are converted to float64 together
 
 
 class FeatureProblem(LeastSquares):
-    """RF model as a least-squares problem; v (N + 1, k) is the readout a (N, k) with the bias c (k) as its last row.
+    """RF model as a least-squares problem min ‖A v - Y‖² + ρ‖v‖² with the features A = [relu(X W), 1], (n, N + 1).
+
+    v (N + 1, k) is the trained readout a (N, k) with the bias c (k) as its last row, which is penalised too.
 
     Args:
-        x: Inputs (n, d) in float32; may be a memory map.
+        x: Inputs X (n, d) in float32; may be a memory map.
         y: Labels or one-hot rows (n, k).
         weights: W (d, N), the fixed first layer.
         memory: Budget in bytes for features or a Gram matrix. Tiles and the solver's vectors are not included.
@@ -81,25 +83,28 @@ class FeatureProblem(LeastSquares):
             self.work = ProblemWork(n * (units + 1), dim, 0, True, side, False, 1, modes, STEPS)
 
     def mean_trace(self) -> float:
-        """Return the mean square norm of a row of A, estimated from some rows."""
+        """Return the mean square norm of a row of the feature matrix A, estimated from about 64 rows."""
         tile = to_host(self.xp, self._row_tile(self._x[sample_rows(self.n)]))
         return float(np.square(tile, dtype=np.float64).sum(axis=1).mean())
 
     @property
     def block(self) -> int:
-        """Number of columns per product: at least 4 for kept features, more where computing the features dominates."""
+        """Number of columns per product that block Lanczos uses, at least the number of outputs.
+
+        It is at least 4 for kept features, and more where most of the time goes into computing the features.
+        """
         return max(self.columns, {"kept": 4, "recomputed": min(64, self._x.shape[1] // 8)}.get(self.mode, 1))
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "n c"]:
-        """Return A v."""
+        """Return A v for the features A = [relu(X W), 1] (n, p) of the train rows and columns v (p, c)."""
         return self._scatter(v) if self._by_units else self._gather(v)
 
     def adjoint(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u."""
+        """Return Aᵀ u for the features A = [relu(X W), 1] (n, p) of the train rows and columns u (n, c)."""
         return self._gather(u) if self._by_units else self._scatter(u)
 
     def dual_product(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Return A Aᵀ u, by one pass over the features or a product with the Gram matrix."""
+        """Return A Aᵀ u for the features A (n, p), by one pass over them or a product with the Gram matrix A Aᵀ."""
         if self.mode == "gram" and self.dual:
             return self._gram_matrix() @ u
         if self.kept and not self.dual:
@@ -107,7 +112,7 @@ class FeatureProblem(LeastSquares):
         return self._through(u, by_units=True)[1]
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """Return AᵀA v, by one pass over the features or a product with the Gram matrix."""
+        """Return AᵀA v for the features A (n, p), by one pass over them or a product with the Gram matrix AᵀA."""
         if self.mode == "gram" and not self.dual:
             return self._gram_matrix() @ v
         if self.kept and self.dual:
@@ -115,7 +120,7 @@ class FeatureProblem(LeastSquares):
         return self._through(v, by_units=False)[1]
 
     def adjoint64(self, u: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u, multiplied in float64, in one pass over the features."""
+        """Return Aᵀ u for the features A (n, p), multiplied in float64, in one pass over them."""
         total, by_units = np.zeros((self.params, u.shape[1])), self.kept and self.dual
         for part, tile in self._widened(by_units):
             if by_units:
@@ -125,9 +130,10 @@ class FeatureProblem(LeastSquares):
         return total
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "p c"]]:
-        """Return A v and Aᵀ(Y - A v), multiplied in float64, from the features, whatever the mode.
+        """Return A v and Aᵀ(Y - A v), multiplied in float64, from the features A (n, p) in every mode.
 
-        Costs one pass, or two if the features are kept by units.
+        v (p, c) has k columns for each ridge, one ridge after the other. Costs one pass over the features, or two if
+        they are kept by units.
         """
         f, targets = np.zeros((self.rows, v.shape[1])), self.repeated_targets(v.shape[1])
         if self.kept and self.dual:
@@ -141,7 +147,11 @@ class FeatureProblem(LeastSquares):
         return f, total
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m c"]:
-        """Return relu(x W) a + c for other inputs x (m, d), computed in blocks of rows."""
+        """Return the model's outputs relu(x W) a + c for other inputs x (m, d), computed in blocks of rows.
+
+        The readouts a and biases c are the columns of `v` (p, c), the bias in the last row. The result has one column
+        for each of them.
+        """
         predictions = np.empty((len(x), v.shape[1]))
         v = to_device(self.xp, v)
         for part in blocks(len(x), block_size(self.params, self.memory)):
@@ -153,17 +163,28 @@ class FeatureProblem(LeastSquares):
 
     @property
     def _by_units(self) -> bool:
-        """Whether `forward` and `adjoint` use tiles by units: as they are kept, otherwise True (GEMM with all rows)."""
+        """Whether `forward` and `adjoint` use tiles of hidden units, each with all n rows, instead of tiles of rows.
+
+        Kept features are used as they are stored. Otherwise it is True, because such products have the largest
+        matrices.
+        """
         return self.dual if self.kept else True
 
     def _tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
-        """Yield the kept tiles, or compute tiles; see `_computed_tiles`."""
+        """Yield the tiles of the features that are kept in memory or, if none are, compute and yield them.
+
+        Each tile comes with the slice of its units, if it computes tiles `by_units`, or of its rows.
+        """
         yield from self._computed_tiles(by_units) if self._stored is None else self._stored
 
     def _computed_tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
-        """Compute and yield the tiles with their slices of units (the last is the bias) or rows.
+        """Compute the features tile by tile, and yield each tile with the slice of its units or rows.
 
         A tile is valid until the next one is yielded.
+
+        Args:
+            by_units: Whether a tile has all rows of some hidden units, (b, n), the last tile being the bias; otherwise
+                it has all features of some rows, (b, N + 1).
         """
         short = self.rows if by_units else self.params
         parts = blocks(self.units if by_units else self.rows, block_size(short, self.memory))
@@ -174,10 +195,13 @@ class FeatureProblem(LeastSquares):
             yield slice(self.units, self.params), to_device(self.xp, np.ones((1, short)))
 
     def _widened(self, by_units: bool) -> Iterator[tuple[slice, Float64[np.ndarray, "b short"]]]:
-        """Yield the tiles in parts of WIDE rows, on the host in float64.
+        """Yield the tiles of the features in parts of WIDE rows, as NumPy arrays in float64.
 
-        Recomputed features always come from the same block products, so that `adjoint64` and `evaluate` use exactly the
-        same matrix.
+        Each part comes with the slice of its units or rows. Recomputed features always come from the same block
+        products, so that `adjoint64` and `evaluate` use exactly the same matrix.
+
+        Args:
+            by_units: Whether a tile has all rows of some hidden units; otherwise it has all features of some rows.
         """
         for part, tile in self._tiles(by_units):
             tile = to_host(self.xp, tile)
@@ -185,17 +209,29 @@ class FeatureProblem(LeastSquares):
                 yield slice(part.start + rows.start, part.start + rows.stop), tile[rows].astype(np.float64)
 
     def _tile(self, part: slice, by_units: bool, out: np.ndarray | None) -> Any:
-        """Return the tile of `part`, stored in `out` if it is given (NumPy only)."""
+        """Compute one tile of the features.
+
+        Args:
+            part: Hidden units or rows of the tile.
+            by_units: Whether `part` selects units, for a tile (b, n); otherwise it selects rows, for a tile (b, N + 1).
+            out: Array in which NumPy stores the tile; None: a new one.
+        """
         return self._unit_tile(part, out) if by_units else self._row_tile(self._x[part], out)
 
     def _unit_tile(self, part: slice, out: np.ndarray | None) -> Any:
-        """Return relu(X W[:, part])ᵀ, (b, n)."""
+        """Return relu(X W[:, part])ᵀ, (b, n), the features of the b hidden units `part` on all train rows X.
+
+        NumPy stores it in `out`.
+        """
         if self.xp is np:
             return _relu_product(self._weights[:, part].T, self._x.T, out)
         return self.xp.transpose(relu(self.xp.matmul(self._x, self._weights[:, part]), self.xp))
 
     def _row_tile(self, x: Any, out: np.ndarray | None = None) -> Any:
-        """Return [relu(x W), 1] for a block of inputs, (b, N + 1)."""
+        """Return [relu(x W), 1], (b, N + 1), all features of the inputs x (b, d).
+
+        NumPy stores it in `out`, if that is given.
+        """
         if self.xp is not np:
             features = relu(self.xp.matmul(x, self._weights), self.xp)
             return self.xp.concatenate([features, self.xp.ones((x.shape[0], 1), "float32")], axis=1)
@@ -206,9 +242,10 @@ class FeatureProblem(LeastSquares):
 
     @functools.cached_property
     def _stored(self) -> list[tuple[slice, Any]] | None:
-        """All tiles, by units in the dual and by rows in the primal, cut for NumPy to the size of the cache.
+        """The tiles of the features that are kept in memory, computed at the first use; None if features are not kept.
 
-        They are computed at the first use; None if features are not kept.
+        In the dual (fewer rows than features) a tile has all rows of some hidden units, in the primal all features of
+        some rows. Tiles of NumPy have the size of the cache.
         """
         held = self.held.get(self.mode, 0)
         logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.units, held / 1e9)
@@ -227,14 +264,20 @@ class FeatureProblem(LeastSquares):
         return [(part, everything[part]) for part in tiles]
 
     def _deep_tiles(self) -> Iterator[tuple[slice, Any]]:
-        """Yield the tiles of the smaller side; kept ones in blocks that are deep enough for a fast matrix product."""
+        """Yield the tiles whose products with themselves add up to the Gram matrix.
+
+        Kept features are yielded in blocks with enough rows for a fast matrix product.
+        """
         if self._stored is None or self._whole is None:
             yield from self._tiles(self.dual)
         else:
             yield from ((part, self._whole[part]) for part in blocks(len(self._whole), DEEP))
 
     def _scatter(self, w: np.ndarray) -> np.ndarray:
-        """Return Σ Tᵀ w_T, (short, c), for the parts w_T of w, (long, c), that belong to the tiles T."""
+        """Return Σ Tᵀ w_T, (short, c), the sum over all tiles T (b, short) of the features.
+
+        w_T are the b rows of `w`, (long, c), that belong to the tile.
+        """
         total, by_units = 0.0, self._by_units
         w = np.asarray(w, np.float32)
         for part, tile in self._tiles(by_units):
@@ -242,7 +285,12 @@ class FeatureProblem(LeastSquares):
         return total.T
 
     def _gather(self, u: np.ndarray, by_units: bool | None = None) -> np.ndarray:
-        """Return T u, (long, c), for all tiles T, one below the other, and u (short, c)."""
+        """Return T u for all tiles T (b, short) of the features, one below the other, (long, c).
+
+        Args:
+            u: Columns to multiply, (short, c).
+            by_units: Whether a tile has all rows of some hidden units; None: as `forward` and `adjoint` use them.
+        """
         u = to_device(self.xp, u)
         by_units = self._by_units if by_units is None else by_units
         gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
@@ -251,7 +299,12 @@ class FeatureProblem(LeastSquares):
         return gathered
 
     def _through(self, u: np.ndarray, *, by_units: bool):
-        """Return T u and Σ Tᵀ(T u), computed in one pass."""
+        """Return T u for all tiles T of the features, one below the other, and Σ Tᵀ(T u), computed in one pass.
+
+        Args:
+            u: Columns to multiply, (short, c), for tiles (b, short).
+            by_units: Whether a tile has all rows of some hidden units; otherwise it has all features of some rows.
+        """
         u = to_device(self.xp, u)
         gathered = np.empty((self.params if by_units else self.rows, u.shape[1]))
         total = np.zeros((u.shape[1], self.rows if by_units else self.params))
@@ -261,11 +314,21 @@ class FeatureProblem(LeastSquares):
         return gathered, total.T
 
     def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:
-        """Return left @ tile. Callers transpose the small factor, because transposing a tile would copy it."""
+        """Return left @ tile as a NumPy array, multiplied on the device that holds the tile.
+
+        Callers transpose the small factor `left`, because transposing a tile would copy it.
+        """
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> list[GramProblem]:
-        """Return the problem of `LeastSquares.formed` in float32; the matrix is kept only if the mode is "gram"."""
+        """Return the ridge problem with the smaller Gram matrix, A Aᵀ or AᵀA, in float32, as a list of one problem.
+
+        Solvers that factor a matrix use it, see `LeastSquares.formed`. This object keeps the matrix only if its mode is
+        "gram".
+
+        Args:
+            moment: AᵀY; None in the dual, which does not need it.
+        """
         gram = self._gram_matrix().astype(np.float32)
         if self.mode != "gram":
             self._gram = None
@@ -283,7 +346,10 @@ class FeatureProblem(LeastSquares):
 
 
 def _relu_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Store relu(left right) in `out`, in chunks of columns, so that the product is still in the cache for the ReLU."""
+    """Compute relu(left right) in `out`, and return it.
+
+    It is computed in chunks of columns, so that the product is still in the cache when the ReLU is applied.
+    """
     for chunk in blocks(right.shape[1], 4096):
         np.matmul(left, right[:, chunk], out=out[:, chunk])
         np.maximum(out[:, chunk], 0, out=out[:, chunk])

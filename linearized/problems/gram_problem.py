@@ -1,9 +1,10 @@
 """Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, streamed from its shards, or computed.
 
-For a solver it is a problem like `linearized.problems.least_squares` with AᵀA = K and the right-hand side Y: v is α,
-its relative residual is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is the matrix as it is
-stored, in float32 or float64. Products with it are computed and summed in float64 (`linearized.storage.products`), so
-that residuals are those of K itself. A solver with a loose tolerance may use less accurate products.
+`GramProblem` presents it to solvers in the form of the least-squares problems of `linearized.problems.least_squares`,
+with AᵀA = K and the right-hand side Y: v is α, its relative residual is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions
+on the train rows. K is the matrix as it is stored, in float32 or float64. Products with it are computed and summed in
+float64 (`linearized.storage.products`), so that residuals are those of K itself. A solver with a loose tolerance may
+use less accurate products.
 """
 
 import time
@@ -30,10 +31,10 @@ ROWS, COLUMNS = 256, 16384  # size of a block of K in float32 products
 
 @runtime_checkable
 class StreamedGram(Protocol):
-    """K (n, n) that is not in memory, such as `linearized.storage.gram.Gram`.
+    """Protocol of a Gram matrix K (n, n) that is not in memory, such as `linearized.storage.gram.Gram`.
 
-    Other classes have `computing_columns()` as well: the time to make K once, in units of the time to multiply one more
-    column.
+    Its entries are read from files, or computed, in every product. Classes other than `Gram` also have a method
+    `computing_columns()`, which returns the time to make K once, in units of the time to multiply one more column.
     """
 
     shape: tuple[int, int]
@@ -42,16 +43,16 @@ class StreamedGram(Protocol):
     seconds_waiting: float
 
     def multiply(self, v: np.ndarray) -> np.ndarray:
-        """Return K v in float64 for v in float64."""
+        """Return K v (n, c) in float64, for float64 columns v (n, c)."""
 
     def diagonal(self) -> np.ndarray:
-        """Return the diagonal in float64."""
+        """Return the diagonal of K, (n,), in float64."""
 
     def columns(self, chosen: np.ndarray) -> np.ndarray:
-        """Return K[:, chosen]."""
+        """Return the columns K[:, chosen], (n, b), for the indices `chosen` (b,)."""
 
     def to_memory(self, dtype: np.dtype | str | None = None) -> np.ndarray:
-        """Return the whole matrix as an array."""
+        """Return the whole matrix as an array (n, n) of type `dtype`; None: the type of the entries."""
 
 
 class GramProblem:
@@ -106,17 +107,20 @@ class GramProblem:
 
     @property
     def streamed(self) -> bool:
-        """Whether K is read from its shards, or computed, in every product."""
+        """Whether every product reads K from its shards, or computes it, because K is not in memory."""
         return self._shards is not None and not self._hold
 
     @property
     def columns(self) -> int:
-        """k, the number of right-hand sides that share K."""
+        """k, the number of columns of Y, right-hand sides that share K."""
         return self.targets.shape[1]
 
     @property
     def block(self) -> int:
-        """Number of columns per product with which a block Lanczos solver needs the least time, see `best_block`."""
+        """Number of columns per product with K with which block Lanczos takes the least time.
+
+        It is estimated at the first use by `best_block`, from the time that reading or computing K takes.
+        """
         if self._block is None:
             self._block = best_block(
                 self.columns, self.n, self._reading(), cores() > 1 and isinstance(self._shards, Gram)
@@ -125,7 +129,7 @@ class GramProblem:
 
     @property
     def spare(self) -> int:
-        """Memory in bytes that a solver may use between products."""
+        """Memory in bytes that a solver may use between products: the budget without K, if K is read into memory."""
         return max(self.memory - (self._bytes if self._hold else 0), 0)
 
     @property
@@ -139,11 +143,11 @@ class GramProblem:
         return self._shards.seconds_waiting if self._shards is not None else 0.0
 
     def moment(self) -> Float64[np.ndarray, "n k"]:
-        """Return the right-hand side Y."""
+        """Return the right-hand side, which is Y for a Gram matrix. Least-squares problems call it the moment AᵀY."""
         return self.targets
 
     def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Return K v, in float64 and one pass over K."""
+        """Return K v for columns v (n, c), in float64 and one pass over K."""
         v = np.ascontiguousarray(v, np.float64)
         began = time.perf_counter()
         product = self._product(v)
@@ -158,7 +162,7 @@ class GramProblem:
         return np.diagonal(self._matrix()).astype(np.float64)
 
     def columns_of(self, rows: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "n b"]:
-        """Return K[:, rows], for shards in one pass over them."""
+        """Return the columns K[:, rows] of the train rows with the indices `rows`, for shards in one pass over them."""
         if self.streamed:
             return self._shards.columns(rows).astype(np.float64, copy=False)
         return self._matrix()[rows].T.astype(np.float64)
@@ -196,7 +200,10 @@ class GramProblem:
         return residual
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
-        """Return K v and Y - K v. v has k columns for each ridge, one ridge after the other."""
+        """Return the predictions K v and the differences Y - K v from the labels.
+
+        v has k columns of coefficients α for each ridge, one ridge after the other.
+        """
         predictions = self.primal_product(v)
         return predictions, np.tile(self.targets, (1, v.shape[1] // self.columns)) - predictions
 
@@ -235,7 +242,7 @@ class GramProblem:
             return multiply(self._matrix(), v, each)
 
     def _matrix(self) -> np.ndarray:
-        """Return K in memory; shards that fit in memory are read at the first call."""
+        """Return K as an array; for shards, whose matrix fits in memory here, the first call reads them."""
         if self.gram is self._shards:
             self.gram = self._shards.to_memory()
             logging.info("K of %.2f GB is held in memory", self._bytes / 1e9)
@@ -243,7 +250,7 @@ class GramProblem:
 
 
 class RoundedGramProblem(GramProblem):
-    """K in float64 and Y, where a solver factors a float32 copy of K and refines with K itself.
+    """Kernel ridge regression with K in float64, of which solvers factor a float32 copy and refine with K itself.
 
     The array stays with the caller: nothing is overwritten, and products are available throughout.
     """
@@ -256,7 +263,9 @@ class RoundedGramProblem(GramProblem):
 
 
 def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
-    """Return whether K and the expected basis of block Lanczos fit in memory together; otherwise K is streamed.
+    """Return whether K and the vectors that block Lanczos is expected to store fit in memory together.
+
+    Otherwise K is streamed from its shards.
 
     Args:
         n: Side of K.
@@ -269,7 +278,10 @@ def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
 
 
 def refuse_asymmetric(gram: Float[np.ndarray, "n n"]) -> None:
-    """Raise `UserError` if an entry of K is not finite or differs from its mirror image, and name it. Reads K once."""
+    """Raise `UserError` if K is not finite or not symmetric, and name an entry that differs from its mirror image.
+
+    Differences up to 1e-3 of the largest diagonal entry are allowed. Reads K once.
+    """
     parts = cut(len(gram), SQUARE)
     allowed = SYMMETRIC * np.abs(gram.diagonal()).max(initial=0)
 

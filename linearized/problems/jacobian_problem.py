@@ -19,24 +19,28 @@ from linearized.tangents.products import JacobianProducts
 
 
 class JacobianProblem(LeastSquares):
-    """Least-squares problem whose matrix A is the Jacobian J of a model; only the rows are kept between products.
+    """Linearized Keras model as a least-squares problem with the model's Jacobian J, which is never stored.
 
-    Products are in float32, summed over blocks of rows in float64. `adjoint64` and `evaluate` are no more accurate, so
-    residuals below about 1e-6 of ‖AᵀY‖ are rounding errors.
+    It solves min ‖J v - (Y - f₀)‖² + ρ‖v‖². Only the input rows are kept between products. Products are in float32,
+    summed over blocks of rows in float64. `adjoint64` and `evaluate` are no more accurate, so residuals below about
+    1e-6 of ‖AᵀY‖ (with A = J) are rounding errors.
 
     Args:
         model: Keras model, see `linearized.empirical_ntk`.
         x: Rows (n, ...) in the shape of the model's inputs.
-        y: Targets (n, k).
-        offset: Whether f(x; θ₀) is part of the linearized model; otherwise it is J(x) v alone.
-        variables: Trainable variables that v changes, see `linearized.empirical_ntk`; None: all.
+        y: Targets Y (n, k).
+        offset: Whether f₀ = f(x; θ₀), the present output of the model, is part of the linearized model; otherwise f₀ =
+            0.
+        variables: Trainable variables that v changes, as a function or name that selects them, see
+            `linearized.empirical_ntk`; None: all.
         memory: Memory in bytes for the solver's arrays.
 
     Attributes:
-        products: Products J v and Jᵀu.
+        products: Object that computes the products J v and Jᵀu.
 
     Raises:
-        UserError: As `linearized.empirical_ntk` raises it, and if the targets do not have the shape of the outputs.
+        UserError: If the model, its inputs or variables are refused by `linearized.empirical_ntk`, or the targets do
+            not have the shape of the outputs.
     """
 
     def __init__(
@@ -54,22 +58,30 @@ class JacobianProblem(LeastSquares):
         super().__init__(targets, self.products.params, len(self._x), memory, "recomputed")
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return J v."""
+        """Return J v for the model's Jacobian J (n k, p) on the train rows and columns v (p, c)."""
         return self.products.forward(self._x, v).reshape(self.rows, -1)
 
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Jᵀu."""
+        """Return Jᵀu for the model's Jacobian J (n k, p) on the train rows and columns u (n k, c)."""
         return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows 1"]) -> Float64[np.ndarray, "n k"]:
-        """Return the outputs of the linearized model on the train rows, from the products J v there.
+        """Return the outputs (n, k) of the linearized model on the train rows, from the products J v there.
 
-        These are J v, plus f(x; θ₀) if the problem has an offset.
+        These are J v, plus the present output f(x; θ₀) of the model if the problem has an offset.
+
+        Args:
+            predictions: J v for one column v, (n k, 1).
         """
         return self._start + predictions.reshape(self._start.shape)
 
     def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return the outputs of the linearized model for rows x (m, ...), k columns for each column of v in turn."""
+        """Return the outputs of the linearized model for rows x (m, ...), k columns for each column of v in turn.
+
+        Args:
+            x: Rows in the shape of the model's inputs.
+            v: Parameters (p, c), differences from the weights θ₀ at which the model is linearized.
+        """
         x = checked_inputs(x)
         values = self.products.forward(x, v)
         if self.offset:

@@ -26,20 +26,23 @@ STEPS = 100  # expected number of products of a ridge path (measured: 40 to 120)
 
 
 class ProblemWork(NamedTuple):
-    """The operations and memory of a problem, from which the costs of its solvers are estimated.
+    """Numbers of operations and bytes of a least-squares problem, from which the time of its solvers is estimated.
+
+    A is the matrix of the features, (rows, p).
 
     Attributes:
         entries: Number of feature values.
         make: Multiply-adds to compute one feature value.
-        use: Multiply-adds of large products per feature value and product with AAᵀ or AᵀA.
-        narrow: Whether a product also reads every feature value for two products with few columns.
+        use: Multiply-adds in large matrix products, per feature value, of one product with AAᵀ or AᵀA.
+        narrow: Whether a product also reads every feature value for two matrix products with few columns.
         squared: Multiply-adds per feature value to form the Gram matrix, of which half are computed; infinite if it
             cannot be formed.
         precise: Whether the Gram matrix is formed in float64; then nothing is recomputed from A at the end.
         parts: Number of independent blocks of equal size on the diagonal of A Aᵀ.
-        modes: Bytes that each mode of `LeastSquares` takes, of those that may be chosen.
-        steps: Expected steps of block Lanczos in the dual with one column, for each √rows, to errors of the predictions
-            of 1e-3.
+        modes: Bytes that each mode takes, by its name ("kept", "recomputed" or "gram", see `LeastSquares`), for the
+            modes that may be chosen.
+        steps: Expected steps of block Lanczos in the dual with one column until predictions have errors of 1e-3,
+            divided by √rows.
     """
 
     entries: int
@@ -54,7 +57,7 @@ class ProblemWork(NamedTuple):
 
 
 class LeastSquares(abc.ABC):
-    """Least-squares problem with features A (rows, p) and labels Y (rows, columns).
+    """Base class of a least-squares problem with features A (rows, p) and labels Y (rows, columns).
 
     Attributes:
         targets: Y in float64.
@@ -95,12 +98,12 @@ class LeastSquares(abc.ABC):
 
     @property
     def dual(self) -> bool:
-        """Whether A Aᵀ is smaller than AᵀA, so that solvers work in the dual."""
+        """Whether A Aᵀ is smaller than AᵀA, so that solvers work in the dual: they find α of v = Aᵀα."""
         return self.rows < self.params
 
     @property
     def kept(self) -> bool:
-        """Whether the features stay in memory between products."""
+        """Whether the mode is "kept", in which the features stay in memory between products."""
         return self.mode == "kept"
 
     @property
@@ -109,7 +112,11 @@ class LeastSquares(abc.ABC):
         return max(self.memory - self.held.get(self.mode, 0), 0)
 
     def set_mode(self, mode: str) -> None:
-        """Change what is kept between products; call it before the first product."""
+        """Change what is kept between products; call it before the first product.
+
+        Args:
+            mode: "kept" (the features), "recomputed" (nothing) or "gram" (the smaller one of A Aᵀ and AᵀA).
+        """
         self.mode = mode
 
     def mean_trace(self) -> float:
@@ -123,54 +130,62 @@ class LeastSquares(abc.ABC):
 
     @property
     def formed_bytes(self) -> int:
-        """Bytes of the budget that `formed` and the reduction of its matrices take."""
+        """Bytes of the budget that a solver takes to form the smaller one of A Aᵀ and AᵀA and reduce it to a band."""
         return FORMED * min(self.rows, self.params) ** 2
 
     def predicts_by_kernel(self, rows: int, columns: int) -> bool:
-        """Return whether α serves predictions for `rows` inputs and `columns` columns faster than v; False if unsure.
+        """Return whether predictions from the dual coefficients α take less time than those from v; False if unsure.
 
-        A problem that returns True has `predict_dual(x, alpha)`.
+        A problem that returns True has a method `predict_dual(x, alpha)`.
+
+        Args:
+            rows: Number of inputs to predict.
+            columns: Number of columns of α.
         """
         return False
 
     @abc.abstractmethod
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return A v."""
+        """Return A v for the features A (rows, p) of the train rows and columns v (p, c)."""
 
     @abc.abstractmethod
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u."""
+        """Return Aᵀ u for the features A (rows, p) of the train rows and columns u (rows, c)."""
 
     def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u, multiplied in float64, in one pass over the features at half the speed of `adjoint`."""
+        """Return Aᵀ u for columns u (rows, c), multiplied in float64 if the problem overrides this method.
+
+        It takes one pass over the features at half the speed of `adjoint`. By default it is `adjoint` itself.
+        """
         return self.adjoint(u)
 
     def moment(self) -> Float64[np.ndarray, "p columns"]:
-        """Return the right-hand side AᵀY."""
+        """Return AᵀY (p, columns), the right-hand side of the normal equations (AᵀA + ρI)v = AᵀY."""
         return self.adjoint(self.targets)
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return A Aᵀ u, in one pass over the features if the problem overrides this method."""
+        """Return A Aᵀ u for columns u (rows, c), in one pass over the features if the problem overrides this method."""
         return self.forward(self.adjoint(u))
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """Return AᵀA v, in one pass over the features if the problem overrides this method."""
+        """Return AᵀA v for columns v (p, c), in one pass over the features if the problem overrides this method."""
         return self.adjoint(self.forward(v))
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
-        """Return A v and Aᵀ(Y - A v), multiplied in float64.
+        """Return the predictions A v (rows, c) and Aᵀ(Y - A v) (p, c), multiplied in float64.
 
-        v has as many columns as Y for each ridge, one ridge after the other. A subclass whose `forward` multiplies in
-        float32 overrides this method and `adjoint64`.
+        v (p, c) has as many columns as Y for each ridge, one ridge after the other. A subclass whose `forward`
+        multiplies in float32 overrides this method and `adjoint64`.
         """
         predictions = self.forward(v)
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterable[Any]:
-        """Return (A Aᵀ, Y) or (AᵀA, AᵀY), the smaller, as `GramProblem`s whose matrices may be overwritten.
+        """Return the ridge problem with the smaller Gram matrix, (A Aᵀ, Y) or (AᵀA, AᵀY), as `GramProblem`s.
 
-        There is one problem, or one for each of the independent blocks of equal size on the diagonal of A Aᵀ. Rows of A
-        are ordered by data point, then by block.
+        Solvers that factor a matrix use it; they may overwrite these matrices. There is one problem, or one for each of
+        the independent blocks of equal size on the diagonal of A Aᵀ. Rows of A are ordered by data point, then by
+        block.
 
         Args:
             moment: AᵀY; None in the dual, which does not need it.
@@ -192,7 +207,11 @@ class LeastSquares(abc.ABC):
         return residual / (2 * math.sqrt(ridge)) if ridge > 0 else math.inf
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows columns"]) -> Float64[np.ndarray, "n k"]:
-        """Return the outputs of the model on the train rows, one row per data point, from the products A v."""
+        """Return the outputs (n, k) of the model on the train rows, one row per data point.
+
+        Args:
+            predictions: The products A v (rows, columns) of one solution v.
+        """
         return predictions.reshape(self.n, -1)
 
     def repeated_targets(self, columns: int) -> Float64[np.ndarray, "rows c"]:
@@ -215,11 +234,11 @@ class MatrixProblem(LeastSquares):
         self.matrix = np.asarray(matrix, np.float64)
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return A v."""
+        """Return A v for the stored matrix A (rows, p) and columns v (p, c)."""
         return self.matrix @ v
 
     def adjoint(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u."""
+        """Return Aᵀ u for the stored matrix A (rows, p) and columns u (rows, c)."""
         return self.matrix.T @ u
 
 
@@ -227,10 +246,11 @@ def cheapest_mode(
     *, entries: int, make: int, use: int, form: int, columns: int, side: int, memory: int, kept_bytes: int,
     gram_bytes: int | float,
 ) -> str:  # fmt: skip
-    """Return the mode of `LeastSquares` with the fewest multiply-adds over 100 products that fits in the memory.
+    """Return the fastest of the modes of `LeastSquares` ("kept", "recomputed", "gram") that fit in the memory.
 
-    The unit is a multiply-add of a large matrix product. A product with only c columns is bound by memory and costs
-    about 6 + 6c of them per number of a matrix that it reads (measured on one core). With s = STEPS:
+    The mode says what stays in memory between products. The one with the fewest multiply-adds over 100 products is
+    returned, counted in multiply-adds of a large matrix product. A product with only c columns is bound by memory and
+    costs about 6 + 6c of them per number of a matrix that it reads (measured on one core). With s = STEPS:
 
         kept        make + s use          per entry
         recomputed  s (make + use)        per entry
@@ -256,7 +276,10 @@ def cheapest_mode(
 
 
 def skinny(columns: int) -> int:
-    """Return the cost of reading a number for two products with few columns, in multiply-adds of a large product."""
+    """Return the cost of using one number of a matrix in two products with few columns, each of which memory bounds.
+
+    The unit is a multiply-add of a large matrix product. `columns` is the number of columns.
+    """
     return 6 + 6 * columns
 
 

@@ -2,7 +2,9 @@
 
     f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
 
-All parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
+Here f_k is the output for class k, and the N hidden units have fixed weights w_i, the columns of W (d, N), and a fixed
+readout a⁰ at initialisation. Trained are the readout a, the bias c and the directions g_i, rows of G (N, d). All
+trained parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
 couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
 pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
 
@@ -29,7 +31,10 @@ from linearized.solvers.linear.solution import finite
 
 
 class TangentProblem(LeastSquares):
-    """NT model as a least-squares problem over the readout a, the bias c and the directions G, see the module.
+    """NT model as a least-squares problem over its readout a (N, k), bias c (k) and first-layer directions G (N, d).
+
+    Its output for class k is Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x. The trained parameters a, c and
+    G form the columns v, in this order.
 
     Args:
         x: Inputs (n, d) in float32; may be a memory map.
@@ -40,7 +45,10 @@ class TangentProblem(LeastSquares):
         memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors are not included.
         mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, with fewer rows than parameters, "gram" (A Aᵀ,
             formed once); None chooses the fastest that fits.
-        xp: Array namespace of the computation; None uses keras.ops on a GPU and NumPy elsewhere.
+        xp: Array library of the computation; None: keras.ops on a GPU and NumPy elsewhere.
+
+    Raises:
+        UserError: If the shapes do not agree, a label is not finite, or "gram" is given for too many rows.
     """
 
     def __init__(
@@ -85,23 +93,26 @@ class TangentProblem(LeastSquares):
 
     @property
     def exact_gram(self) -> bool:
-        """Whether A Aᵀ is in memory, or will be at the next product, in float64."""
+        """Whether A Aᵀ is in memory in float64, or will be at the next product."""
         return self.xp is np and (self._gram is not None or self.mode == "gram")
 
     @property
     def formed_bytes(self) -> int:
-        """Bytes of `LeastSquares.formed_bytes`; A Aᵀ in float64, and the larger of what forms and what reduces it."""
+        """Bytes of the budget that a solver takes to form A Aᵀ and reduce it to a band.
+
+        They are those of A Aᵀ in float64 and the larger one of the arrays that form it and those that reduce it.
+        """
         return self._formed_bytes
 
     @functools.cached_property
     def _z(self) -> Any:
-        """X W, computed at the first use; None if it is not kept."""
+        """The inputs of the hidden units, X W (n, N), computed at the first use; None unless the mode is "kept"."""
         held = self.held.get(self.mode, 0)
         logging.info("tangent features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.units, held / 1e9)
         return self.xp.matmul(self._x, self._weights) if self.kept else None
 
     def mean_trace(self) -> float:
-        """Return the trace of A Aᵀ divided by n, estimated from some rows."""
+        """Return the trace of A Aᵀ divided by the number n of data points, estimated from about 64 rows."""
         x = to_host(self.xp, self._x[sample_rows(self.n)]).astype(np.float64)
         z = x @ to_host(self.xp, self._weights)
         squares = np.square(to_host(self.xp, self._readout), dtype=np.float64).sum(axis=0)
@@ -109,7 +120,10 @@ class TangentProblem(LeastSquares):
         return float(np.mean(self.outputs * (np.square(relu(z, np)).sum(axis=1) + 1) + tangents))
 
     def unpack(self, v: Float[np.ndarray, "p c"]) -> Parameters:
-        """Return the parts of v, as views of its transpose if that is contiguous."""
+        """Return the readout, bias and directions that the columns of v (p, c) consist of.
+
+        They are views of the transpose of v if that is contiguous.
+        """
         flat, cut = v.T, self.units * self.outputs
         columns, shape = v.shape[1], self.directions if self.per_class else self.directions[1:]
         return Parameters(
@@ -119,16 +133,24 @@ class TangentProblem(LeastSquares):
         )
 
     def pack(self, parameters: Parameters) -> Float64[np.ndarray, "p c"]:
-        """Return v from its parts; this is the inverse of `unpack`."""
+        """Return v (p, c) from the readout, bias and directions of its columns; this is the inverse of `unpack`."""
         flat = [np.asarray(part, np.float64).reshape(len(part), -1) for part in parameters]
         return np.concatenate(flat, axis=1).T
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return A v."""
+        """Return A v, the model's outputs on the train rows for the parameters in each column of v (p, c).
+
+        Rows of the result (n k, c) are ordered by data point, then by class.
+        """
         return self._stack(self._outputs(v, self._x, self._z))
 
     def adjoint(self, u: Float[np.ndarray, "rows c"], *, exact: bool = False) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u, multiplied in float64 if `exact`, else in float32."""
+        """Return Aᵀ u for the matrix A (n k, p) of the model on the train rows.
+
+        Args:
+            u: Columns (n k, c), with rows ordered by data point, then by class.
+            exact: Multiply in float64; otherwise in float32.
+        """
         u = self._unstack(u)
         total = self._zeros(len(u))
         for rows, x in self._row_blocks():
@@ -136,7 +158,10 @@ class TangentProblem(LeastSquares):
         return self.pack(total)
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
-        """Return A Aᵀ u, by one pass over X W by units, or a product with the Gram matrix."""
+        """Return A Aᵀ u for columns u (n k, c), by a product with the Gram matrix A Aᵀ if it is formed.
+
+        Otherwise it takes one pass over X W, one block of hidden units after another.
+        """
         if self.mode == "gram" or self._gram is not None:
             grams = self._gram_matrices()
             parts = u.reshape(len(grams[0]), len(grams), -1)  # rows are ordered by data point, then by class
@@ -156,28 +181,34 @@ class TangentProblem(LeastSquares):
         return self._stack(f)
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """Return AᵀA v, by one pass over X W by rows."""
+        """Return AᵀA v for columns v (p, c), by one pass over X W, one block of rows after another."""
         return self._through_rows(v, None)[1]
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
-        """Return A v and Aᵀ(Y - A v), multiplied in float64, by one pass over X W in any mode."""
+        """Return the outputs A v (n k, c) and Aᵀ(Y - A v) (p, c) for parameters v (p, c), multiplied in float64.
+
+        It takes one pass over X W in every mode. v has one column for each ridge.
+        """
         return self._through_rows(v, self._unstack(self.targets), exact=True)
 
     def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
-        """Return Aᵀ u, multiplied in float64."""
+        """Return Aᵀ u for columns u (n k, c), multiplied in float64."""
         return self.adjoint(u, exact=True)
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return f for other inputs, computed in blocks: k columns of outputs for each column of v in turn."""
+        """Return the outputs of the model for other inputs x (m, d), computed in blocks.
+
+        The result has k columns, one for each class, for each column of parameters v (p, c) in turn.
+        """
         f = self._outputs(v, to_device(self.xp, x), None)
         return f.transpose(1, 0, 2).reshape(len(x), -1)
 
     def predicts_by_kernel(self, rows: int, columns: int) -> bool:
-        """Return whether predictions from α by K(x, X) take fewer operations than v for all columns and A v.
+        """Return whether predictions as K(x, X)α take fewer operations than computing v for all columns and then A v.
 
         Args:
-            rows: Number of inputs.
-            columns: Number of columns of α.
+            rows: Number of inputs x.
+            columns: Number of columns of the dual coefficients α.
         """
         if not self.dual or self.xp is not np:
             return False
@@ -188,7 +219,11 @@ class TangentProblem(LeastSquares):
     def predict_dual(
         self, x: Float32[np.ndarray, "m d"], alpha: Float[np.ndarray, "rows c"]
     ) -> Float64[np.ndarray, "m ck"]:
-        """Return f for other inputs from α, K(x, X)α in float64, in blocks of inputs; in the form of `predict`."""
+        """Return the outputs K(x, X)α of the model for other inputs x (m, d), in float64 and in blocks of inputs.
+
+        K(x, X) is the kernel of the features between x and the train rows X. The result has k columns for each column
+        of the dual coefficients α (n k, c) in turn.
+        """
         f = np.empty((len(x), alpha.shape[1], self.outputs))
         size = max(16, min(_ROWS, self.memory // (32 * self.n * self.outputs**2)))
         for rows in blocks(len(x), size):
@@ -214,7 +249,13 @@ class TangentProblem(LeastSquares):
     def _through_rows(
         self, v: np.ndarray, minuend: np.ndarray | None, *, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return A v and Aᵀ(A v), or Aᵀ(minuend - A v) if `minuend` is given; multiplied in float64 if `exact`."""
+        """Return A v (n k, c), and Aᵀ applied to A v or to its difference from labels, in one pass over blocks of rows.
+
+        Args:
+            v: Parameters (p, c).
+            minuend: Labels Y (1, n, k), for which the second result is Aᵀ(Y - A v); None: it is Aᵀ(A v).
+            exact: Multiply in float64; otherwise in float32.
+        """
         parameters, total = self.unpack(v) if exact else self._single(v), self._zeros(v.shape[1])
         f = np.empty((v.shape[1], self.n, self.outputs))
         for rows, x in self._row_blocks():
@@ -238,7 +279,15 @@ class TangentProblem(LeastSquares):
     # One tile: rows x (b, d) and units with z = x W (b, B).
 
     def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
-        """Return the contribution of the units to f, (c, b, k)."""
+        """Return the summands of the outputs f that come from some hidden units, (c, b, k), for a block of b rows.
+
+        Args:
+            x: Inputs (b, d).
+            z: Inputs of the units, x W[:, units].
+            parameters: Parameters of these units, in c columns.
+            units: Indices of the units.
+            exact: Multiply in float64; otherwise in float32.
+        """
         tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
         f = np.empty((len(parameters.a), x.shape[0], self.outputs), tile.dtype)
@@ -253,7 +302,19 @@ class TangentProblem(LeastSquares):
     def _adjoint_tile(
         self, x: Any, z: Any, u: np.ndarray, units: slice, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the units' parts of Aᵀu: a (c, B, k) and g (c, B, d) or (c, k, B, d)."""
+        """Return the rows of Aᵀu that belong to B hidden units, summed over a block of b data points.
+
+        Args:
+            x: Inputs (b, d).
+            z: Inputs of the units, x W[:, units], (b, B).
+            u: Columns to multiply, (c, b, k).
+            units: Indices of the units.
+            exact: Multiply in float64; otherwise in float32.
+
+        Returns:
+            The part of the readout a, (c, B, k), and that of the directions g, (c, B, d), or (c, k, B, d) with
+            directions of each class.
+        """
         tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
         a = np.empty((len(u), z.shape[1], self.outputs), tile.dtype)
@@ -268,15 +329,24 @@ class TangentProblem(LeastSquares):
 
     @property
     def _groups(self) -> list[slice]:
-        """Slices of the classes that share directions: one for all classes, or one per class."""
+        """Slices of the classes that share directions: one slice of all classes, or one slice for each class."""
         return blocks(self.outputs, 1 if self.per_class else self.outputs)
 
     def _grouped(self, g: np.ndarray) -> np.ndarray:
-        """Return g with an axis for the groups of classes, (c, groups, B, d)."""
+        """Return the directions g with an axis for the groups of classes that share them, (c, groups, B, d)."""
         return g if self.per_class else g[:, None]
 
     def _hidden(self, x: Any, z: Any, rows: slice, units: slice) -> Any:
-        """Return a tile of X W, cut from the kept matrix or computed now."""
+        """Return a tile of x W, the inputs of some hidden units for some rows.
+
+        It is cut from the kept matrix, or computed now.
+
+        Args:
+            x: All inputs.
+            z: x W for all units, if it is kept; otherwise None.
+            rows: Rows of the tile.
+            units: Units of the tile.
+        """
         return self.xp.matmul(x[rows], self._weights[:, units]) if z is None else z[rows, units]
 
     def _row_blocks(self) -> list[tuple[slice, Any]]:
@@ -287,12 +357,12 @@ class TangentProblem(LeastSquares):
         return blocks(self.units, block_size(rows, self.memory))
 
     def _tiles(self, rows: slice) -> list[tuple[slice, Any]]:
-        """Return all tiles of X W for some rows."""
+        """Return the tiles of X W for some train rows, each with the slice of its hidden units."""
         units = self._unit_blocks(_ROWS)
         return [(part, self._hidden(self._x, self._z, rows, part)) for part in units]
 
     def _single(self, v: np.ndarray) -> Parameters:
-        """Return the parts of v in float32, converted once per pass."""
+        """Return the readout, bias and directions in v (p, c) in float32; passes call this once, before their tiles."""
         return self.unpack(np.ascontiguousarray(v.T, np.float32).T)
 
     def _cut(self, parameters: Parameters, units: slice) -> Parameters:
@@ -302,17 +372,23 @@ class TangentProblem(LeastSquares):
         return self.unpack(np.zeros((columns, self.params)).T)
 
     def _stack(self, f: np.ndarray) -> np.ndarray:
-        """Reshape (c, n, k) to (n k, c)."""
+        """Reshape outputs (c, n, k) to columns (n k, c), ordered by data point, then by class."""
         return f.reshape(len(f), -1).T
 
     def _unstack(self, u: np.ndarray) -> np.ndarray:
-        """Reshape (n k, c) to (c, n, k)."""
+        """Reshape columns (n k, c), ordered by data point, then by class, to (c, n, k)."""
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterator[GramProblem]:
-        """Yield the problems of `LeastSquares.formed`: one for each class if they are independent, otherwise one.
+        """Yield the ridge problems with the Gram matrix A Aᵀ as `GramProblem`s, which solvers factor.
 
-        A Aᵀ stays in memory for the products that follow.
+        There is one for each class if the classes are independent, because each has directions of its own, and
+        otherwise one. A Aᵀ stays in memory for the products that follow.
+
+        Args:
+            moment: AᵀY, which is not needed.
+
+        Raises `UserError` if A has at least as many rows as columns.
         """
         if not self.dual:
             yield from super().formed(moment)
@@ -331,7 +407,10 @@ class TangentProblem(LeastSquares):
         return self._gram
 
     def _kernels(self, x: Any) -> list[np.ndarray]:
-        """Return K(x, X) between inputs and the train rows, see `tangent_tiles.kernels`."""
+        """Return K(x, X), the kernel of the model's features, between inputs x (m, d) and the train rows X.
+
+        It is a list of one matrix (m, n) for each class, or of one matrix (m k, n k) if the classes share directions.
+        """
         own = x is self._x
 
         def tile(x: Any, z: Any, units: slice) -> TangentTile:

@@ -1,6 +1,7 @@
-"""Parts of NT: its parameters, the arrays of one tile of rows and units, and A Aᵀ in closed form from such tiles.
+"""Arrays of the NT model in tiles of rows and hidden units, and its Gram matrix A Aᵀ in closed form from such tiles.
 
-Between the classes c and e, with Z = X W,
+The model's output for class c is Σ_i relu(w_i·x) a_ic + bias_c + Σ_i a⁰_ci step(w_i·x) g_i·x, with trained readout a,
+bias and directions g, fixed weights W (d, N) and a fixed readout a⁰ (k, N). Between the classes c and e, with Z = X W,
 
     A Aᵀ = [c = e](Φ Φᵀ + 1) + (X Xᵀ) ∘ (S diag(a⁰_c a⁰_e) Sᵀ),    Φ = relu(Z), S = step(Z).
 """
@@ -15,12 +16,12 @@ from linearized.problems.array_module import to_device, to_host
 
 
 class Parameters(NamedTuple):
-    """Parts of v, whose first axis is that of the c columns of v.
+    """The trained parameters of the NT model, for each of c solutions.
 
     Attributes:
-        a: Readouts (c, N, k).
+        a: Readouts (c, N, k) of N hidden units for k classes.
         bias: Biases (c, k).
-        g: Directions (c, N, d), or (c, k, N, d) with directions per class.
+        g: Directions of the first layer (c, N, d), or (c, k, N, d) with directions of each class.
     """
 
     a: np.ndarray
@@ -29,14 +30,16 @@ class Parameters(NamedTuple):
 
 
 class TangentTile(NamedTuple):
-    """Arrays of one tile of b rows and B units: on the device in float32, or on the host in float64.
+    """Arrays of the NT model for one tile of b rows and B hidden units.
+
+    They are on the device in float32, or on the host in float64.
 
     Attributes:
         xp: Array library of the products.
         phi: relu(z), (b, B), for z = x W.
         gate: step(z), (b, B).
         x: Inputs (b, d).
-        readout: a⁰ (k, B).
+        readout: a⁰ (k, B), the fixed readout of the units at initialisation.
         dtype: Dtype of the products.
     """
 
@@ -49,21 +52,29 @@ class TangentTile(NamedTuple):
 
     @classmethod
     def of(cls, xp: Any, x: Any, z: Any, readout: Any, exact: bool) -> "TangentTile":
-        """Return the tile of inputs x and z = x W, in float64 on the host if `exact`."""
+        """Return the tile of inputs x (b, d) and hidden units with inputs z = x W (b, B).
+
+        Args:
+            xp: Array library to which the arrays belong.
+            x: Inputs (b, d).
+            z: Inputs of the units (b, B).
+            readout: Fixed readout a⁰ (k, B) of the units.
+            exact: Whether the tile is converted to float64 on the host; otherwise it stays on the device in float32.
+        """
         if not exact:
             return cls(xp, relu(z, xp), step(z, xp), x, readout, np.float32)
         x, z, readout = (np.asarray(to_host(xp, array), np.float64) for array in (x, z, readout))
         return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
 
     def send(self, array: np.ndarray) -> Any:
-        """Return `array` on the device and in the precision of the products."""
+        """Return `array` on the device and in the precision in which this tile multiplies."""
         return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
 
 
 def kernels(
     pairs: Iterable[tuple[TangentTile, TangentTile]], m: int, n: int, outputs: int, *, per_class: bool
 ) -> list[np.ndarray]:  # fmt: skip
-    """Return K(x, X) between inputs and the train rows: (m, n) for each class, or one (m k, n k) for shared directions.
+    """Return the kernel K(x, X) of the NT model between inputs x and the train rows X.
 
     Products are in the precision of the tiles and summed in float64. Takes 2 m n N operations for Φ Φᵀ and for each
     pair of classes that is computed.
@@ -75,6 +86,9 @@ def kernels(
         n: Number of train rows.
         outputs: k, the number of classes.
         per_class: Whether every class has its own directions.
+
+    Returns:
+        One matrix (m, n) for each class, or one matrix (m k, n k) if the classes share directions.
     """
     k, shared = outputs, outputs > 1 and not per_class
     common, whole = np.ones((m, n)), np.zeros((m, k, n, k) if shared else (k, m, n))

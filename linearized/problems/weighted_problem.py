@@ -1,8 +1,8 @@
 """Weighted kernel ridge regression as an unweighted problem.
 
-The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² for positive weights w_i is f = Σ_i α_i k(x_i, ·) with
-(K + ρW⁻¹)α = Y and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS + ρI)β = SY, which is symmetric positive
-definite, so every solver of K can be used.
+The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² for positive weights w_i is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y
+and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS + ρI)β = SY, which is symmetric positive definite, so
+every solver of K can be used. `Weighted` is that problem.
 """
 
 from typing import Any
@@ -19,7 +19,9 @@ ROWS = 1024  # rows of K that are scaled together in float64
 
 
 class Weighted:
-    """Problem (SKS + ρI)β = SY with S = diag(√w); all members that are not defined here are those of the problem of K.
+    """Kernel ridge regression with weights w of the rows, as the problem (SKS + ρI)β = SY with S = diag(√w).
+
+    Members that are not defined here are those of the unweighted problem.
 
     Args:
         problem: Unweighted problem with K and Y.
@@ -42,28 +44,28 @@ class Weighted:
         return None
 
     def moment(self) -> Float64[np.ndarray, "n k"]:
-        """Return SY, the right-hand side."""
+        """Return the right-hand side SY (n, k), the labels Y times the square roots S = diag(√w) of the weights."""
         return self.targets
 
     def primal_product(self, v: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Return SKS v, in one pass over K."""
+        """Return SKS v for columns v (n, c), with S = diag(√w), in one pass over K."""
         return self._root * self._problem.primal_product(self._root * v)
 
     def diagonal(self) -> Float64[np.ndarray, " n"]:
-        """Return the diagonal of SKS."""
+        """Return the diagonal of SKS, the Gram matrix K times √w on both sides."""
         return self._root[:, 0] ** 2 * self._problem.diagonal()
 
     def columns_of(self, rows: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "n b"]:
-        """Return columns of SKS."""
+        """Return the columns (SKS)[:, rows] of the train rows with the indices `rows`, with S = diag(√w)."""
         return self._root * self._problem.columns_of(rows) * self._root[rows].T
 
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
-        """Return SKS v and SY - SKS v. v has k columns for each ridge, one ridge after the other."""
+        """Return SKS v and SY - SKS v, with S = diag(√w). v has k columns for each ridge, one ridge after the other."""
         product = self.primal_product(v)
         return product, np.tile(self.targets, (1, v.shape[1] // self.targets.shape[1])) - product
 
     def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
-        """Return SKS in memory, an array that the caller may overwrite.
+        """Return SKS, with S = diag(√w), in memory as an array that the caller may overwrite.
 
         Args:
             dtype: Data type to which the entries are rounded; None: that of K.
@@ -77,7 +79,7 @@ class Weighted:
         return array
 
     def unscaled(self, solution: Solution) -> Solution:
-        """Return a solution of this problem, converted to the units of Y.
+        """Return a solution β of the scaled problem, converted to one of the weighted regression with the labels Y.
 
         `value` becomes α, `predictions` become Kα, and `leave_one_out` becomes the errors y_i - f(x_i) of the fits f
         without row i. `gcv`, `left_out_loss` and `left_out_error` are divided by the mean weight, so that they are
