@@ -68,7 +68,7 @@ def _activation(text: str):
 
 @functools.lru_cache(maxsize=64)
 def _referred(scalar: OwnFunction, given: Any):
-    """Return the activation of a reference `package.module:function`, which is cached.
+    """Return the activation that a user's reference `package.module:function` stands for; it is cached.
 
     Args:
         scalar: The reference, whose text names the activation in messages.
@@ -95,7 +95,7 @@ def _own(function: Callable):
 
 
 def activation(given: Any):
-    """Return the `Activation` that `given` refers to.
+    """Return the `Activation` that `given` refers to, an object with the function f and its dual E[f(u) f(v)].
 
     Args:
         given: A name such as "gelu", a name with numbers such as "leaky_relu(0.1)", a reference
@@ -121,9 +121,9 @@ def name_of(given: Any) -> str | None:
     """Return the name of an activation, with its numbers, as `ACTIVATIONS` and the command line write it.
 
     Args:
-        given: An activation, as `activation` takes it.
+        given: A name, a reference `package.module:function`, a function or an `Activation`.
 
-    Returns: The text, such as "leaky_relu(alpha=0.1)"; None for an activation that is not in the table.
+    Returns: The text, such as "leaky_relu(alpha=0.1)"; None for an activation that is not in the table `ACTIVATIONS`.
     """
     if isinstance(given, str) and not isinstance(parse(given), OwnFunction):
         return parse(given).text

@@ -1,6 +1,8 @@
-"""Approximate duals, to measure the error that an approximation causes: truncated Hermite series and Monte Carlo means.
+"""Approximate duals of activations: truncated Hermite series and Monte Carlo means.
 
-Both are accepted wherever an activation is, for example `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
+They serve to measure the error that such an approximation causes in a kernel. The dual of an activation f is E[f(u)
+f(v)] for normal u and v. Both are accepted wherever an activation is, for example `kernel_gen.gram("NTK", x,
+activation=HermiteDual("relu", 9))`.
 """
 
 from typing import Any
@@ -16,12 +18,12 @@ from linearized.base.errors import UserError
 
 
 class HermiteDual(Series):
-    """The dual of an activation f by its Hermite series up to a degree, and the exact derivative of that series.
+    """An activation f whose dual E[f(u) f(v)] is approximated by its Hermite series up to a degree.
 
-    For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k. The
-    coefficients are a_k(σ) = E[f(σz) h_k(z)] for z ~ N(0, 1) and the normalised Hermite polynomials h_k of
-    `kernel_gen.activations.hermite`, so that inputs may have any norm. Where both variances are 1, the truncation error
-    is Σ_{k > degree} a_k(1)² c^k.
+    The slope is the exact derivative of that series. For inputs of standard deviations σ₁ and σ₂ and correlation c the
+    dual is Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k. The coefficients are a_k(σ) = E[f(σz) h_k(z)] for z ~ N(0, 1) and the
+    normalised Hermite polynomials h_k of `kernel_gen.activations.hermite`, so that inputs may have any norm. Where both
+    variances are 1, the truncation error is Σ_{k > degree} a_k(1)² c^k.
 
     The integrals of the coefficients are split at 0. For an activation with kinks elsewhere each coefficient of f has
     an error of up to 1e-4, and each coefficient of f' one of up to 2e-2. An entry costs 4(degree + 1) operations.
@@ -53,11 +55,11 @@ class HermiteDual(Series):
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):
-        """Return the Hermite coefficients of f and of f' at these variances, and the variances.
+        """Return the Hermite coefficients of f and of f' at these variances, whose series `pair` sums, and the variances.
 
         Args:
             variance: Variances of the inputs, of any shape.
-            terms: Length of the series, see `terms`.
+            terms: Length of the series, as the method `terms` returns it.
 
         Returns: Two arrays with a first axis of length `terms` and then the axes of `variance`, which are 0 for f above
         `degree` and for f' above `degree` - 1; and `variance`.
@@ -73,10 +75,10 @@ class HermiteDual(Series):
 
 
 class MonteCarlo(Activation):
-    """The dual of an activation f and its derivative as means over pairs of normal random numbers.
+    """An activation f whose dual E[f(u) f(v)] and slope E[f'(u) f'(v)] are means over random normal pairs (u, v).
 
-    All entries use the same pairs. The standard error of an entry of the dual is the standard deviation of f(u) f(v),
-    divided by √samples. An entry costs about `samples` evaluations of f and f'.
+    All entries use the same standard normal pairs. The standard error of an entry of the dual is the standard deviation
+    of f(u) f(v), divided by √samples. An entry costs about `samples` evaluations of f and f'.
 
     Args:
         exact: The activation f: a name, a function or an `Activation`.
@@ -93,7 +95,10 @@ class MonteCarlo(Activation):
         self.samples, self.seed = samples, seed
 
     def pair(self, k12, one, two, terms=0):
-        """Return the means of f(u) f(v) and f'(u) f'(v) over the random pairs, see `Activation.pair`."""
+        """Return the means of f(u) f(v) and f'(u) f'(v) over the random pairs, entry by entry.
+
+        `k12` are the covariances of u and v, `one` and `two` their variances; `terms` is not used.
+        """
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)
         c, s = correlation(k12, std1, std2)
         draws = jnp.asarray(np.random.default_rng(self.seed).standard_normal((self.samples, 2)), c.dtype)

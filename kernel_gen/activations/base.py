@@ -1,8 +1,8 @@
 """The base class of activations: a scalar function f, its dual, and the derivative of the dual.
 
-For a normal pair (u, v) ~ N(0, [[k11, k12], [k12, k22]]) the dual is E[f(u) f(v)]. Its slope is E[f'(u) f'(v)], which
-is the derivative of the dual with respect to the covariance k12 (Price's theorem). Where f jumps, f' is its derivative
-almost everywhere, as in gradient training.
+For a normal pair (u, v) ~ N(0, [[k11, k12], [k12, k22]]) the dual is E[f(u) f(v)]. It maps the covariances before a
+layer of infinite width to those after it. Its slope is E[f'(u) f'(v)], which is the derivative of the dual with respect
+to the covariance k12 (Price's theorem). Where f jumps, f' is its derivative almost everywhere, as in gradient training.
 """
 
 import abc
@@ -20,7 +20,7 @@ CHUNK = 4096  # inputs that are processed at once, because f is evaluated at eve
 
 
 class Activation(abc.ABC):
-    """A scalar function f with its dual and slope, see the module.
+    """A scalar function f with its dual E[f(u) f(v)] and slope E[f'(u) f'(v)] for normal pairs (u, v).
 
     A subclass implements `pair`, which is written in JAX so that kernels can fuse it, and optionally `rows` and
     `terms`. Computations for one input alone (`rows`) are separate from those for every pair of inputs (`pair`).
@@ -53,9 +53,9 @@ class Activation(abc.ABC):
         return float("inf")
 
     def terms(self, variance: float, dtype: str = "float64") -> int:
-        """Return the length of the series or the number of the quadrature rule that `rows` and `pair` use.
+        """Return the number of terms of the series, or the index of the quadrature rule, that these inputs need.
 
-        It is a static argument of compiled programs.
+        `rows` and `pair` take it as an argument. It is a static argument of compiled programs.
 
         Args:
             variance: Largest variance of the inputs.
@@ -106,11 +106,27 @@ class Activation(abc.ABC):
     def slope(
         self, k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return E[f'(u) f'(v)] for a block of pairs, the derivative of `dual` with respect to k12; see `dual`."""
+        """Return E[f'(u) f'(v)] for a block of normal pairs, (n1, n2), the derivative of `dual` with respect to k12.
+
+        Args:
+            k12: Covariances (n1, n2) of u and v.
+            k11: Variances (n1,) of u.
+            k22: Variances (n2,) of v.
+
+        Raises `UserError` for variances beyond the range of the activation.
+        """
         return self.both(k12, k11, k22)[1]
 
     def both(self, k12: np.ndarray, k11: np.ndarray, k22: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `dual` and `slope` for a block of pairs, computed in one pass; see `dual`."""
+        """Return E[f(u) f(v)] and E[f'(u) f'(v)], the results of `dual` and `slope`, computed in one pass.
+
+        Args:
+            k12: Covariances (n1, n2) of u and v.
+            k11: Variances (n1,) of u.
+            k22: Variances (n2,) of v.
+
+        Raises `UserError` for variances beyond the range of the activation.
+        """
         dtype = np.result_type(k12, np.float32)  # integers are converted to float64
         with jax.enable_x64(dtype == np.float64):
             terms = self.terms(float(max(np.max(k11, initial=0), np.max(k22, initial=0))), dtype.name)

@@ -34,7 +34,7 @@ def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax
 def _far(h, k, c):
     """Return P(z₁ > h, z₂ > k) by an integral over θ from 0 to arcsin c, in which sin θ replaces the correlation.
 
-    The rule is accurate where `|c|` is not close to 1.
+    z₁ and z₂ are standard normal with correlation c. The rule is accurate where `|c|` is not close to 1.
     """
     mean, product, angle = (h * h + k * k) / 2, h * k, jnp.arcsin(c) / 2
 
@@ -47,7 +47,11 @@ def _far(h, k, c):
 
 
 def _near(h, k, c, s):
-    """Return P(z₁ > h, z₂ > k) as its limit at `|c|` = 1 minus an integral over √(1 - c²) from 0 to s."""
+    """Return P(z₁ > h, z₂ > k) as its limit at `|c|` = 1 minus an integral over √(1 - c²) from 0 to s.
+
+    z₁ and z₂ are standard normal with correlation c, and s is √(1 - c²). The rule is accurate where `|c|` is close to
+    1.
+    """
     k = jnp.where(c < 0, -k, k)
     product, square = h * k, (h - k) ** 2
     first, second = (4 - product) / 8, (12 - product) / 16
@@ -71,7 +75,10 @@ def _near(h, k, c, s):
 
 
 def _sum_over_nodes(term, like):
-    """Return Σ term(node, weight), computed by a loop, which compiles ten times faster than 20 copies of the term."""
+    """Return the sum of term(node, weight) over the 20 Gauss-Legendre nodes, an array like `like`.
+
+    It is computed by a loop, which compiles ten times faster than 20 copies of the term.
+    """
     nodes, weights = (jnp.asarray(a, like.dtype) for a in (NODES, WEIGHTS))
     add = lambda i, total: total + term(nodes[i], weights[i])  # noqa: E731
     return jax.lax.fori_loop(0, len(NODES), add, jnp.zeros_like(like))

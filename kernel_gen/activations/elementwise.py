@@ -1,12 +1,13 @@
-"""User-defined activations, made from a Python function or from an expression of the dual.
+"""User-defined activations, made from a Python function f or from an expression of its dual E[f(u) f(v)].
 
     Elementwise(lambda x: jnp.arctan(x))                                          quadrature of dual and slope
     Elementwise(dual=lambda k12, k11, k22: jnp.exp(k12 - (k11 + k22) / 2))        slope by autodiff
 
-See `kernel_gen.activations.base` for k11, k12, k22, dual and slope. The dual of a smooth function is computed by its
-Hermite series (`series`), that of a function with a kink at 0 by polar quadrature (`polar`). Kinks elsewhere reduce the
-accuracy. The attribute `error` of an activation made from a function is an estimate of the relative error of its dual,
-for kinks from the comparison of a quadrature rule with a finer one.
+Here k12 is the covariance of the normal numbers u and v, k11 and k22 are their variances, and the slope is E[f'(u)
+f'(v)], the derivative of the dual with respect to k12. The dual of a smooth function is computed by its Hermite series
+(`series`), that of a function with a kink at 0 by polar quadrature (`polar`). Kinks elsewhere reduce the accuracy. The
+attribute `error` of an activation made from a function is an estimate of the relative error of its dual, for kinks from
+the comparison of a quadrature rule with a finer one.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,12 @@ POINTS = 6  # points of the interpolation in √(1 - |c|) that continues a dual 
 
 
 class _Plain:
-    """A user's function, with the interface of the functions in the table."""
+    """A user's function f(x), callable as f(x, xp) like the functions of the table of activations.
+
+    Args:
+        function: The function f(x).
+        text: Its name in messages.
+    """
 
     def __init__(self, function: Callable, text: str):
         self.function, self.text = function, text
@@ -55,7 +61,11 @@ class FromDual(Activation):
         self.expression = dual
 
     def pair(self, k12, one, two, terms=0):
-        """Return the dual and its slope, which are interpolated close to correlation ±1, see `Activation.pair`."""
+        """Return the dual and its slope, the derivative with respect to the covariances `k12`.
+
+        Both are interpolated close to correlation ±1. `one` and `two` are the variances of both sides; `terms` is not
+        used.
+        """
         least = LEAST[k12.dtype.name]  # expressions may divide by a variance, or by the root of a product of two
         one, two = (jnp.where(k > 0, k, least) for k in (one, two))
         norm = jnp.sqrt(one) * jnp.sqrt(two)
@@ -84,20 +94,30 @@ def _no_function(x: Any) -> Any:
 
 
 class FromNumpy(Series):
-    """A smooth function that NumPy can evaluate but JAX cannot trace, by its Hermite series.
+    """A smooth activation f that NumPy can evaluate but JAX cannot trace; its dual is computed from its Hermite series.
 
     With a_k(σ) the coefficients of f at standard deviation σ, those of f' are √(k+1) a_{k+1}(σ) / σ by Stein's lemma.
     """
 
     def rows(self, variance, terms):
-        """Return the coefficients of f, those of f' by Stein's lemma, and the variances, see `Series.rows`."""
+        """Return the Hermite coefficients of f at these variances, those of f' by Stein's lemma, and the variances.
+
+        Args:
+            variance: Variances of the inputs, of any shape.
+            terms: Number of terms of the series.
+
+        Returns: Two arrays with a first axis of length `terms` and then the axes of `variance`; and `variance`.
+        """
         variance = jnp.maximum(variance, 1e-12)
         below, _ = super().rows(variance, terms + 1)[:2]
         order = jnp.sqrt(jnp.arange(1, terms + 1, dtype=variance.dtype)).reshape(-1, *(1,) * variance.ndim)
         return below[:-1], order * below[1:] / jnp.sqrt(variance), variance
 
     def value_and_slope(self, x):
-        """Return f(x), from a NumPy callback, in place of both f(x) and f'(x); `rows` does not use the second."""
+        """Return f(x) twice, computed by NumPy, where other series return f(x) and f'(x).
+
+        JAX cannot differentiate f; `rows` does not use the second value.
+        """
         like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         call = lambda x: np.asarray(self.function(np.asarray(x, np.float64), np), x.dtype)  # noqa: E731
         value = jax.pure_callback(call, like, x, vmap_method="expand_dims")
@@ -187,14 +207,23 @@ def _traceable(function: Callable) -> bool:
 
 
 def _is_smooth(function: Callable) -> bool:
-    """Return whether the Hermite coefficients decrease to rounding within 512 terms, at unit variance."""
+    """Return whether a function is smooth, as its Hermite coefficients at unit variance show.
+
+    Those of a smooth function decrease to rounding within 512 terms.
+    """
     with jax.enable_x64(True):
         squares = hermite.coefficients(function, 512) ** 2
     return squares[-32:].max() * 512 < 1e-22 * max(squares.sum(), 1e-300)
 
 
 def _measured(made: Polar) -> list[float]:
-    """Return the differences between two quadrature rules: of the dual relative to E[f²], of the slope to E[f'²]."""
+    """Return estimates of the relative errors of the dual and of the slope, two numbers, at unit variance.
+
+    They are the differences between two quadrature rules, relative to E[f²] and to E[f'²].
+
+    Args:
+        made: The activation.
+    """
     c, one = np.array([[-0.9, 0.3, 0.99, 1.0]]), np.ones(1)
     with jax.enable_x64(True):
         programs = [made._compiled(terms) for terms in (len(REACHES) - 1, len(REACHES))]

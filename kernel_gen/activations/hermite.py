@@ -1,4 +1,4 @@
-"""Hermite series f(σz) = Σ_k a_k(σ) h_k(z) of a function f, for z ~ N(0, 1) and a standard deviation σ.
+"""Coefficients of the Hermite series f(σz) = Σ_k a_k(σ) h_k(z) of a function f, for z ~ N(0, 1) and a deviation σ.
 
 h_k = He_k / √k! are the normalised probabilists' Hermite polynomials, and a_k(σ) = E[f(σz) h_k(z)]. Mehler's formula
 turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for standard normal u and v of correlation c.
@@ -41,9 +41,9 @@ def coefficients(
 
 
 def basis(z: Float64[np.ndarray, " m"], degree: int) -> Float64[np.ndarray, "terms m"]:
-    """Return φ(z) h_k(z) for k = 0 ... degree, (degree + 1, m), with φ the normal density.
+    """Return φ(z) h_k(z) for k = 0 ... degree, (degree + 1, m), with the normal density φ and Hermite polynomials h_k.
 
-    No intermediate value overflows.
+    h_k = He_k / √k! are normalised. No intermediate value overflows.
 
     Args:
         z: Points (m,).
@@ -53,7 +53,7 @@ def basis(z: Float64[np.ndarray, " m"], degree: int) -> Float64[np.ndarray, "ter
 
 
 def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
-    """Return h_k(z) for k = 0 ... degree along a new first axis.
+    """Return the normalised Hermite polynomials h_k(z) = He_k(z) / √k! for k = 0 ... degree along a new first axis.
 
     Args:
         z: Points, an array of any shape.
@@ -66,7 +66,10 @@ def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _weighted(z: np.ndarray, degree: int):
-    """Yield φ(z) h_k(z) for k = 0 ... degree, by the recursion of √φ h_k, which stays below 1."""
+    """Yield φ(z) h_k(z) for k = 0 ... degree, with the normal density φ and the normalised Hermite polynomials h_k.
+
+    They are computed by the recursion of √φ h_k, which stays below 1.
+    """
     half = np.exp(-(z**2) / 4) / (2 * np.pi) ** 0.25
     before, now = np.zeros_like(z), half
     for k in range(degree + 1):
@@ -76,11 +79,13 @@ def _weighted(z: np.ndarray, degree: int):
 
 @functools.lru_cache(maxsize=64)
 def nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights, two arrays (m,), of a quadrature rule for ∫ dz over `|z|` <= REACH.
+    """Return nodes and weights, two arrays (m,), of a quadrature rule for integrals over z with `|z|` <= REACH.
+
+    The rule consists of Gauss-Legendre panels.
 
     Args:
-        kinks: Points at which panels end.
-        degree: Largest degree k of the polynomials h_k that the panels resolve.
+        kinks: Points at which panels end, because the integrand is not smooth there.
+        degree: Largest degree k of the Hermite polynomials h_k that the panels resolve.
     """
     width = min(PANEL, 16 / np.sqrt(degree + 1))
     ends = np.unique([-REACH, *(kink for kink in kinks if abs(kink) < REACH), REACH])

@@ -33,9 +33,10 @@ Kink = tuple[float, int, float]  # (J, p, t): factor, power and position of a ki
 
 
 class Piecewise(Activation):
-    """An activation given by its kinks and its polynomial, in the form of the module's docstring.
+    """An activation f that is a polynomial plus kink terms, with dual and slope in closed form.
 
-    A pair of kinks other than 0 costs about 40 exponentials per entry.
+    f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over the kinks t < 0, where y₊ =
+    max(y, 0). A pair of kinks other than 0 costs about 40 exponentials per entry.
 
     Args:
         scalar: The function f, with its name.
@@ -48,7 +49,10 @@ class Piecewise(Activation):
         self.kinks, self.smooth = kinks, smooth
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope from the truncated moments; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v from truncated moments.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         moments = Moments(k12, one, two)
         slopes = [(jump * p * _side(t), p - 1, t) for jump, p, t in self.kinks if p]
         _, linear, square = self.smooth
@@ -56,7 +60,10 @@ class Piecewise(Activation):
 
 
 class Moments:
-    """Moments of truncated Gaussian pairs, for arrays of covariances; each moment is computed once.
+    """Moments of truncated Gaussian pairs, from which duals of piecewise polynomials are computed.
+
+    They are computed for arrays of covariances, each moment once. N_pq in its methods is E[(z₁ - h)₊^p (z₂ - k)₊^q] for
+    standard normal z₁ and z₂ of correlation c.
 
     Args:
         k12: Covariances of the two inputs.
@@ -74,7 +81,9 @@ class Moments:
         self.found = {}
 
     def product(self, kinks: list[Kink], smooth: tuple[float, float, float]):
-        """Return E[g(u) g(v)], entry by entry, for (u, v) normal with these covariances.
+        """Return E[g(u) g(v)] of a piecewise polynomial g, entry by entry, for (u, v) normal with these covariances.
+
+        g is the sum of a₀ + a₁ x + a₂ x² and of a term J (x - t)₊^p for each kink (or J (t - x)₊^p for t < 0).
 
         Args:
             kinks: The kinks of g as triples (J, p, t).
@@ -97,7 +106,9 @@ class Moments:
         return jnp.broadcast_to(total, jnp.broadcast_shapes(self.k12.shape, *(std.shape for std in self.stds)))
 
     def threshold(self, t: float, side: int):
-        """Return `|t|`/σ of one side, but at most `FARTHEST`, beyond which the probability is 0.
+        """Return `|t|`/σ, the distance of a kink t from 0 in standard deviations of one input.
+
+        It is at most `FARTHEST`, beyond which the probability is 0.
 
         Args:
             t: Position of a kink.
@@ -109,7 +120,9 @@ class Moments:
         return jnp.minimum(abs(t) / std, FARTHEST)
 
     def single(self, p: int, t: float, side: int, order: int):
-        """Return E of a derivative of (z - h)₊^p for z ~ N(0, 1) and h = `|t|`/σ; times (-1)^order for t < 0.
+        """Return the expectation of a derivative of (z - h)₊^p for z ~ N(0, 1) and h = `|t|`/σ.
+
+        For t < 0 it is multiplied by (-1)^order.
 
         Args:
             p: Power of the kink.
@@ -143,9 +156,9 @@ class Moments:
         return now
 
     def joint(self, p: int, q: int, t1: float, t2: float):
-        """Return N_pq at h = `|t1|`/σ₁ and k = `|t2|`/σ₂.
+        """Return E[(z₁ - h)₊^p (z₂ - k)₊^q] at h = `|t1|`/σ₁ and k = `|t2|`/σ₂, for standard normal z₁ and z₂.
 
-        The correlation is c, or -c if the kinks lie on different sides of 0.
+        Their correlation is c, or -c if the kinks lie on different sides of 0.
 
         Args:
             p: Power of the kink of the first input.
@@ -184,50 +197,53 @@ def _phi(x):
 
 
 def relu(scalar: Scalar) -> Piecewise:
-    """Return the ReLU, x₊."""
+    """Return the ReLU, max(x, 0), as an activation; `scalar` holds its name."""
     return Piecewise(scalar, [(1.0, 1, 0.0)])
 
 
 def leaky_relu(scalar: Scalar) -> Piecewise:
-    """Return the leaky ReLU, alpha x + (1 - alpha) x₊, with `alpha` from `scalar`, by default 0.2."""
+    """Return the leaky ReLU, alpha x + (1 - alpha) max(x, 0), with `alpha` from `scalar`, by default 0.2."""
     alpha = scalar.split()[1].get("alpha", 0.2)
     return Piecewise(scalar, [(1.0 - alpha, 1, 0.0)], (0.0, alpha, 0.0))
 
 
 def absolute(scalar: Scalar) -> Piecewise:
-    """Return the absolute value, `|x|` = 2 x₊ - x."""
+    """Return the absolute value, `|x|` = 2 max(x, 0) - x, as an activation; `scalar` holds its name."""
     return Piecewise(scalar, [(2.0, 1, 0.0)], (0.0, -1.0, 0.0))
 
 
 def sign(scalar: Scalar) -> Piecewise:
-    """Return the sign, which is 1 for x > 0 and -1 otherwise."""
+    """Return the sign, which is 1 for x > 0 and -1 otherwise, as an activation; `scalar` holds its name."""
     return Piecewise(scalar, [(2.0, 0, 0.0)], (-1.0, 0.0, 0.0))
 
 
 def rectified_monomial(scalar: Scalar) -> Piecewise:
-    """Return x₊^degree, with `degree` from `scalar`, by default 2."""
+    """Return the rectified monomial max(x, 0)^degree, with `degree` from `scalar`, by default 2."""
     return Piecewise(scalar, [(1.0, int(scalar.split()[1].get("degree", 2)), 0.0)])
 
 
 def relu6(scalar: Scalar) -> Piecewise:
-    """Return the ReLU limited to 6, x₊ - (x - 6)₊."""
+    """Return the ReLU limited to 6, x₊ - (x - 6)₊ with y₊ = max(y, 0); `scalar` holds its name."""
     return Piecewise(scalar, [(1.0, 1, 0.0), (-1.0, 1, 6.0)])
 
 
 def hard_sigmoid(scalar: Scalar) -> Piecewise:
-    """Return the hard sigmoid, clip(½ + x/6, 0, 1) = ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6."""
+    """Return the hard sigmoid, clip(½ + x/6, 0, 1) = ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6 with y₊ = max(y, 0).
+
+    `scalar` holds its name.
+    """
     return Piecewise(scalar, [(-1 / 6, 1, 3.0), (1 / 6, 1, -3.0)], (0.5, 1 / 6, 0.0))
 
 
 def hard_tanh(scalar: Scalar) -> Piecewise:
-    """Return the hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊."""
+    """Return the hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊ with y₊ = max(y, 0); `scalar` holds its name."""
     return Piecewise(scalar, [(-1.0, 1, 1.0), (1.0, 1, -1.0)], (0.0, 1.0, 0.0))
 
 
 def hard_silu(scalar: Scalar) -> Piecewise:
     """Return the hard SiLU, x clip(½ + x/6, 0, 1).
 
-    It is x/2 + x²/6 minus y²/6 + y/2 for y = (x - 3)₊ and for y = (-3 - x)₊.
+    It is x/2 + x²/6 minus y²/6 + y/2 for y = max(x - 3, 0) and for y = max(-3 - x, 0). `scalar` holds its name.
     """
     kinks = [(jump, p, t) for t in (3.0, -3.0) for jump, p in ((-1 / 6, 2), (-0.5, 1))]
     return Piecewise(scalar, kinks, (0.0, 0.5, 1 / 6))

@@ -26,9 +26,9 @@ REACH = 9.0  # largest radius r of the rules, at which exp(-r²/2) is 3e-18
 
 
 class Polar(Activation):
-    """An activation whose dual and slope are computed by quadrature over four sectors of the plane.
+    """An activation f with a kink at 0, whose dual and slope are computed by quadrature over four sectors of the plane.
 
-    `function(x, jax.numpy)` must work and be smooth on each side of 0.
+    f must be smooth on each side of 0 and work in jax.numpy.
     """
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -36,9 +36,9 @@ class Polar(Activation):
         return derivative(lambda x: self.function(x, jnp), x)
 
     def terms(self, variance, dtype="float64"):
-        """Return the index in `SIZES` of the rule for inputs with variances up to `variance`, see `Activation.terms`.
+        """Return the index in `SIZES` of the quadrature rule for inputs with variances up to `variance`.
 
-        Raises `UserError` for standard deviations above 100.
+        float32 takes a smaller rule than float64. Raises `UserError` for standard deviations above 100.
         """
         for index, std in enumerate(REACHES):
             if variance <= std**2:
@@ -49,13 +49,17 @@ class Polar(Activation):
         )
 
     def rows(self, variance, terms):
-        """Return the standard deviations of inputs with these variances; `terms` is not used."""
+        """Return the standard deviations of inputs with these variances, which `pair` takes; `terms` is not used."""
         return jnp.sqrt(variance)
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope by quadrature over the sectors, see `Activation.pair`.
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v by quadrature over the sectors.
 
-        `one` and `two` are standard deviations.
+        Args:
+            k12: Covariances of u and v.
+            one: Standard deviations of u.
+            two: Standard deviations of v.
+            terms: Index of the quadrature rule in `SIZES`.
         """
         std1, std2, size = one, two, SIZES[terms]
         c, s = correlation(k12, std1, std2)
@@ -75,10 +79,10 @@ class Polar(Activation):
         return jax.lax.fori_loop(0, size, sector, (zero, zero))
 
     def _along(self, sums, u, v, weight, r, r_weights):
-        """Add the integrals over r along rays, and along the opposite rays.
+        """Add the integrals of f(u) f(v) and f'(u) f'(v) over the radius r along rays, and along the opposite rays.
 
         Args:
-            sums: Sums of the dual and of the slope.
+            sums: Sums of the dual and of the slope so far.
             u: First input at r = 1.
             v: Second input at r = 1.
             weight: Weight of the rays in the rule of the angle.
@@ -100,16 +104,16 @@ class Polar(Activation):
 
 
 class Celu(Polar):
-    """The activation celu.
+    """The activation celu: x for x >= 0, and alpha (exp(x/alpha) - 1) for x < 0.
 
-    For alpha < 0 it grows as exp(x/alpha) below 0, and the rule is then accurate up to a standard deviation of
+    For alpha < 0 it grows as exp(x/alpha) below 0, and the quadrature is then accurate up to a standard deviation of
     `|alpha|`.
     """
 
     def terms(self, variance, dtype="float64"):
-        """Return the index of the rule as `Polar.terms` does.
+        """Return the index in `SIZES` of the quadrature rule for inputs with variances up to `variance`.
 
-        Raises `UserError` as `Polar.terms` does, and for alpha < 0 and standard deviations above `|alpha|`.
+        Raises `UserError` for standard deviations above 100 and, if alpha < 0, above `|alpha|`.
         """
         alpha = self.scalar.split()[1].get("alpha", 1.0)
         if alpha < 0 and variance > alpha**2:

@@ -20,7 +20,7 @@ from linearized.base.activations import Scalar
 
 
 class Polynomial(Activation):
-    """The polynomial Σ_k c_k x^k, or Σ_k c_k h_k(x) with the normalised Hermite polynomials h_k = He_k / √k!.
+    """The activation Σ_k c_k x^k, or Σ_k c_k h_k(x) with the normalised Hermite polynomials h_k = He_k / √k!.
 
     An entry costs 4 operations per degree.
 
@@ -43,14 +43,21 @@ class Polynomial(Activation):
                 self.table[left, i] += coefficient * math.exp(log - 0.5 * math.lgamma(left + 1))
 
     def rows(self, variance, terms):
-        """Return b_l of these variances, with an axis for l before those of `variance`; `terms` is not used."""
+        """Return the Hermite coefficients b_l of the polynomial at these variances, the factors of k12^l in its dual.
+
+        They have an axis for l before the axes of `variance`; `terms` is not used.
+        """
         value = jnp.zeros((len(self.table), *variance.shape), variance.dtype)
         for column in self.table.T[::-1]:
             value = value * (variance - self.centre) + column.reshape(-1, *(1,) * variance.ndim).astype(variance.dtype)
         return value
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope by Horner's rule in k12, see `Activation.pair`."""
+        """Return the dual Σ_l k12^l b_l(k11) b_l(k22) and its derivative with respect to k12, by Horner's rule.
+
+        `k12` are covariances, `one` and `two` the coefficients b_l that `rows` returned for both sides; `terms` is not
+        used.
+        """
         dual = slope = jnp.zeros_like(k12)
         for b1, b2 in zip(one[::-1], two[::-1], strict=True):
             slope = slope * k12 + dual
@@ -59,28 +66,36 @@ class Polynomial(Activation):
 
 
 def polynomial(scalar: Scalar) -> Polynomial:
-    """Return c₀ + c₁ x + c₂ x² + ..., with the coefficients that are the arguments in `scalar`."""
+    """Return the polynomial c₀ + c₁ x + c₂ x² + ... as an activation.
+
+    The coefficients are the positional arguments in `scalar`.
+    """
     return Polynomial(scalar, scalar.split()[0])
 
 
 def monomial(scalar: Scalar) -> Polynomial:
-    """Return x^degree, with `degree` from `scalar`, by default 2.
+    """Return the monomial x^degree as an activation, with `degree` from `scalar`, by default 2.
 
-    Its dual is Σ (degree!)² / (l! (2^i i!)²) k12^l (k11 k22)^i over l + 2i = degree.
+    Its dual is Σ (degree!)² / (l! (2^i i!)²) k12^l (k11 k22)^i over l + 2i = degree, with the covariance k12 and the
+    variances k11 and k22.
     """
     return Polynomial(scalar, [0.0] * _degree(scalar) + [1.0])
 
 
 def hermite(scalar: Scalar) -> Polynomial:
-    """Return He_degree / √degree!, whose dual is k12^degree where both variances are 1; `degree` is 2 by default."""
+    """Return the Hermite polynomial He_degree / √degree! as an activation, with `degree` from `scalar`, by default 2.
+
+    Its dual is k12^degree where both variances are 1, with the covariance k12.
+    """
     return Polynomial(scalar, [0.0] * _degree(scalar) + [1.0], hermite=True)
 
 
 class UnitHermite(Activation):
-    """He_degree / √degree! with the dual k12^degree at all variances, which is the exact dual only at variance 1.
+    """The Hermite polynomial He_degree / √degree! with the dual k12^degree at all variances, for a covariance k12.
 
-    At other variances k12^degree is a kernel, but not the dual of the function; `hermite` has the exact dual. Source:
-    Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022; neural_tangents.stax.Hermite.
+    That is the exact dual only at variance 1. At other variances k12^degree is a kernel, but not the dual of the
+    function; `hermite` has the exact dual. `degree` is 2 by default. Source: Han, Zandieh, Lee, Novak, Xiao & Karbasi,
+    NeurIPS 2022; neural_tangents.stax.Hermite.
     """
 
     @property
@@ -89,7 +104,7 @@ class UnitHermite(Activation):
         return _degree(self.scalar)
 
     def pair(self, k12, one, two, terms=0):
-        """Return k12^degree and its derivative; `one` and `two` are not used, see `Activation.pair`."""
+        """Return k12^degree and its derivative for covariances `k12`; the other arguments are not used."""
         degree = self.degree
         if degree == 0:
             return jnp.ones_like(k12), jnp.zeros_like(k12)

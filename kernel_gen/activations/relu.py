@@ -32,7 +32,12 @@ def slope(
 ) -> Float[np.ndarray, "n1 n2"]:
     """Return E[relu'(u) relu'(v)] of a block of pairs, the derivative of `dual` with respect to k12, (n1, n2).
 
-    It is 1/4 where a variance is 0. The arguments are those of `dual`.
+    It is 1/4 where a variance is 0.
+
+    Args:
+        k12: Covariances (n1, n2) of u and v.
+        k11: Variances (n1,) of u.
+        k22: Variances (n2,) of v.
     """
     _, cos = _norm_and_cos(k12, k11, k22)
     return (np.pi - np.arccos(cos)) / (2 * np.pi)

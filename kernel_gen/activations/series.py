@@ -30,14 +30,18 @@ BLOCK = 16  # terms in one pass over a block of entries
 
 
 class Series(Activation):
-    """The dual of a smooth activation f, written in `jax.numpy`, by Mehler's series."""
+    """A smooth activation f, written in `jax.numpy`, whose dual E[f(u) f(v)] is computed by Mehler's series.
+
+    That is the sum Σ_k a_k(σ₁) a_k(σ₂) c^k over the Hermite coefficients of f at the standard deviations of u and v,
+    with their correlation c.
+    """
 
     def value_and_slope(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return f(x) and f'(x), two arrays of the shape of `x`."""
         return derivative(lambda x: self.function(x, jnp), x)
 
     def terms(self, variance, dtype="float64"):
-        """Return the number of terms for variances up to `variance`, see `Activation.terms`.
+        """Return the number of terms of the series that the dual of inputs with variances up to `variance` needs.
 
         Raises `UserError` if the function overflows or more than `MOST_TERMS` are needed.
         """
@@ -83,7 +87,11 @@ class Series(Activation):
         return (*series, variance)
 
     def pair(self, k12, one, two, terms=0):
-        """Return the sums of both series, the dual and the slope, see `Activation.pair`."""
+        """Return the sums of the series of f and of f': the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)].
+
+        `k12` are the covariances of u and v, `one` and `two` what `rows` returned for their variances; `terms` is not
+        used.
+        """
         c, _ = correlation(k12, jnp.sqrt(one[2]), jnp.sqrt(two[2]))
         count = min(len(one[0]), len(two[0])) // BLOCK * BLOCK  # the coefficients of the smaller variance end here
 
@@ -99,11 +107,11 @@ class Series(Activation):
 
 @functools.lru_cache(maxsize=16)
 def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights, two arrays (nodes,), of the trapezoidal rule for ∫ dz from -`REACH` to `REACH`.
+    """Return nodes and weights, two arrays (nodes,), of the trapezoidal rule for integrals from -`REACH` to `REACH`.
 
     The rule converges exponentially for smooth f, because the normal density makes the integrand vanish at the ends.
-    Its step resolves h_k up to k = `terms` (of wavelength 2π/√terms) and functions that are analytic in the strips to
-    which this number of terms corresponds.
+    Its step resolves the Hermite polynomials h_k up to k = `terms` (of wavelength 2π/√terms) and functions that are
+    analytic in the strips to which this number of terms corresponds.
     """
     count = 2 * math.ceil(REACH / min(0.0625, 1.4 / math.sqrt(terms))) + 1
     z = np.linspace(-REACH, REACH, count)
@@ -112,7 +120,7 @@ def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.lru_cache(maxsize=16)
 def weighted_basis(terms: int) -> np.ndarray:
-    """Return the matrix (terms, nodes) that maps values of f at the nodes of `rule` to Hermite coefficients."""
+    """Return the matrix (terms, nodes) that maps values of f at the nodes of `rule` to Hermite coefficients of f."""
     z, weights = rule(terms)
     return hermite.basis(z, terms - 1) * weights
 

@@ -17,21 +17,25 @@ from linearized.base.errors import UserError
 
 
 class Sin(Activation):
-    """The sine a sin(b x + c).
+    """The sine a sin(b x + c), with a = b = 1 and c = 0 by default.
 
-    Its dual is a²/2 [exp(-b²(k11 + k22 - 2 k12)/2) - cos(2c) exp(-b²(k11 + k22 + 2 k12)/2)].
+    Its dual E[f(u) f(v)], for normal u and v of variances k11 and k22 and covariance k12, is a²/2 [exp(-b²(k11 + k22 -
+    2 k12)/2) - cos(2c) exp(-b²(k11 + k22 + 2 k12)/2)].
     """
 
     shift = 0.0  # added to the phase c
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         a, b, c = (self.scalar.split()[1].get(name, value) for name, value in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
         return _trigonometric(k12, one, two, a, b, c + self.shift)
 
 
 class Cos(Sin):
-    """The cosine a cos(b x + c), which is the sine shifted by π/2."""
+    """The cosine a cos(b x + c), which is the sine shifted by π/2, with a = b = 1 and c = 0 by default."""
 
     shift = math.pi / 2
 
@@ -39,20 +43,25 @@ class Cos(Sin):
 class Rbf(Activation):
     """The function √2 sin(√(2γ) x + π/4), a random Fourier feature, with the dual exp(-γ(k11 + k22 - 2 k12)).
 
-    That is the squared exponential kernel. `gamma` is 1 by default.
+    That is the squared exponential kernel. k11 and k22 are the variances of both inputs, and k12 is their covariance.
+    `gamma` is 1 by default.
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         gamma = self.scalar.split()[1].get("gamma", 1.0)
         dual = jnp.exp(-gamma * (one + two - 2 * k12))
         return dual, 2 * gamma * dual
 
 
 def _trigonometric(k12, k11, k22, a, b, c):
-    """Return dual and slope of a sin(b x + c).
+    """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of f(x) = a sin(b x + c).
 
-    Half the difference of the two exponentials is computed as a sinh, so that small variances keep full precision.
+    u and v are normal with variances k11 and k22 and covariance k12. Half the difference of the two exponentials is
+    computed as a sinh, so that small variances keep full precision.
     """
     mean, cross = b**2 * (k11 + k22) / 2, b**2 * jnp.abs(k12)
     near, far = jnp.exp(cross - mean), jnp.exp(-cross - mean)
@@ -64,22 +73,29 @@ def _trigonometric(k12, k11, k22, a, b, c):
 
 
 class Erf(Activation):
-    """The error function a erf(b x) + c.
+    """The error function a erf(b x) + c, with a = b = 1 and c = 0 by default.
 
-    Its dual is (2a²/π) arcsin(2b²k12 / √((1 + 2b²k11)(1 + 2b²k22))) + c².
+    Its dual, for variances k11 and k22 and covariance k12 of both inputs, is (2a²/π) arcsin(2b²k12 / √((1 + 2b²k11)(1 +
+    2b²k22))) + c².
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         a, b, c = (self.scalar.split()[1].get(name, value) for name, value in (("a", 1.0), ("b", 1.0), ("c", 0.0)))
         return _erf(k12, one, two, a, b, c)
 
 
 class SigmoidLike(Activation):
-    """The approximation ½ erf(x / 2.402...) + ½ of the sigmoid, an `Erf` with fixed numbers."""
+    """The approximation ½ erf(x / 2.402...) + ½ of the sigmoid; its dual is that of `Erf`."""
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         return _erf(k12, one, two, 0.5, 1 / 2.4020563531719796, 0.5)
 
 
@@ -91,8 +107,9 @@ def _erf(k12, k11, k22, a, b, c):
 class _Determinant:
     """The determinant D of 1 + xK, computed without products of variances, which overflow float32 from 1e19 on.
 
-    With c the correlation and q = √((1 + x k11)(1 + x k22)), every attribute except the last is between 0 and 1 in
-    magnitude for x > 0, and no two terms cancel: the duals are exact at correlation 1 and at large variances.
+    K = [[k11, k12], [k12, k22]] is the covariance of the two inputs of an activation, and x a number. With c the
+    correlation and q = √((1 + x k11)(1 + x k22)), every attribute except the last is between 0 and 1 in magnitude for x
+    > 0, and no two terms cancel: the duals are exact at correlation 1 and at large variances.
 
     Attributes:
         inverses, shares: 1/(1 + x k) and x k/(1 + x k) for k = k11 and k = k22.
@@ -115,14 +132,17 @@ class _Determinant:
 class Gelu(Activation):
     """The Gaussian error linear unit x Φ(x), with Φ the normal distribution function and φ its density.
 
-    With A = 1 + k11, B = 1 + k22, D = AB - k12², P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π and Q = E[φ(u)φ(v)] = 1/(2π√D)
-    the dual is
+    k11 and k22 are the variances of the inputs u and v, and k12 is their covariance. With A = 1 + k11, B = 1 + k22, D =
+    AB - k12², P = E[Φ(u)Φ(v)] = ¼ + arctan(k12/√D)/2π and Q = E[φ(u)φ(v)] = 1/(2π√D) the dual is
 
         E[f(u)f(v)] = k12 P + Q (k11 k22 + k12² (1/A + 1/B - 1)).
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         det = _Determinant(k12, one, two, 1)
         (i1, i2), (h1, h2) = det.inverses, det.shares
         normal = 0.25 + jnp.arctan2(det.sine, det.root) / (2 * math.pi)
@@ -135,13 +155,17 @@ class Gelu(Activation):
 
 
 class Exp(Activation):
-    """The exponential a exp(b x), whose dual is a² exp(b²(k11 + k22 + 2 k12)/2).
+    """The exponential a exp(b x), with a = b = 1 by default.
 
-    The factor a² is computed in the exponent, so that a small a keeps the dual finite at large variances.
+    Its dual, for variances k11 and k22 and covariance k12 of both inputs, is a² exp(b²(k11 + k22 + 2 k12)/2). The
+    factor a² is computed in the exponent, so that a small a keeps the dual finite at large variances.
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         a, b = (self.scalar.split()[1].get(name, 1.0) for name in ("a", "b"))
         log = 2 * math.log(abs(a)) if a else -math.inf
         dual = jnp.exp(b**2 * ((one + two) / 2 + k12) + log)
@@ -149,9 +173,10 @@ class Exp(Activation):
 
 
 class Gaussian(Activation):
-    """The Gaussian a exp(b x²), whose dual is a² / √((1 - 2b k11)(1 - 2b k22) - 4b² k12²).
+    """The Gaussian a exp(b x²), with a = 1 and b = -1 by default.
 
-    For b > 0 the dual exists at variances below 1/(4b).
+    Its dual, for variances k11 and k22 and covariance k12 of both inputs, is a² / √((1 - 2b k11)(1 - 2b k22) - 4b²
+    k12²). For b > 0 the dual exists at variances below 1/(4b).
     """
 
     @property
@@ -173,7 +198,10 @@ class Gaussian(Activation):
         return 0
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         named = self.scalar.split()[1]
         a, b = named.get("a", 1.0), named.get("b", -1.0)
         det = _Determinant(k12, one, two, -2 * b)
@@ -184,12 +212,16 @@ class Gaussian(Activation):
 class Gabor(Activation):
     """The Gabor function exp(-x²) sin(x).
 
-    With D the determinant of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D) its dual is exp(-m) sinh(w)/√D. The
-    Gaussian factor turns K into K(1 + 2K)⁻¹, the covariance for which the dual of the sines is evaluated.
+    With K the covariance of both inputs, D the determinant of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D) its
+    dual is exp(-m) sinh(w)/√D. The Gaussian factor turns K into K(1 + 2K)⁻¹, the covariance for which the dual of the
+    sines is evaluated.
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         det = _Determinant(k12, one, two, 2)
         (i1, i2), (h1, h2) = det.inverses, det.shares
         mean = ((h1 * i2 + h2 * i1) / 2 + h1 * h2 * det.s_square) / (2 * det.square)
@@ -202,15 +234,18 @@ class Gabor(Activation):
 
 
 class ExpNormalized(Activation):
-    """The dual √(k11 k22) exp(γ(c + shift)), with c = k12/√(k11 k22), which is finite at any variance.
+    """The activation with the dual √(k11 k22) exp(γ(c + shift)) of inputs with correlation c = k12/√(k11 k22).
 
-    It is the dual of exp(√γ x + γ(shift - 1)/2) at variances of 1. At other variances it is continued so that it is
-    homogeneous in both standard deviations, and it is then not the dual of that function. `gamma` is 1 and `shift` is
-    -1 by default.
+    The dual is finite at any variances k11 and k22. It is the dual of exp(√γ x + γ(shift - 1)/2) at variances of 1. At
+    other variances it is continued so that it is homogeneous in both standard deviations, and it is then not the dual
+    of that function. `gamma` is 1 and `shift` is -1 by default.
     """
 
     def pair(self, k12, one, two, terms=0):
-        """Return dual and slope in closed form; `one` and `two` are variances, see `Activation.pair`."""
+        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.
+
+        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        """
         named = self.scalar.split()[1]
         gamma, shift = named.get("gamma", 1.0), named.get("shift", -1.0)
         std1, std2 = jnp.sqrt(one), jnp.sqrt(two)
