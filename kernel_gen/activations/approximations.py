@@ -55,7 +55,7 @@ class HermiteDual(Series):
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):
-        """Return the Hermite coefficients of f and of f' at these variances, whose series `pair` sums, and the variances.
+        """Return the Hermite coefficients of f and f' at these variances, whose series `pair` sums, and the variances.
 
         Args:
             variance: Variances of the inputs, of any shape.

@@ -1,10 +1,11 @@
-"""An activation σ on features: Σ ← E[σ(u)σ(v)], Θ ← Θ E[σ'(u)σ'(v)], approximated with a given number of rows.
+"""Features of the kernels after an activation σ, computed from features of the kernels before it.
 
-Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); each has features,
-arrays (rows, columns) whose columns are inputs. (u, v) is normal with the covariance Σ of two inputs. Both means are
-power series in the correlation c of the inputs, Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and s₂² are the values Σ(x, x) of
-both inputs, which are exact, and c is the product of their normalised features û. The constant term is exact, and so is
-the linear term if it has few enough rows. The rest is either
+The activation maps Σ ← E[σ(u)σ(v)] and Θ ← Θ E[σ'(u)σ'(v)], which is approximated with a given number of rows. Σ is the
+covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); each has features, arrays
+(rows, columns) whose columns are inputs. (u, v) is normal with the covariance Σ of two inputs. Both means are power
+series in the correlation c of the inputs, Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and s₂² are the values Σ(x, x) of both
+inputs, which are exact, and c is the product of their normalised features û. The constant term is exact, and so is the
+linear term if it has few enough rows. The rest is either
 
     random   σ(s W û) without its first terms, W Gaussian: arc-cosine features for ReLU, the neurons of a finite network
              for any σ. Includes all terms of the series; costs a product W û of `rows` x `rows` per column.
@@ -12,9 +13,9 @@ the linear term if it has few enough rows. The rest is either
              each with rows in proportion to its weight. Includes terms up to a degree; costs a fast transform per
              degree.
 
-and Θ is multiplied by one TensorSRHT, in which the random features serve as one factor. For exact inputs (the first
-activation) both are unbiased: E φ(x)·φ(z) is the kernel, truncated at the degree for a sketch. If the inputs are
-features with an error of 1/√m, the part that is nonlinear in c adds a bias of 1/m.
+and Θ is multiplied by one TensorSRHT (a sketch of a tensor product), in which the random features serve as one factor.
+For exact inputs (the first activation) both are unbiased: E φ(x)·φ(z) is the kernel, truncated at the degree for a
+sketch. If the inputs are features with an error of 1/√m, the part that is nonlinear in c adds a bias of 1/m.
 """
 
 import dataclasses
@@ -39,12 +40,12 @@ SMALL = 1e-20  # weights below this share of their sum are 0 by symmetry, except
 
 @dataclasses.dataclass(frozen=True)
 class Approximation:
-    """The method by which activations are embedded.
+    """The method by which the kernels after an activation are approximated by features.
 
     Attributes:
-        method: "random" (random neurons) or "sketch" (sketched powers), see the module.
+        method: "random" (random neurons) or "sketch" (sketched powers of a series).
         terms: Highest power in a sketch.
-        field: "real" or "complex" signs of a sketch.
+        field: Signs of a sketch, "real" (±1) or "complex" (powers of i).
         dtype: Data type of the features, "float32" or "float64".
     """
 
@@ -56,12 +57,15 @@ class Approximation:
 
 @dataclasses.dataclass(frozen=True)
 class DividedRows:
-    """The division of the rows of a layer's result among its terms; the constant term of Σ takes one more row.
+    """The numbers of features (rows) that each term of the kernels after an activation gets.
+
+    The kernels are Σ (NNGP) and Θ (NTK), power series in the correlation of the inputs. The constant term of Σ takes
+    one more row.
 
     Attributes:
         linear: Rows of the exact linear term of Σ; 0: it is part of the rest.
         tangent: Rows of Θ times the exact constant term of its factor E[σ'(u)σ'(v)]; 0: it is part of the rest.
-        nngp, ntk: Rows of the rest of Σ and of Θ.
+        nngp, ntk: Rows of the rest of Σ and of Θ, which is approximated.
         summed: Whether the linear term of Σ, times √2, also represents the tangent's constant term.
     """
 
@@ -73,7 +77,7 @@ class DividedRows:
 
 
 class ActivationStep:
-    """The activation σ as a layer of features.
+    """An activation σ as a layer of a network of features.
 
     Args:
         nonlinearity: σ with its series.
@@ -85,20 +89,22 @@ class ActivationStep:
         self.terms = how.terms if how.method == "sketch" else 1  # number of terms requested from the series
 
     def least(self, shape: Shape) -> int:
-        """Return the smallest total number of rows of the features of Σ and Θ after the layer: one per term.
+        """Return the smallest total number of features of Σ (NNGP) and Θ (NTK) that the layer can have as its result.
 
-        `shape` is the shape of the layer's inputs.
+        Each term of the series that is approximated needs one. `shape` is the shape of the layer's inputs.
         """
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 
     def plan(
         self, shape: Shape, rows: int, share: int | None, random: np.random.RandomState, *, summed: bool = False
     ) -> tuple[Step, Shape]:
-        """Return the function that applies the layer to a batch, and the shape of its result.
+        """Return the function that applies the layer to the features of a batch, and the shape of its result.
+
+        The features are those of Σ (NNGP) and Θ (NTK), one row for each.
 
         Args:
             shape: Shape of the layer's inputs.
-            rows: Rows of the features of Σ and Θ together.
+            rows: Rows of the features of Σ and Θ together in the result.
             share: Rows of the features of Σ; None: divide the rows in proportion to what is left to approximate in
                 both.
             random: Generator of the random weights and signs.
@@ -121,17 +127,21 @@ class ActivationStep:
         return step, planned
 
     def series(self, scales: Float[np.ndarray, " columns"]) -> ScaledSeries:
-        """Return the series of σ(s z) at the scale s of each column, up to the terms that are used.
+        """Return the Hermite series of σ(s z) at the scale s of each column, up to the terms that the layer uses.
 
         Args:
-            scales: s of each column, (columns,).
+            scales: s of each column, the standard deviation of the activation's input, (columns,).
         """
         return self.nonlinearity.series(scales, self.terms)
 
     def _parts(self, linear: int) -> int:
-        """Return the number of parts of the rest of Σ, each of which needs a row.
+        """Return the number of terms of Σ (NNGP) that are approximated, each of which needs a row.
 
-        `linear` is the number of rows of the exact linear term, which is not a part of the rest unless it is 0.
+        It is 1 for random neurons, which represent all terms together. A sketch has one for each power, without the
+        linear one if that is exact.
+
+        Args:
+            linear: Number of rows of the exact linear term; 0: it is approximated too.
         """
         return 1 if self.how.method == "random" else max(self.terms - (1 if linear else 0), 0)
 
@@ -179,17 +189,20 @@ def _applied(
 
 
 class RandomRest:
-    """Random neurons without the terms that are exact; the factor of Θ uses the same weights as far as possible.
+    """Random neurons σ(s W û) that represent the terms of an activation's kernels that are not exact.
+
+    The constant and, if it is exact, the linear term are subtracted. The factor of the tangent kernel Θ uses the same
+    weights W as far as possible.
 
     Args:
-        layer: The layer.
+        layer: The activation's layer.
         shape: Shape of its inputs.
         rows: Division of the rows of its result.
         series: Not used; `SketchRest` takes the same arguments.
         random: Generator of the weights and signs.
 
     Attributes:
-        nngp, ntk: Rows of the results for Σ and for Θ.
+        nngp, ntk: Rows of the results for Σ (NNGP) and for Θ (NTK).
 
     Raises `UserError` for an activation whose neurons have heavy tails, see `refuse_heavy_tails`.
     """
@@ -206,12 +219,12 @@ class RandomRest:
         self._tangent = Srht(shape.ntk, rows.ntk, random, dtype) if rows.ntk else None
 
     def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of the rest of Σ, (nngp, columns), and of Θ, (ntk, columns).
+        """Return the features of the approximated terms of Σ (NNGP), (nngp, columns), and of Θ (NTK), (ntk, columns).
 
         Args:
             unit: Features of Σ before the layer, normalised to length 1, (p, columns).
             ntk: Features of Θ before the layer, (q, columns).
-            scales: s of each column, (columns,).
+            scales: s of each column, the standard deviation of the activation's input, (columns,).
             value: Coefficients a_j(s) of σ, (terms, columns).
             slope: Coefficients of σ', (terms, columns).
         """
@@ -252,19 +265,20 @@ def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> 
 
 
 class SketchRest:
-    """Sketched powers, each with rows in proportion to its weight.
+    """Sketched powers that represent the terms of an activation's kernels that are not exact.
 
-    The factor of Θ is a sketch of its own powers, multiplied with Θ by TensorSRHT.
+    Each power of the correlation of the inputs has rows in proportion to its weight. The factor of the tangent kernel Θ
+    is a sketch of its own powers, multiplied with Θ by TensorSRHT.
 
     Args:
-        layer: The layer.
+        layer: The activation's layer.
         shape: Shape of its inputs.
         rows: Division of the rows of its result.
         series: Series of σ at the scale of an input whose entries have mean square 1.
         random: Generator of the signs.
 
     Attributes:
-        nngp, ntk: Rows of the results for Σ and for Θ; 0 where all coefficients are 0.
+        nngp, ntk: Rows of the results for Σ (NNGP) and for Θ (NTK); 0 where all coefficients are 0.
     """
 
     def __init__(
@@ -287,9 +301,14 @@ class SketchRest:
             self._product = TensorSrht((shape.ntk, int(self._slope.sum())), rows.ntk, random, how.dtype)
 
     def __call__(self, unit, ntk, scales, value, slope) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of the rest of Σ, (nngp, columns), and of Θ, (ntk, columns).
+        """Return the features of the approximated terms of Σ (NNGP), (nngp, columns), and of Θ (NTK), (ntk, columns).
 
-        The arguments are those of `RandomRest.__call__`; `scales` is not used.
+        Args:
+            unit: Features of Σ before the layer, normalised to length 1, (p, columns).
+            ntk: Features of Θ before the layer, (q, columns).
+            scales: Not used.
+            value: Coefficients a_j(s) of σ at the scale s of each column, (terms, columns).
+            slope: Coefficients of σ', (terms, columns).
         """
         values, factors = [unit[:0]], [unit[:0]]
         for j, power in enumerate(self._powers.powers(unit)):
@@ -309,14 +328,17 @@ class SketchRest:
 
 
 def _interleaved(power: np.ndarray) -> np.ndarray:
-    """Return real and imaginary parts in alternating rows, so that the first rows contain both in equal numbers."""
+    """Return the real and imaginary parts of a complex sketch in alternating rows; a real sketch is returned unchanged.
+
+    The first rows then contain both parts in equal numbers.
+    """
     if power.dtype.kind != "c":
         return power
     return np.stack([power.real, power.imag], axis=1).reshape(2 * len(power), -1)
 
 
 def allocated(total: int, weights: np.ndarray, start: int, caps: np.ndarray) -> Int[np.ndarray, " terms"]:
-    """Divide `total` rows among the terms from `start` onwards, in proportion to their weights.
+    """Divide `total` rows among the terms of a series from `start` onwards, in proportion to their weights.
 
     Each term whose weight is not 0 gets at least one row and at most its number in `caps`.
 

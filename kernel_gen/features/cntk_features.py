@@ -18,7 +18,7 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std") |
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Return the features of the kernel of `settings.depth`, `settings.head` and `settings.kind`.
+    """Return the features of the CNTK with `settings.depth`, `settings.head` and `settings.kind`.
 
     Args:
         settings: Settings of the kernel and of the features.

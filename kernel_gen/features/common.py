@@ -1,4 +1,4 @@
-"""Functions shared by the modules of features, which convert settings to layers, scales and an `EmbeddingPlan`."""
+"""Functions that convert settings to the activation, the scale and the plan of features, for the modules of kernels."""
 
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.network import EmbeddingPlan
@@ -12,7 +12,7 @@ def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:
 
 
 def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
-    """Return the embedding plan that the settings of the features describe."""
+    """Return the plan of an embedding, its number of features and their approximation, that these settings describe."""
     how = Approximation(settings.method, settings.terms, settings.field, settings.dtype)
     return EmbeddingPlan(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
 

@@ -1,8 +1,8 @@
-"""The fast Walsh-Hadamard transform of columns, in place: D log₂ D additions per column instead of D² products.
+"""The fast Walsh-Hadamard transform of columns, in place.
 
-Columns of length D are stored side by side, (D, columns), and `LANES` of them are transformed together: every addition
-is one vector instruction, whatever the stride, and D x LANES numbers stay in the cache of a core. Two stages are
-computed at once.
+For columns of length D it takes D log₂ D additions per column instead of D² products. Columns are stored side by side,
+(D, columns), and `LANES` of them are transformed together: every addition is one vector instruction, whatever the
+stride, and D x LANES numbers stay in the cache of a core. Two stages are computed at once.
 """
 
 import numba
@@ -43,7 +43,7 @@ def transform(block):
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def load(x, signs, start, block):
-    """Copy columns, with signs, to a block that is padded with zeros.
+    """Copy columns, with signs, to a block that is padded with zeros; `transform` takes such blocks.
 
     Args:
         x: Array (d, columns).

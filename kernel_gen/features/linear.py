@@ -6,9 +6,10 @@ width).
 
 The Σ of a convolution is the mean of its inputs' Σ over the window, so its features are those of the window's pixels
 concatenated, divided by √(pixels of the window): 9 times as many rows for 3 x 3. If that exceeds the limit, they are
-folded: row i of the result is a sum of one randomly chosen row of each pixel, with random signs. The products of
-different rows cancel in the mean, and the variance is that of a sketch of as many rows. Conventions are those of
-neural_tangents.stax (padding as in XLA: SAME gives ⌈size/stride⌉ pixels, with the odd zero at the end).
+folded: each row of each pixel is added, with a random sign, to a random row of the result, where rows of one pixel are
+added to different rows as far as possible. The products of different rows cancel in the mean, and the variance is that
+of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding as in XLA: SAME gives ⌈size/stride⌉
+pixels, with the odd zero at the end).
 """
 
 import dataclasses
@@ -28,22 +29,23 @@ Step = Callable[[FeatureState], FeatureState]
 
 @dataclasses.dataclass(frozen=True)
 class DenseStep:
-    """A dense layer: Σ ← w²Σ + b², then Θ ← w²Θ + Σ with the new Σ.
+    """A dense layer on features of the kernels Σ (NNGP) and Θ (NTK): Σ ← w²Σ + b², then Θ ← w²Θ + Σ with the new Σ.
 
     Attributes:
-        weight_std: w.
-        bias_std: b.
+        weight_std: w, the standard deviation of the weights.
+        bias_std: b, the standard deviation of the biases.
     """
 
     weight_std: float = 1.0
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the function that applies the layer to a batch, and the shape of its result.
+        """Return the function that applies the layer to the features of a batch, and the shape of its result.
 
         Args:
             shape: Shape of the layer's inputs.
-            limit: Largest number of rows of the features of Σ, and of those of Θ; this layer does not use it.
+            limit: Largest number of rows of the features of Σ (NNGP), and of those of Θ (NTK); this layer does not use
+                it.
             random: Generator of random signs; this layer does not use it.
         """
         square, bias = self.weight_std**2 * shape.square + self.bias_std**2, int(self.bias_std > 0)
@@ -65,7 +67,7 @@ class DenseStep:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A window that moves over an image.
+    """A window that moves over an image, as in a convolution or a pool.
 
     Attributes:
         size: Height and width in pixels.
@@ -125,16 +127,17 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class ConvStep:
-    """A convolution with infinitely many channels, where pixels outside of the image count as zeros.
+    """A convolution with infinitely many channels on features of the kernels Σ (NNGP) and Θ (NTK).
 
-    Σ ← w² · mean of Σ over the window + b², then Θ ← w² · mean of Θ over the window + Σ with the new Σ.
+    Σ ← w² · mean of Σ over the window + b², then Θ ← w² · mean of Θ over the window + Σ with the new Σ. Pixels outside
+    of the image count as zeros.
 
     Attributes:
         size: Height and width of the window.
         strides: Steps down and across.
         padding: "SAME" or "VALID".
-        weight_std: w.
-        bias_std: b.
+        weight_std: w, the standard deviation of the weights.
+        bias_std: b, the standard deviation of the biases.
     """
 
     size: tuple[int, int] = (3, 3)
@@ -144,11 +147,12 @@ class ConvStep:
     bias_std: float = 0.0
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the function that applies the convolution to a batch, and the shape of its result.
+        """Return the function that applies the convolution to the features of a batch, and the shape of its result.
 
         Args:
             shape: Shape of the layer's inputs.
-            limit: Largest number of rows of the features of Σ, and of those of Θ; more are folded.
+            limit: Largest number of rows of the features of Σ (NNGP), and of those of Θ (NTK); if there are more, they
+                are folded: replaced by sums with random signs.
             random: Generator of the signs and positions of folded rows.
 
         Raises `UserError` for inputs that are not images, and for a window that does not fit in them.
@@ -178,7 +182,7 @@ class ConvStep:
 
 @dataclasses.dataclass(frozen=True)
 class AvgPoolStep:
-    """Average pooling over a window, with zeros outside of the image.
+    """Average pooling of features over a window, with zeros outside of the image.
 
     Attributes:
         size: Height and width of the window.
@@ -191,7 +195,12 @@ class AvgPoolStep:
     padding: str = "VALID"
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the function that pools a batch, and the shape of its result; see `DenseStep.plan` for the arguments.
+        """Return the function that pools the features of a batch, and the shape of its result.
+
+        Args:
+            shape: Shape of the layer's inputs.
+            limit: Largest number of rows of features; this layer does not use it.
+            random: Generator of random signs; this layer does not use it.
 
         Raises `UserError` for inputs that are not images, and for a window that does not fit in them.
         """
@@ -215,12 +224,17 @@ class AvgPoolStep:
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAvgPoolStep:
-    """Average pooling over all pixels."""
+    """Average pooling of features over all pixels of an image."""
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the function that pools a batch, and the shape of its result, which has no image axes.
+        """Return the function that pools the features of a batch, and the shape of its result, which has no image axes.
 
-        The arguments are those of `DenseStep.plan`. Raises `UserError` for inputs that are not images.
+        Args:
+            shape: Shape of the layer's inputs.
+            limit: Largest number of rows of features; this layer does not use it.
+            random: Generator of random signs; this layer does not use it.
+
+        Raises `UserError` for inputs that are not images.
         """
         of_images(shape, "GlobalAvgPoolStep")
 
@@ -233,15 +247,22 @@ class GlobalAvgPoolStep:
 
 @dataclasses.dataclass(frozen=True)
 class FlattenStep:
-    """Flattening before a dense layer with weights of its own for every pixel: Σ ← the mean over pixels i of Σ(i, i).
+    """Flattening before a dense layer with weights of its own for every pixel.
 
-    Σ(i, i) is the covariance of pixel i of one image with the same pixel of the other.
+    It maps the kernels Σ (NNGP) and Θ (NTK) to their means over the pixels i of Σ(i, i) and Θ(i, i), the values for
+    pixel i of one image and the same pixel of the other.
     """
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
-        """Return the function that flattens a batch, and the shape of its result; vectors are returned unchanged.
+        """Return the function that flattens the features of a batch, and the shape of its result.
 
-        The arguments are those of `ConvStep.plan`.
+        Vectors are returned unchanged.
+
+        Args:
+            shape: Shape of the layer's inputs.
+            limit: Largest number of rows of the features of Σ (NNGP), and of those of Θ (NTK); if there are more, they
+                are folded: replaced by sums with random signs.
+            random: Generator of the signs and positions of folded rows.
         """
         if shape.image is None:
             return (lambda state: state), shape
@@ -263,10 +284,10 @@ class FlattenStep:
 
 
 def of_images(shape: Shape, layer: str) -> tuple[int, int]:
-    """Return the height and width of the inputs.
+    """Return the height and width of a layer's inputs, which must be images.
 
     Args:
-        shape: Shape of a layer's inputs.
+        shape: Shape of the inputs.
         layer: Name of the layer in the message.
 
     Raises `UserError` for vectors.
@@ -277,12 +298,14 @@ def of_images(shape: Shape, layer: str) -> tuple[int, int]:
 
 
 class Fold:
-    """The concatenation of several scaled parts and of some unscaled rows, folded if it is too long.
+    """The concatenation of features of several pixels and of some further rows, folded if it is too long.
+
+    If it is folded, each row is added, with a random sign, to a random one of the `limit` rows of the result.
 
     Args:
-        rows: Rows of each part.
-        places: Number of parts.
-        extra: Number of unscaled rows.
+        rows: Number of rows of features of each pixel.
+        places: Number of pixels.
+        extra: Number of further rows.
         limit: Largest number of rows of the result.
         random: Generator of the signs and positions of folded rows.
 
@@ -303,12 +326,14 @@ class Fold:
     def __call__(
         self, parts: list[Float[np.ndarray, "rows ..."]], scale: float, extra: Float[np.ndarray, "extra ..."]
     ) -> Float[np.ndarray, "out ..."]:
-        """Return the concatenation of the scaled parts and the extra rows, or their folded sum, (rows, ...).
+        """Return the concatenation of the scaled features of all pixels and of the further rows, or their folded sum.
+
+        The result has `self.rows` rows, and the other axes of the features.
 
         Args:
-            parts: `places` arrays (rows, ...).
-            scale: Factor of the parts.
-            extra: Unscaled rows, (extra, ...).
+            parts: Features of each pixel, `places` arrays (rows, ...).
+            scale: Factor of these features.
+            extra: Further rows, (extra, ...), which are not scaled.
         """
         scale = extra.dtype.type(scale)
         if not self._folds:

@@ -1,4 +1,4 @@
-"""A network as features: a sequence of layers, planned once for a number of features, then applied to rows in batches.
+"""Features of the kernel of a network: its layers are planned once for a number of features, then applied to rows.
 
 The layers are those of `linear` and `activation`. Their random numbers come from one seed, layer by layer, and do not
 depend on the data, the batch or the machine: every shard is embedded by the same φ.
@@ -30,7 +30,7 @@ KINDS = ("ntk", "nngp")
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingPlan:
-    """The settings by which a kernel is embedded.
+    """The number of features of a kernel and the method by which they are computed.
 
     Attributes:
         dim: Largest number m of features.
@@ -131,18 +131,18 @@ class Features:
         width: int,
         last: bool,
     ) -> tuple[int, int | None, int]:
-        """Return the numbers of rows that an activation can use.
+        """Return the numbers of features (rows) of Σ (NNGP) and Θ (NTK) that an activation's result can have.
 
         Args:
             layer: The activation.
             shape: Shape of its inputs.
             after: The layers after it.
-            embedding: Settings of the features.
-            width: Number of features between layers.
+            embedding: Plan of the features.
+            width: Number of features of each kernel between layers.
             last: Whether it is the last activation.
 
-        Returns: The rows of the features of Σ and Θ together; the share of Σ (None: to be divided); and the smallest
-        embedding dimension that this layer needs.
+        Returns: The rows of the features of Σ and Θ together; the rows of Σ among them (None: to be divided); and the
+        smallest embedding dimension that this layer needs.
         """
         if not last:
             return (2 * width, width, 1) if shape.ntk else (width, width, 1)
@@ -188,7 +188,11 @@ class Features:
 
 
 def _without_tangent(step: Step) -> Step:
-    """Return a step that computes the NNGP alone, without features of Θ."""
+    """Return the function of a layer without the features of the tangent kernel Θ, for kernels of the kind NNGP.
+
+    Args:
+        step: The function of the layer.
+    """
 
     def alone(state: FeatureState) -> FeatureState:
         state = step(state)

@@ -1,4 +1,4 @@
-"""The functions of an activation σ that features need: σ, its derivative σ', and their Hermite series at any scale s.
+"""The activation σ, its derivative σ' and their Hermite series at any scale s, from which features are computed.
 
 For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j with a_j(s) = E[σ(s z) h_j(z)]
 for z ~ N(0, 1) and the normalised Hermite polynomials h_j (see `kernel_gen.activations.hermite`): inputs of any norm
@@ -34,7 +34,7 @@ KINKS = {"relu6": (0.0, 6.0), "hard_sigmoid": (-3.0, 3.0), "hard_silu": (-3.0, 3
 
 
 class ScaledSeries(NamedTuple):
-    """The Hermite series of z ↦ σ(s z) and σ'(s z) at the scale s of each column.
+    """The Hermite series of z ↦ σ(s z) and z ↦ σ'(s z) at the scale s of each column, for an activation σ.
 
     Attributes:
         value: Coefficients a_j(s) of σ for j = 0 ... degree, (degree + 1, columns).
@@ -50,7 +50,7 @@ class ScaledSeries(NamedTuple):
 
 
 class Nonlinearity:
-    """An activation σ with the functions that features need.
+    """An activation σ with its derivative and its Hermite series at any scale s of its inputs, for features.
 
     Args:
         function: σ(x, xp) over numpy and jax.numpy, entry by entry.
@@ -88,7 +88,7 @@ class Nonlinearity:
         return value * scales**power, slope * scales ** max(power - 1, 0)
 
     def series(self, scales: Float[np.ndarray, " columns"], degree: int) -> ScaledSeries:
-        """Return the series at the scale s of each column.
+        """Return the Hermite series of σ(s z) and σ'(s z) at the scale s of each column.
 
         Args:
             scales: s, (columns,).
@@ -113,11 +113,13 @@ class Nonlinearity:
     def _interpolated(
         self, places: Float64[np.ndarray, " columns"], degree: int
     ) -> Float64[np.ndarray, "rows columns"]:
-        """Return the rows of a `ScaledSeries`, stacked in one array (rows, columns), by cubic interpolation in log s.
+        """Return the numbers of a `ScaledSeries` at the scales s of the columns, by cubic interpolation in log s.
 
         Args:
             places: log(s)/STEP of each column.
             degree: Largest index of the coefficients.
+
+        Returns: Its coefficients and mean squares, stacked in one array (rows, columns).
         """
         left = np.floor(places).astype(int)
         nodes, where = np.unique(left, return_inverse=True)
@@ -130,7 +132,14 @@ class Nonlinearity:
         )
 
     def _at(self, node: int, degree: int) -> Float64[np.ndarray, " rows"]:
-        """Return the rows of a `ScaledSeries` at s = e^{node·STEP}, stacked in one array (rows,), and cache them."""
+        """Return the numbers of a `ScaledSeries` at the scale s = e^{node·STEP}, and cache them.
+
+        Args:
+            node: Whole number that determines the scale.
+            degree: Largest index of the coefficients.
+
+        Returns: Its coefficients and mean squares, stacked in one array (rows,).
+        """
         found = self._nodes.get((node, degree))
         if found is None:
             found = self._nodes[node, degree] = self._computed(float(np.exp(node * STEP)), degree)
@@ -178,7 +187,7 @@ def _own(made: Any) -> Nonlinearity:
 
 
 def nonlinearity(given: Any) -> Nonlinearity:
-    """Return the nonlinearity of an activation; equal activations share one object.
+    """Return the `Nonlinearity` of an activation; equal activations share one object.
 
     Args:
         given: A name such as gelu or exp_normalized(gamma=2), a function, or an `Activation`.

@@ -13,7 +13,7 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Return the features of the kernel of the settings, which treats images as rows.
+    """Return the features of the fully connected network that the settings describe; images are treated as rows.
 
     The scale "published" is "input" for one hidden layer of ReLUs, otherwise "stax".
 

@@ -1,11 +1,13 @@
-"""PolySketch: every tensor power of x up to a degree, each in m numbers, with E[T_j(x)·T_j(z)] = (x·z)^j.
+"""Sketches of all tensor powers of a vector x up to a degree, each in m numbers, for kernels that are power series.
+
+They are T_j with E[T_j(x)·T_j(z)] = (x·z)^j, computed by
 
     T_0 = 1,   T_1 = x or its SRHT,   T_j = S_j(T_{j-1} ⊗ x),   S_j independent TensorSRHTs
 
-SRHT and TensorSRHT are the sketches of a vector and of a tensor product ⊗ in `tensor_srht`. The powers form a chain, so
-that one pass computes all of them with one TensorSRHT each, for any degree; the relative variance of T_j is about j/m
-(that of a product of j independent projections is 3^j/m). The kernel (x·z)^p needs only the power p; a power series Σ_j
-a_j² (x·z)^j uses a_j T_j of each.
+SRHT and TensorSRHT are the sketches of a vector and of a tensor product ⊗ in `tensor_srht`. Each power is computed from
+the previous one, so that one pass computes all of them with one TensorSRHT each, for any degree; the relative variance
+of T_j is about j/m (that of a product of j independent projections is 3^j/m). The kernel (x·z)^p needs only the power
+p; a power series Σ_j a_j² (x·z)^j uses a_j T_j of each.
 """
 
 from collections.abc import Iterator
@@ -18,14 +20,16 @@ from linearized.base.shapes import Float, Shaped
 
 
 class PolySketch:
-    """The sketches T_0 ... T_degree for inputs of one dimension.
+    """Random sketches T_0, ..., T_degree of the tensor powers of a vector x, with E[T_j(x)·T_j(z)] = (x·z)^j.
+
+    From them the features of polynomial kernels and of power series in x·z are computed.
 
     Args:
-        dim: Dimension d of the inputs.
+        dim: Dimension d of the inputs x.
         degree: The highest power, 0 or more.
-        width: Numbers m of each power. T_1 is x itself where d <= m.
+        width: Numbers m in each sketch. T_0 is 1, and T_1 is x itself where d <= m.
         random: Generator of this sketch's random numbers.
-        field: "real", or "complex" for sketches whose kernel is Re T(x)·conj T(z).
+        field: "real", or "complex" for complex sketches, whose kernel is Re T(x)·conj T(z).
         dtype: Data type of the features; the corresponding complex type for complex sketches.
 
     Raises `UserError` for a negative degree, another field, and a dimension or width below 1.
@@ -49,9 +53,10 @@ class PolySketch:
         ]
 
     def powers(self, x: Float[np.ndarray, "d columns"]) -> Iterator[Shaped[np.ndarray, "m columns"]]:
-        """Yield the sketched powers of the columns of `x`, (d, columns), one array (m, columns) after another.
+        """Yield the sketches T_0, ..., T_degree of the tensor powers of each column of `x`, (d, columns).
 
-        They are T_0 (one row), T_1 (d rows, if these are fewer than m), T_2, ..., T_degree.
+        They are arrays (m, columns), except for T_0, which has one row, and T_1, which has d rows if these are fewer
+        than m.
         """
         yield np.ones((1, x.shape[1]), self._dtype)
         if not self.degree:
@@ -66,10 +71,10 @@ class PolySketch:
     def __call__(
         self, x: Float[np.ndarray, "d columns"], *, real_output: bool = True
     ) -> Shaped[np.ndarray, "m columns"]:
-        """Return T_degree of the columns of `x`, (d, columns).
+        """Return the sketch of the highest tensor power, T_degree, of each column of `x`, (m, columns).
 
         Args:
-            x: Inputs, one per column.
+            x: Inputs, one per column, (d, columns).
             real_output: Whether real and imaginary parts of a complex sketch are returned as 2m rows; otherwise it has
                 m complex rows.
         """
@@ -78,8 +83,9 @@ class PolySketch:
 
 
 def as_real(sketch: Shaped[np.ndarray, "m columns"]) -> Float[np.ndarray, "rows columns"]:
-    """Return a sketch (m, columns) with the real and imaginary parts of complex rows as separate rows, (2m, columns).
+    """Return a sketch (m, columns) as a real array: the real parts of complex rows, then their imaginary parts.
 
-    Their inner products are Re φ(x)·conj φ(z). A real sketch is returned unchanged.
+    The result (2m, columns) has the inner products Re φ(x)·conj φ(z) of the sketch φ. A real sketch is returned
+    unchanged.
     """
     return np.concatenate([sketch.real, sketch.imag]) if sketch.dtype.kind == "c" else sketch

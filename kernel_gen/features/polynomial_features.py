@@ -19,7 +19,7 @@ BATCH = 256  # rows per batch
 
 
 class PolynomialFeatures:
-    """Features φ of a polynomial kernel.
+    """Features φ with φ(x)·φ(z) ≈ (c + x·z/√d)^p, a polynomial kernel of rows with d columns.
 
     Args:
         inputs: Number of columns d of the inputs.
@@ -27,12 +27,12 @@ class PolynomialFeatures:
         offset: Offset c of the kernel, at least 0.
         width: Largest number m of features.
         seed: Random-number seed of the sketch.
-        field: "real" or "complex" signs of the sketch.
+        field: Signs of the sketch, "real" (±1) or "complex" (powers of i).
         dtype: Data type of the features, "float32" or "float64".
 
     Attributes:
         inputs, dim: Number of columns of the inputs, and of features.
-        scale: Scale of the inputs.
+        scale: "stax", the name of the scale that is stored with the features; the kernel itself divides x·z by √d.
         dtype: Data type of the features.
         batch: Rows that one thread computes together.
 
@@ -83,11 +83,11 @@ class PolynomialFeatures:
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> PolynomialFeatures:
-    """Return the features of `settings.degree` and `settings.offset`; images are treated as rows.
+    """Return the features of the polynomial kernel of degree `settings.degree` and offset `settings.offset`.
 
     Args:
         settings: Settings of the kernel and of the features.
-        image_shape: (height, width, channels) or None; not used.
+        image_shape: (height, width, channels) or None; not used, because images are treated as rows.
         dim: Number of columns of the rows.
     """
     return PolynomialFeatures(

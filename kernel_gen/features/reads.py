@@ -1,4 +1,4 @@
-"""The settings that the features of all networks read."""
+"""The names of the settings that the features of all networks read, as the declaration `NETWORK`."""
 
 from linearized.settings.reads import reads, when
 

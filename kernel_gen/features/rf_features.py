@@ -1,7 +1,7 @@
 """RF: finitely many features for the kernel of infinitely many random ReLU features, ½ ‖x‖‖z‖ κ₁(c).
 
-Here c is the correlation of x and z, and κ₁ the function in `kernel_gen.kernels.ntk`. The random neurons themselves are
-`RandomRest` in `kernel_gen.features.activation`.
+Here c is the correlation (cosine) of x and z, and κ₁(c) = (√(1-c²) + c (π - arccos c))/π. The random neurons themselves
+are `RandomRest` in `kernel_gen.features.activation`.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ READS = NETWORK
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Return the features of the kernel, which is the same for both kinds (NTK and NNGP).
+    """Return the features of the RF kernel, which is the same for both kinds (NTK and NNGP).
 
     The scale "published" is "input".
 

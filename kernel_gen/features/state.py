@@ -1,8 +1,8 @@
-"""The data passed between layers: features of both kernels of a batch, and their shape before any data is read.
+"""The data that the layers of features pass to each other: features of a batch, and their shape for planning.
 
-The kernels are Σ, the covariance of the layer's outputs at initialisation (NNGP), and Θ, the tangent kernel (NTK).
-Features are arrays (rows, columns), with a column for each input, or (rows, images, height, width), with a column for
-each pixel.
+The features are those of two kernels: Σ, the covariance of the layer's outputs at initialisation (NNGP), and Θ, the
+tangent kernel (NTK). They are arrays (rows, columns), with a column for each input, or (rows, images, height, width),
+with a column for each pixel. Layers are planned from the shape before any data is read.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ from linearized.base.shapes import Float
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The shape of a layer's inputs, for planning.
+    """The shape of the features that a layer gets, from which the layer is planned.
 
     Attributes:
-        nngp, ntk: Rows of the features of Σ and of Θ; 0: that kernel is 0.
+        nngp, ntk: Rows of the features of Σ (NNGP) and of Θ (NTK); 0: that kernel is 0.
         image: Height and width of the images, or None for vectors.
         square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1. From them an activation
             decides how many features each part of Σ and of Θ gets.
@@ -35,10 +35,10 @@ class Shape:
 
 @dataclasses.dataclass
 class FeatureState:
-    """The features of a batch.
+    """The features of a batch of inputs after one of the layers.
 
     Attributes:
-        nngp, ntk: Features of Σ and of Θ.
+        nngp, ntk: Features of Σ (NNGP) and of Θ (NTK), arrays (rows, columns) or (rows, images, height, width).
         square: Σ(x, x) of each column, exact up to the first pool and computed from the features after it.
     """
 
@@ -47,7 +47,7 @@ class FeatureState:
     square: Float[np.ndarray, "columns ..."]
 
     def flat(self, features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "p all"]:
-        """Return features (p, inputs) or (p, images, height, width) as a matrix (p, all).
+        """Return features (p, inputs) or (p, images, height, width) as a matrix (p, all) that a layer can multiply.
 
         The matrix has one row per feature and one column for each input, or for each pixel of each image.
         """
@@ -55,5 +55,8 @@ class FeatureState:
 
 
 def squares_of(features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "columns ..."]:
-    """Return Σ(x, x) as estimated by features (p, ...): the sum of squares over the p features, for each column."""
+    """Return the diagonal Σ(x, x) of the kernel Σ (NNGP) that features (p, ...) of it approximate.
+
+    It is the sum of the squares of the p features of each column.
+    """
     return np.einsum("p...,p...->...", features, features)

@@ -1,4 +1,6 @@
-"""TensorSRHT: a sketch of x ⊗ y, by random signs, Hadamard transforms, and products of sampled pairs of entries.
+"""Random sketches of vectors and of tensor products x ⊗ y: SRHT and TensorSRHT.
+
+TensorSRHT consists of random signs, Hadamard transforms, and products of sampled pairs of entries:
 
     S(x ⊗ y)_k = m^(-1/2) (H D₁ x)[p_k] (H D₂ y)[r_k],   k = 1 ... m
 
@@ -69,7 +71,7 @@ class Srht:
 
 
 class TensorSrht:
-    """The sketch S(x ⊗ y) of x and y, see the module.
+    """A random sketch S(x ⊗ y) of tensor products, m numbers with E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y').
 
     Args:
         dims: Dimensions of x and of y.
@@ -93,7 +95,7 @@ class TensorSrht:
     def __call__(
         self, x: Shaped[np.ndarray, "d1 columns"], y: Shaped[np.ndarray, "d2 columns"]
     ) -> Shaped[np.ndarray, "m columns"]:
-        """Return S(x ⊗ y), (m, columns), for each column of `x`, (d1, columns), and `y`, (d2, columns).
+        """Return the sketch S(x ⊗ y), (m, columns), for each column of `x`, (d1, columns), and of `y`, (d2, columns).
 
         Raises `ValueError` for other shapes than those of `dims`, and for different numbers of columns.
         """
