@@ -6,7 +6,7 @@ A network is a tuple of steps: `Conv` (3x3, stride 1, SAME padding), `Relu`, `Av
 
 A covariance between pixels i of one image and i' of another has an offset i' - i. Only pooling couples different
 offsets. Therefore a stage also stores its `reach`, the largest offset that affects the head: 0 before Flatten, p·r + p
-- 1 before a pool of p if r is the reach after it.
+- 1 before a pool of side p if r is the reach after it.
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ from linearized.settings.memory import MYRTLE_CONVS
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """A 3x3 convolution with stride 1 and zeros around the image."""
+    """A step of a network: a 3x3 convolution with stride 1 and zeros around the image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Relu:
-    """The activation: max(x, 0), unless a kernel replaces it by another one."""
+    """A step of a network: the activation max(x, 0), unless a kernel replaces it by another one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AvgPool:
-    """Average pooling over `side` x `side` pixels with stride `side`.
+    """A step of a network: average pooling over `side` x `side` pixels with stride `side`.
 
     Attributes:
         side: Side of the pool.
@@ -38,24 +38,25 @@ class AvgPool:
 
 @dataclasses.dataclass(frozen=True)
 class Flatten:
-    """The head in which every pixel has its own readout weights."""
+    """The last step of a network (its head) in which every pixel has its own readout weights."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAvgPool:
-    """The head that averages over all pixels."""
+    """The last step of a network (its head) that averages over all pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Convolutions, each with its ReLU, on images of one size, and the average pool after them.
+    """A part of a network with one image size: convolutions, each with its ReLU, and the average pool after them.
 
     Attributes:
         height: Height of the images.
         width: Width of the images.
         convs: Number of pairs of convolution and ReLU.
         pool: Sides (down, across) of the pool, which are also its strides; (1, 1) for none.
-        reach: For each axis the largest offset `|i' - i|` of the covariance between pixels that is needed in the stage.
+        reach: For each axis the largest offset `|i' - i|` at which the covariance between pixels i and i' of two images
+            is needed in the stage.
     """
 
     height: int
@@ -67,7 +68,9 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network up to its dense readout. Every convolution is followed by a ReLU, and every ReLU follows a convolution.
+    """A convolutional network up to its dense readout, as a tuple of steps.
+
+    Every convolution is followed by a ReLU, and every ReLU follows a convolution.
 
     Attributes:
         name: Name of the network in messages.
@@ -95,7 +98,7 @@ class Architecture:
         return sum(isinstance(step, Conv) for step in self.steps)
 
     def stages(self, height: int, width: int) -> tuple[Stage, ...]:
-        """Return the stages of the network on images of `height` x `width` pixels, from the first to the last.
+        """Return the network on images of `height` x `width` pixels, divided into stages of one image size each.
 
         Raises `UserError`, which names the image size and the pool, if a pool does not divide its image.
         """
@@ -132,7 +135,7 @@ def _divided(size: tuple[int, int], pool: tuple[int, int]) -> tuple[int, int]:
 
 
 def myrtle(depth: int) -> Architecture:
-    """Return the network Myrtle-5, 7 or 10.
+    """Return the network Myrtle-5, Myrtle-7 or Myrtle-10; `depth` is 5, 7 or 10.
 
     It has three groups of convolutions with a 2x2 pool after each, two more pools, and flattening; the readout counts
     as a layer of `depth`. Source: Shankar et al., Neural Kernels Without Tangents, 2020.

@@ -1,7 +1,8 @@
-"""The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution, from one image alone.
+"""The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution.
 
-With K(i, i') the covariance between pixels i and i' of an image with itself, the variance of pixel i is K(i, i). A pool
-needs K(i, i + d) for the offsets d within its square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the
+They depend on one image alone, and the kernel of a pair of images needs them for the correlations of pixels. With K(i,
+i') the covariance between pixels i and i' of an image with itself, the variance of pixel i is K(i, i). A pool needs
+K(i, i + d) for the offsets d within its square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the
 recursion of `recursion_numba` runs on these few offsets, in float64 with exact functions, for one image after another
 on all cores. Cost for Myrtle-5 on 32x32: 25 of the 49 offsets (the others mirror them), 52,000 square roots and arc
 sines, below 2 ms per image.
@@ -20,7 +21,9 @@ from linearized.base.blocks import for_each
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Images and their diagonal maps; images are selected by slices and index arrays.
+    """Images and the standard deviations of their pixels in each layer (diagonal maps).
+
+    Slices and index arrays select images.
 
     Attributes:
         pixels: Array (n, height, channels, width), scaled so that the covariance of two pixels is the sum over channels
@@ -42,6 +45,8 @@ class Prepared:
 def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
     """Return the largest offsets (down, across) that each stage needs of an image's covariance with itself.
 
+    The offset of two pixels is the difference of their positions.
+
     Args:
         stages: Stages of the network, from the first to the last.
     """
@@ -56,7 +61,7 @@ def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
 def prepare(
     pixels: np.ndarray, stages: Sequence[Stage], *, q: float, bias: float, dtype: np.dtype, block: int = 64
 ) -> Prepared:
-    """Compute the diagonal maps of images.
+    """Compute the diagonal maps of images: the standard deviation of every pixel after every convolution.
 
     Args:
         pixels: Images (n, height, channels, width), scaled as in `Prepared`.
@@ -105,10 +110,10 @@ def _first(pixels, down, across):
 
 @compiled
 def _layers(k, q, bias, stds):
-    """Return the covariance after the convolutions of a stage, each with its ReLU.
+    """Return the covariance of an image with itself after the convolutions of a stage, each with its ReLU.
 
     Args:
-        k: Covariance of an image with itself, (offsets down, offsets across, height, width).
+        k: Covariance before them, (offsets down, offsets across, height, width).
         q: Weight variance of the convolutions, divided by 9.
         bias: Variance of their biases.
         stds: Array (convs, height, width), which is filled with the standard deviations after each convolution.
@@ -155,7 +160,7 @@ def _layers(k, q, bias, stds):
 
 @compiled
 def _pool(k, pool_down, pool_across, down, across):
-    """Return the covariance after an average pool, at the offsets that the next stage needs.
+    """Return the covariance of an image with itself after an average pool, at the offsets that the next stage needs.
 
     An entry is the mean over the pixels of two pooled squares, i and i + d. The result has the shape (offsets down,
     offsets across, height, width), with the pooled image's height and width.

@@ -1,7 +1,7 @@
 """The fused CNTK of many pairs of images on this machine's cores: the stages of `recursion_numba` in sequence.
 
-K is the covariance between pixels of two images (NNGP), Θ the tangent kernel (NTK) and T = K + Θ. Axes named `kinds`
-hold K, and T if the NTK is computed.
+K is the covariance between pixels of two images (NNGP), Θ the tangent kernel (NTK) and T = K + Θ. The arrays of these
+that a stage passes to the next one are called maps. Their axis `kinds` holds K, and T if the NTK is computed.
 """
 
 import math
@@ -16,7 +16,7 @@ from linearized.base.blocks import for_each
 
 
 def row_slots(rows: int, reach: int) -> int:
-    """Return the number of rows y' of the second image that the maps store for each row y of the first.
+    """Return the number of rows y' of the second image whose covariances are stored for each row y of the first image.
 
     These are the rows within reach of y, as a window that stays inside the image.
 
@@ -28,7 +28,10 @@ def row_slots(rows: int, reach: int) -> int:
 
 
 class Engine:
-    """All stages of one network on this machine's cores, called for pairs of prepared images.
+    """The CNTK of one network before its readout, for pairs of prepared images, on this machine's cores.
+
+    It computes the covariance K between the pixels of two images (NNGP) and T = K + Θ with the tangent kernel Θ (NTK),
+    stage by stage.
 
     Args:
         stages: Stages of the network.
@@ -58,15 +61,20 @@ class Engine:
 
     @property
     def map_bytes(self) -> int:
-        """The size in bytes of the maps of one pair that are passed from stage to stage."""
+        """The size in bytes of the covariances of one pair of images that are passed from stage to stage."""
         return sum(math.prod(shape) for shape in self.shapes) * self.dtype.itemsize
 
     def workspace(self, pairs: int) -> list[np.ndarray]:
-        """Return zeros for the maps of `pairs` pairs, one array per stage, after a placeholder for the first input."""
+        """Return arrays of zeros in which the stages store the covariances of `pairs` pairs of images.
+
+        There is one array per stage, after a placeholder for the input of the first one.
+        """
         return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
 
     def heads(self, one, two, left, right, twin, maps: list[np.ndarray]) -> np.ndarray:
-        """Return K and T at the readout's input for some pairs of images, float64 (pairs, kinds).
+        """Return K and T = K + Θ at the readout's input for some pairs of images, float64 (pairs, kinds).
+
+        The last axis has K (NNGP), and T if the tangent kernel Θ (NTK) is computed.
 
         Args:
             one: The first images, prepared (`diagonal.Prepared`).
@@ -87,7 +95,9 @@ class Engine:
         return head_means(maps[-1][:count], self.stages[-1])
 
     def block(self, one, two, same: bool) -> np.ndarray:
-        """Return K and T at the readout's input for all pairs of two sets of images, float64 (n1, n2, kinds).
+        """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, kinds).
+
+        The last axis has K (NNGP), and T if the tangent kernel Θ (NTK) is computed.
 
         Args:
             one: The first images, prepared (`diagonal.Prepared`).
@@ -114,7 +124,7 @@ class Engine:
 
 
 def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of a block, row by row, as two index arrays (pairs,).
+    """Return the row and column indices of the pairs in a block of the kernel matrix, row by row, two arrays (pairs,).
 
     Args:
         rows: Number of rows of the block.
@@ -125,10 +135,12 @@ def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarra
 
 
 def head_means(maps: np.ndarray, stage: Stage) -> np.ndarray:
-    """Return the means of the last stage's maps over equal pixels i = i', float64 (pairs, kinds).
+    """Return the means of the last stage's covariances over equal pixels i = i' of both images, float64 (pairs, kinds).
+
+    They are the values at the readout's input.
 
     Args:
-        maps: Maps (pairs, kinds, y, 1, x, x' not yet pooled).
+        maps: Covariances (pairs, kinds, y, 1, x, x' not yet pooled) that the last stage stored.
         stage: The last stage.
     """
     pairs, kinds, high, _, wide, _ = maps.shape

@@ -1,8 +1,9 @@
-"""The fused CNTK of ReLU networks: diagonal maps for each image, then pairs of images on CPU cores or a GPU.
+"""The CNTK of ReLU networks as a `Kernel`, computed by fused programs on CPU cores or a GPU.
 
-The conventions are those of neural-tangents: a 3x3 convolution divides the weight variance by 9·channels. For the first
-convolution these are the image channels at scale "stax", which "published" stands for; at scale "input" it divides by 9
-alone. The readout is dense, with the same weight and bias standard deviations.
+It computes diagonal maps for each image, then pairs of images. The conventions are those of neural-tangents: a 3x3
+convolution divides the weight variance by 9·channels. For the first convolution these are the image channels at scale
+"stax", which "published" stands for; at scale "input" it divides by 9 alone. The readout is dense, with the same weight
+and bias standard deviations.
 """
 
 import functools
@@ -23,7 +24,9 @@ from linearized.settings.gram_settings import KernelSettings
 
 
 class Cntk(Kernel):
-    """The fused kernel of a ReLU network on images: diagonal maps once per image, then pairs on all cores or on a GPU.
+    """The CNTK of a ReLU network on images, computed by fused programs on all cores or on a GPU.
+
+    What depends on one image alone (diagonal maps) is computed once per image, then blocks of pairs.
 
     Args:
         architecture: The network up to its readout.
@@ -51,7 +54,7 @@ class Cntk(Kernel):
 
     @functools.cached_property
     def engine(self) -> cntk_engine.Engine:
-        """The compiled programs of all stages, created on first use."""
+        """The object with the compiled programs of all stages of the network, created on first use."""
         make = cntk_cuda.CudaEngine if self.on_gpu else cntk_engine.Engine
         return make(
             self.stages, self.image_shape[2], ntk=self.kind == "ntk", q=self.q, beta=self.bias / self.q,
@@ -59,9 +62,10 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Return the images and diagonal maps of rows (n, height·width·channels).
+        """Return the images in rows (n, height·width·channels) with the standard deviations of their pixels.
 
-        Raises `UserError` as `pixels` does.
+        These are the diagonal maps, one for each convolution. Raises `UserError` for rows of another length and for
+        numbers that are not finite.
         """
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
@@ -87,9 +91,12 @@ class Cntk(Kernel):
         return np.ascontiguousarray(images.transpose(0, 1, 3, 2))
 
     def block(self, one: Prepared, two: Prepared, *, same: bool = False) -> np.ndarray:
-        """Return the kernel (n1, n2) between two sets of prepared images, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of images, which `prepare` returned.
 
-        If `same`, one triangle is computed and mirrored.
+        Args:
+            one: The n1 images of the rows.
+            two: The n2 images of the columns.
+            same: Whether `two` holds the images of `one`; one triangle is then computed and mirrored.
         """
         return self.readout(self.engine.block(one, two, same))
 
@@ -97,14 +104,20 @@ class Cntk(Kernel):
         """Return the kernel after the dense readout, in the kernel's dtype.
 
         Args:
-            heads: K, or K and T = K + Θ, at the readout's input along the last axis, see `kernel_gen.cntk.engine`; the
-                last entry is used.
+            heads: The covariance K and, for the NTK, T = K + Θ with the tangent kernel Θ, at the readout's input along
+                the last axis; the last entry is used.
         """
         return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
 
 
 def _on_gpu(device: str) -> bool:
-    """Return whether pairs are computed on a GPU. Raises `UserError` if one is requested and Numba finds none."""
+    """Return whether pairs of images are computed on a GPU.
+
+    Raises `UserError` if a GPU is requested and Numba finds none.
+
+    Args:
+        device: "cpu", "gpu", or "auto" for a GPU if there is one.
+    """
     if device == "cpu" or not cuda.is_available():
         if device == "gpu":
             raise UserError("--device=gpu needs a GPU and its driver, and Numba finds none. Take --device=cpu.")

@@ -1,4 +1,4 @@
-"""CNTK with any activation: the recursion on whole covariances of one pair of images at a time, in JAX.
+"""The CNTK with any activation, in JAX: the recursion on whole covariances of one pair of images at a time.
 
 The network is that of `architecture` with its ReLUs replaced; ReLU itself uses the fused kernel. K is the covariance
 between pixels of two images (NNGP), an array (y, y', x, x') over the rows y and columns x of both, and Θ the tangent
@@ -29,14 +29,15 @@ from linearized.settings.gram_settings import KernelSettings
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images and the variances of their pixels.
+    """Prepared images: their pixels, and the variances of their pixels before each activation.
 
     Attributes:
         pixels: Array (n, height, channels, width), scaled so that the covariance of two pixels is the sum over channels
             of their products.
         variances: One array (n, convs, height, width) for each stage: the variance of each pixel before each
             activation.
-        terms: One number for each activation, see `Activation.terms`.
+        terms: One number for each activation: the length of its series or the index of its quadrature rule for these
+            variances, see `Activation.terms`.
     """
 
     pixels: np.ndarray
@@ -50,12 +51,16 @@ class Images:
         return Images(self.pixels[rows], tuple(part[rows] for part in self.variances), self.terms)
 
     def image(self, index: int) -> tuple:
-        """Return the pixels (height, channels, width) and the variances of the image of this index."""
+        """Return the pixels (height, channels, width) and the variances of one image, as a pair.
+
+        Args:
+            index: Index of the image.
+        """
         return self.pixels[index], tuple(part[index] for part in self.variances)
 
 
 class GeneralCntk(Cntk):
-    """The CNTK of any activation, computed for one pair of images after another.
+    """The CNTK of a network with any activation, computed for one pair of images after another.
 
     JAX uses all cores, or the GPU that it finds.
 
@@ -64,7 +69,8 @@ class GeneralCntk(Cntk):
         image_shape: (height, width, channels).
         settings: Settings of the kernel: kind, activation, weight_std, bias_std, dtype, scale and device.
 
-    Raises `UserError` as `Cntk` does, and for a device that JAX does not find.
+    Raises `UserError` for images that a pool of the network does not divide, a weight_std of 0, and a device that JAX
+    does not find.
     """
 
     tile = 8
@@ -78,9 +84,10 @@ class GeneralCntk(Cntk):
         self._step = jax.jit(self._layer, static_argnums=2)
 
     def prepare(self, x: np.ndarray) -> Images:
-        """Return the images and variances of rows (n, height·width·channels), at the cost of one pair per image.
+        """Return the images in rows (n, height·width·channels) with the variances of their pixels in each layer.
 
-        Raises `UserError` as the fused kernel does, and for variances beyond the range of the activation.
+        It costs as much as one pair per image. Raises `UserError` for rows of another length, for numbers that are not
+        finite, and for variances beyond the range of the activation.
         """
         pixels = self.pixels(x)
         shapes = [(len(pixels), stage.convs, stage.height, stage.width) for stage in self.stages]
@@ -96,9 +103,14 @@ class GeneralCntk(Cntk):
         return Images(pixels, variances, terms)
 
     def block(self, one: Images, two: Images, *, same: bool = False) -> np.ndarray:
-        """Return the kernel (n1, n2) between two sets of prepared images, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of images, which `prepare` returned.
 
-        If `same`, one triangle is computed and mirrored. Raises `UserError` for entries that overflow.
+        Args:
+            one: The n1 images of the rows.
+            two: The n2 images of the columns.
+            same: Whether `two` holds the images of `one`; one triangle is then computed and mirrored.
+
+        Raises `UserError` for entries that overflow.
         """
         heads = np.empty((len(one), len(two), 2))
         terms = tuple(max(pair) for pair in zip(one.terms, two.terms, strict=True))
@@ -116,13 +128,15 @@ class GeneralCntk(Cntk):
         return entries
 
     def _pair(self, one: tuple, two: tuple, twin: bool, terms: tuple[int, ...]) -> jax.Array:
-        """Return K and T = K + Θ of one pair of images at the readout's input, (2,).
+        """Return K and T = K + Θ at the readout's input of one pair of images, (2,).
+
+        K is the covariance (NNGP) and Θ the tangent kernel (NTK).
 
         Args:
-            one: First image and its variances, see `Images.image`.
+            one: First image and its variances, as `Images.image` returns them.
             two: Second image and its variances.
             twin: Whether both are the same image.
-            terms: One number for each activation, see `Activation.terms`.
+            terms: One number for each activation, its length of series or index of quadrature rule.
         """
         k = jnp.einsum("ycx,vcu->yvxu", one[0], two[0], precision="highest")
         t, counts = k, iter(terms)  # Θ is still 0
@@ -141,15 +155,15 @@ class GeneralCntk(Cntk):
         return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
 
     def _variances(self, image: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
-        """Return the variances of an image's pixels before each activation, and the terms of each activation.
+        """Return the variances of an image's pixels before each activation, and the terms that each activation needs.
 
         Args:
             image: Pixels (height, channels, width).
 
-        Returns: One array (convs, height, width) for each stage, and one number for each activation, see
-        `Activation.terms`.
+        Returns: One array (convs, height, width) for each stage, and one number for each activation, the length of its
+        series or the index of its quadrature rule.
 
-        Raises `UserError` for variances that overflow.
+        Raises `UserError` for variances that overflow or are beyond the range of the activation.
         """
         k, found, counts = jnp.einsum("ycx,vcu->yvxu", image, image, precision="highest"), [], []
         for stage in self.stages:

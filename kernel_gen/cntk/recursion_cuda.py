@@ -1,4 +1,4 @@
-"""The fused CNTK on a GPU: the algorithm of `recursion_numba`, one block of threads per pair, in `numba.cuda`.
+"""The fused CNTK on a GPU: the algorithm of `recursion_numba` in `numba.cuda`, one block of threads per pair.
 
 A block processes one vertical offset after another and streams the rows of the stage's planes (x, x') of pairs of
 pixels, as the CPU version does. The numbers of a plane are assigned to fixed threads, so that all vertical sums stay in
@@ -29,11 +29,20 @@ def stage_kernel(
     stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str,
     threads: int = THREADS,
 ):  # fmt: skip
-    """Return the CUDA kernel of one stage, in which sizes are constants.
+    """Return the CUDA kernel that computes one stage of a network for pairs of images; sizes are constants in it.
 
-    The arguments are those of `recursion_numba.stage_kernel`, and `threads`, the number of threads per block. The CUDA
-    kernel takes the arguments of the program that `recursion_numba.stage_kernel` returns, without `fits`; it overwrites
-    `maps_out` instead of adding to it.
+    The CUDA kernel takes the arguments of the program that `recursion_numba.stage_kernel` returns, without `fits`; it
+    overwrites `maps_out` instead of adding to it.
+
+    Args:
+        stage: The stage.
+        channels: Number of image channels for the first stage; 0 for a later one.
+        pooled: Width of the previous stage's pool; 1 for the first stage.
+        slots: Numbers (in, out) of rows of the second image that are stored for a row of the first, before and after
+            the stage.
+        ntk: Whether T = K + Θ is computed besides the covariance K, with the tangent kernel Θ.
+        dtype: Data type of the computation, "float32" or "float64".
+        threads: Number of threads per block, that is, per pair of images.
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool
     reach, stride, margin = stage.reach[0], width + 1, width + 2
@@ -153,10 +162,19 @@ def stage_kernel(
 
 
 class CudaEngine(Engine):
-    """The counterpart of `engine.Engine` on the current GPU.
+    """The CNTK of one network before its readout, for pairs of prepared images, on the current GPU.
 
-    Pairs are sent to the GPU in batches whose maps take at most `memory` bytes. The arguments are those of
-    `engine.Engine`, and `threads`, the number of threads per pair.
+    It takes the place of `engine.Engine`. Pairs are sent to the GPU in batches whose maps, the covariances that stages
+    pass on, take at most `memory` bytes.
+
+    Args:
+        stages: Stages of the network.
+        channels: Number of image channels.
+        ntk: Whether T = K + Θ is computed besides the covariance K, with the tangent kernel Θ.
+        q: Weight variance of the convolutions, divided by 9.
+        beta: Variance b² of their biases, divided by `q`.
+        dtype: Data type of the computation, "float32" or "float64".
+        threads: Number of threads per pair.
     """
 
     memory = 2**32
@@ -167,7 +185,15 @@ class CudaEngine(Engine):
         self.threads = threads
 
     def block(self, one: Prepared, two: Prepared, same: bool) -> np.ndarray:
-        """Return K and T = K + Θ for all pairs of two sets, float64 (n1, n2, kinds), see `engine.Engine.block`."""
+        """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, kinds).
+
+        The last axis has the covariance K (NNGP), and T if the tangent kernel Θ (NTK) is computed.
+
+        Args:
+            one: The first images, prepared (`diagonal.Prepared`).
+            two: The second images, prepared.
+            same: Whether both sets are the same; one triangle is then computed and mirrored.
+        """
         left, right = pairs_of(len(one), len(two), same)
         twin = (left == right) & same
         out = np.empty((len(one), len(two), 1 + self.ntk))

@@ -1,4 +1,4 @@
-"""The CNTK in plain JAX: a readable version of the recursion, for any device that JAX supports.
+"""The CNTK of ReLU networks in plain JAX: a readable version of the recursion, for any device that JAX supports.
 
 The covariance K between pixels of two images (NNGP) and the tangent kernel Θ (NTK) are arrays (y, y', x, x') over the
 rows y and columns x of both. The stages and diagonal maps are those of `recursion_numba`, and T = K + Θ is again stored
@@ -50,7 +50,9 @@ def sum_of_nine(k: jax.Array) -> jax.Array:
 
 
 def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twin: jax.Array):
-    """Return K and T = K + Θ after a ReLU, two arrays (y, y', x, x').
+    """Return K and T = K + Θ after a ReLU, two arrays (y, y', x, x') over the rows and columns of both images.
+
+    K is the covariance between pixels (NNGP) and Θ the tangent kernel (NTK).
 
     Args:
         k: K before the ReLU.
@@ -70,7 +72,7 @@ def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twi
 
 
 def pool(k: jax.Array, down: int, across: int) -> jax.Array:
-    """Return an array (y, y', x, x') averaged over pools of `down` x `across` pixels, in both images."""
+    """Return covariances (y, y', x, x') of the pixels of two images after average pools of `down` x `across` pixels."""
     high, wide = k.shape[0] // down, k.shape[2] // across
     return k.reshape(high, down, high, down, wide, across, wide, across).mean(axis=(1, 3, 5, 7))
 
@@ -79,11 +81,13 @@ def pool(k: jax.Array, down: int, across: int) -> jax.Array:
 def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage, ...]) -> jax.Array:
     """Return K and T = K + Θ at the readout's input of one pair of images, (2,).
 
+    K is the covariance (NNGP) and Θ the tangent kernel (NTK).
+
     Args:
         pixels1: First image (height, channels, width).
         pixels2: Second image (height, channels, width).
-        stds1: Diagonal maps of the first image, one array (convs, height, width) for each stage.
-        stds2: Diagonal maps of the second image.
+        stds1: Standard deviations of the first image's pixels, one array (convs, height, width) for each stage.
+        stds2: Standard deviations of the second image's pixels.
         twin: Whether both are the same image.
         q: Weight variance of the convolutions, divided by 9.
         bias: Variance of their biases.
@@ -101,10 +105,11 @@ def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage,
 def block(one: Prepared, two: Prepared, stages: Sequence[Stage], *, q: float, bias: float, same: bool) -> np.ndarray:
     """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, 2).
 
-    Pairs are computed one after another. For float64 images `jax_enable_x64` must be set.
+    K is the covariance (NNGP) and Θ the tangent kernel (NTK). Pairs are computed one after another. For float64 images
+    `jax_enable_x64` must be set.
 
     Args:
-        one: The first images, prepared.
+        one: The first images, prepared (`diagonal.Prepared`).
         two: The second images, prepared.
         stages: Stages of the network.
         q: Weight variance of the convolutions, divided by 9.

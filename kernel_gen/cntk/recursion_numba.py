@@ -68,12 +68,16 @@ def compiled(function, **options):
 
 
 def fits(dtype: str) -> np.ndarray:
-    """Return the constants that `convolve_rectify` reads, an array (14,) of type `dtype`: P, Q, 1 and SNAP."""
+    """Return the constants that `convolve_rectify` reads, an array (14,) of type `dtype`.
+
+    They are the coefficients P of κ₀ and Q of κ₁, the ReLU's dual functions, then 1 and SNAP, below which 1 - `|c|`
+    counts as 0.
+    """
     return np.array([*P, *Q, 1, SNAP[dtype]], dtype)
 
 
 def lanes(numbers: int) -> int:
-    """Return `numbers` rounded up to a multiple of `LANES`."""
+    """Return `numbers` rounded up to a multiple of `LANES`, the numbers in the widest vector of the processor."""
     return -(-numbers // LANES) * LANES
 
 
@@ -138,19 +142,28 @@ convolve_rectify = compiled(convolve_rectify, forceinline=True)
 
 @functools.cache
 def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str):
-    """Return the compiled program of one stage; its sizes are constants, so its loops compile to straight vector code.
+    """Return the compiled program that computes one stage of a network for pairs of images.
 
-    The program adds the pooled maps of pairs of images to an array, see `run` in this function.
+    A stage consists of convolutions with their ReLUs on images of one size, and the average pool after them. Its sizes
+    are constants of the program, so that loops compile to straight vector code.
+
+    The program is called as run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale,
+    maps_out). It takes both sets of images with the standard deviations of their pixels in this stage
+    (`diagonal.Prepared`), the indices of each pair's images in them, whether both are the same image, q = σ²/9 and beta
+    = b²/q for the variances σ² of weights and b² of biases, and the constants of the function `fits`. A later stage
+    than the first reads the previous stage's `maps_out` as `maps_in` and multiplies it by `scale`. To `maps_out`,
+    (pairs, kinds, rows y, rows y', columns x, columns x'), the program adds the covariance K and, if asked, T = K + Θ
+    with the tangent kernel Θ, summed over the pool in y, y' and x; the next stage sums over x'.
 
     Args:
         stage: The stage.
-        channels: Number of image channels for the first stage; 0 for a later one, which reads the pooled maps of the
-            previous stage.
-        pooled: Width of the previous stage's pool, over which this stage sums when it reads the maps; 1 for the first
-            stage.
-        slots: Numbers (in, out) of rows of the second image that the maps store for a row of the first, before and
+        channels: Number of image channels for the first stage; 0 for a later one, which reads the previous stage's
+            result.
+        pooled: Width of the previous stage's pool, over which this stage sums when it reads that result; 1 for the
+            first stage.
+        slots: Numbers (in, out) of rows y' of the second image that are stored for a row y of the first, before and
             after the stage, see `engine.row_slots`.
-        ntk: Whether T = K + Θ is computed besides K.
+        ntk: Whether T is computed besides K.
         dtype: Data type of the computation, "float32" or "float64".
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool

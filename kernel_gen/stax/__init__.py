@@ -1,1 +1,5 @@
-"""Architectures of neural_tangents.stax as kernels; the only package that imports neural_tangents."""
+"""Kernels of any architecture of the library neural_tangents.stax; the only package that imports neural_tangents.
+
+`network` reads architectures and makes kernels of them, `activation` adds the activations of this suite, and `compat`
+adapts neural_tangents to current JAX.
+"""

@@ -30,10 +30,10 @@ STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/6
 def activation_layer(given: Any) -> tuple:
     """Return an activation as a layer of stax, a triple (init, apply, kernel function).
 
-    The variances are not known when a kernel is compiled. Therefore a series is compiled in the few `LENGTHS` that it
-    may need, and the length is chosen when the kernel runs. Variances beyond the range of the longest series result in
-    NaN, for which `gram` raises an error. In networks of finite width, an activation that was made from its dual alone
-    returns NaN.
+    The variances of the inputs are not known when a kernel is compiled. Therefore a series is compiled in the few
+    lengths `LENGTHS` that it may need, and the length is chosen when the kernel runs. Variances beyond the range of the
+    longest series result in NaN, for which `gram` raises an error. In networks of finite width, an activation that was
+    made from its dual alone returns NaN.
 
     Args:
         given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
@@ -82,7 +82,9 @@ def activation_layer(given: Any) -> tuple:
 def _pair(
     made: Activation, cov: jax.Array, one: jax.Array, two: jax.Array | None, diagonal: tuple[bool, bool], terms: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the dual and its derivative of a covariance in any of neural-tangents' layouts, in one pass.
+    """Return the dual of an activation and its derivative for a covariance in any of neural-tangents' layouts.
+
+    Both are computed in one pass.
 
     Args:
         made: The activation.
@@ -109,7 +111,14 @@ def _pair(
 
 @functools.lru_cache(maxsize=256)
 def _lengths(made: Activation, dtype: str) -> list[tuple[float, int]]:
-    """Return (largest variance, number of terms) for each compiled length of the series, shortest first."""
+    """Return (largest variance, number of terms) for each length in which an activation's series is compiled.
+
+    The shortest comes first. An activation with a closed form has one entry with 0 terms.
+
+    Args:
+        made: The activation.
+        dtype: Data type of the computation, "float32" or "float64".
+    """
     if type(made).terms is Activation.terms:
         return [(np.inf, 0)]
     found: dict[int, float] = {}

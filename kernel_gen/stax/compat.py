@@ -29,7 +29,10 @@ class _Costs(dict):
 
 
 class _Unknown:
-    """A marker of an output that depends on the tangents; `jax.linearize` returns all outputs as such."""
+    """A marker of an output that depends on the tangents, in the form that the old `ad.linearize` returned.
+
+    All outputs of `jax.linearize` are of this kind.
+    """
 
     @staticmethod
     def is_known() -> bool:
@@ -107,6 +110,6 @@ def install() -> None:
 
 
 def _put_back(module: types.ModuleType, names: dict[str, Any]) -> None:
-    """Set those names that the module no longer has."""
+    """Set the attributes in `names` that the module no longer has; existing ones are unchanged."""
     for name, value in names.items():
         vars(module).setdefault(name, value)

@@ -1,8 +1,8 @@
-"""The convolution of a covariance as a sum of slices, in place of neural-tangents' diagonal filter.
+"""The convolution of a covariance between pixels as a sum of slices, in place of neural-tangents' diagonal filter.
 
 A convolution of the covariance between pixels i and i' along one axis, with f taps and stride s, is out[i, i'] = (1/f)
-Σ_a in[s i + a, s i' + a]: f slices, where a filter has f² taps. On a CPU, JAX 0.10.2 also reads outside its arrays in
-float64 convolutions of many small images, and sometimes crashes.
+Σ_a in[s i + a, s i' + a]: f slices, where a filter has f² taps. The slices also avoid an error of JAX 0.10.2: on a CPU
+it reads outside its arrays in float64 convolutions of many small images, and sometimes crashes.
 """
 
 import types
@@ -18,8 +18,14 @@ def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **setti
     """Compute `jax.lax.conv_general_dilated`; on a CPU, convolutions of a covariance are computed as sums of slices.
 
     These are the depthwise convolutions with which neural-tangents convolves a covariance: f by f filters, 1/f on the
-    diagonal and 0 elsewhere. All others, and all on another device, are passed to JAX. The arguments are those of
-    `jax.lax.conv_general_dilated`.
+    diagonal and 0 elsewhere. All others, and all on another device, are passed to JAX.
+
+    Args:
+        lhs: Covariances, with both pixels along the last two axes.
+        rhs: Filters.
+        strides: Strides along the last two axes, which are equal.
+        padding: "SAME" or "VALID", or another padding that JAX accepts.
+        settings: Further arguments of `jax.lax.conv_general_dilated`.
     """
     if jax.default_backend() != "cpu" or not _of_covariance(lhs, rhs, padding, **settings):
         return jax.lax.conv_general_dilated(lhs, rhs, strides, padding, **settings)
@@ -35,7 +41,10 @@ def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **setti
 
 
 def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any) -> bool:
-    """Return whether this is neural-tangents' call for covariances of one axis: squares, one filter per channel."""
+    """Return whether this is a call by which neural-tangents convolves a covariance along one axis of images.
+
+    Such a call has square filters, one for each channel. The arguments are those of `convolve`.
+    """
     return (
         settings.get("dimension_numbers") == NUMBERS
         and set(settings) == {"dimension_numbers", "feature_group_count"}
@@ -46,5 +55,8 @@ def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any
 
 
 def install(linear: types.ModuleType) -> None:
-    """Make neural-tangents' module of linear layers, `linear`, call `convolve`; JAX itself is not changed."""
+    """Replace the convolution in neural-tangents' module of linear layers, `linear`, by `convolve`.
+
+    JAX itself is not changed.
+    """
     linear.lax = types.SimpleNamespace(**{**vars(jax.lax), "conv_general_dilated": convolve})

@@ -42,7 +42,9 @@ def neural_tangents() -> types.ModuleType:
 
 
 def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
-    """Return the layer of an expression as a triple (init, apply, kernel function), and the names of the layers in it.
+    """Return the stax layer that an expression describes, a triple (init, apply, kernel function), and the names in it.
+
+    These are the names of the layers and combinators that the expression calls.
 
     Args:
         expression: The architecture as text.
@@ -106,7 +108,10 @@ class StaxKernel(Kernel):
 
     @functools.cached_property
     def tile(self) -> int:
-        """The side of a tile: a power of two, at most 1,024. For images the first access compiles a block of two."""
+        """The side of a tile of the kernel matrix: a power of two, at most 1,024.
+
+        For images the first access compiles a block of two.
+        """
         if self.image_shape is None:
             return 1024
         with _precision(self.dtype):
@@ -127,10 +132,14 @@ class StaxKernel(Kernel):
         return rows.reshape(-1, *self.image_shape)
 
     def block(self, one: np.ndarray, two: np.ndarray, *, same: bool = False) -> np.ndarray:
-        """Return the kernel (n1, n2) between two prepared sets, see `Kernel.block`.
+        """Return the kernel (n1, n2) between two sets of inputs, which `prepare` returned.
 
-        If `same`, the diagonal is accurate in float32 too. Raises `UserError` for architectures whose output is not one
-        vector per input.
+        Args:
+            one: The n1 inputs of the rows.
+            two: The n2 inputs of the columns.
+            same: Whether `two` holds the inputs of `one`; the diagonal is then accurate in float32 too.
+
+        Raises `UserError` for architectures whose output is not one vector per input.
         """
         same_width(one, two)
         if not len(one) or not len(two):
@@ -157,7 +166,10 @@ class StaxKernel(Kernel):
 
 @contextlib.contextmanager
 def _precision(dtype: np.dtype) -> Iterator[None]:
-    """Set JAX to the precision of `dtype`, and convert errors that stax raises when it first traces to `UserError`."""
+    """Return a context in which JAX computes in the precision of `dtype`.
+
+    Errors that stax raises when it first traces a kernel are converted to `UserError`.
+    """
     with jax.enable_x64(dtype == np.float64), quiet():
         try:
             yield
@@ -180,7 +192,7 @@ def from_stax(
     """Return the kernel of an expression, of a stax layer (init, apply, kernel function), or of a kernel function.
 
     Args:
-        architecture: The expression, layer or kernel function.
+        architecture: The expression, such as "serial(Dense(1), Relu(), Dense(1))", the layer or the kernel function.
         kind: "ntk" or "nngp".
         dtype: Data type of the entries, float32 or float64.
         image_shape: Shape (h, w, c) of images. An expression reads images if it convolves, pools or flattens, otherwise
