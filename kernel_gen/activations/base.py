@@ -68,11 +68,11 @@ class Activation(abc.ABC):
         return 0
 
     def rows(self, variance: jax.Array, terms: int) -> Any:
-        """Return the quantities that `pair` needs of the inputs of one side.
+        """Return the quantities that `pair` needs of one of its two sets of inputs, from their variances alone.
 
         Args:
             variance: Variances of the inputs, of any shape.
-            terms: The result of `terms` for these variances or larger ones.
+            terms: The result of the method `terms` for these variances or larger ones.
 
         Returns: An array or a tuple of arrays, whose last axes are those of `variance`; by default `variance` itself.
         """

@@ -139,7 +139,7 @@ class Moments:
         return sign * math.perm(p, order) * now
 
     def given(self, q: int, mean):
-        """Return E[(mean + s w)₊^q] for w ~ N(0, 1) and s = √(1 - c²).
+        """Return the conditional moment E[(mean + s w)₊^q] for w ~ N(0, 1) and s = √(1 - c²), where y₊ = max(y, 0).
 
         Args:
             q: Power.

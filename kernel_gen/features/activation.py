@@ -91,7 +91,8 @@ class ActivationStep:
     def least(self, shape: Shape) -> int:
         """Return the smallest total number of features of Σ (NNGP) and Θ (NTK) that the layer can have as its result.
 
-        Each term of the series that is approximated needs one. `shape` is the shape of the layer's inputs.
+        The constant term of Σ, each of its other terms and Θ, unless it is 0, need one. `shape` is the shape of the
+        layer's inputs.
         """
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 

@@ -1,4 +1,4 @@
-"""The names of the settings that the features of all networks read, as the declaration `NETWORK`."""
+"""The declaration `NETWORK` of the settings that the features of all networks read."""
 
 from linearized.settings.reads import reads, when
 

@@ -38,7 +38,7 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
         return FeatureWork(self.build())
 
     def refuse_large(self) -> None:
-        """Raise `UserError` if the features need more memory than this machine has."""
+        """Raise `UserError` if the random weights of the features, or one batch of features, do not fit in memory."""
         refuse_large_embedding(self, self.described().image_shape, self.dim())
 
     def amount(self) -> int:

@@ -36,7 +36,8 @@ class KernelJobSettings(GramSettings):
         return GramWork(self.build(self.described().image_shape))
 
     def refuse_large(self) -> None:
-        """Raise `UserError` if the kernel needs more memory than this machine has."""
+        """Raise `UserError` if the random weights of a finite RF kernel do not fit in memory; other kernels have none.
+        """
         refuse_large_kernel(self)
 
     def amount(self) -> int:

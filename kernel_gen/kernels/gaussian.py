@@ -20,7 +20,7 @@ class GaussianKernel(RadialKernel):
     """The Gaussian kernel exp(-r²/2) of r = ‖x - z‖ / L, with the bandwidth L of a `RadialKernel`."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return exp(-r²/2) for distances r (n1, n2) in units of L, which are overwritten."""
+        """Return the kernel exp(-r²/2) for distances r (n1, n2) in units of the bandwidth L, which are overwritten."""
         np.square(distances, out=distances)
         distances *= -0.5
         return np.exp(distances, out=distances)

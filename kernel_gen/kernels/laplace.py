@@ -20,7 +20,7 @@ class LaplaceKernel(RadialKernel):
     """The Laplace kernel exp(-r) of r = ‖x - z‖ / L, with the bandwidth L of a `RadialKernel`."""
 
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return exp(-r) for distances r (n1, n2) in units of L, which are overwritten."""
+        """Return the kernel exp(-r) for distances r (n1, n2) in units of the bandwidth L, which are overwritten."""
         np.negative(distances, out=distances)
         return np.exp(distances, out=distances)
 

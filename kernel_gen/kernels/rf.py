@@ -122,7 +122,7 @@ def _features(x: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndar
 
 
 def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same items, while a thread computes the next one."""
+    """Yield the items of an iterator, while a thread computes the next one."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -43,11 +43,11 @@ TINY = 1e-290  # smallest κ, relative to its upper bound, at which the search f
 
 
 class Prediction(NamedTuple):
-    """Prediction of the theory for n train rows at one ridge.
+    """Predicted errors of kernel ridge regression on n train rows at one ridge.
 
     Attributes:
-        kappa: κ, the effective ridge, in units of the eigenvalues.
-        degrees: Σ ℓ_i, the effective number of modes that are learned; at most n.
+        kappa: κ, the effective ridge, in units of the kernel's eigenvalues λ_i.
+        degrees: Σ λ_i/(λ_i + κ), the effective number of eigenmodes that are learned; at most n.
         test: Mean square error on rows that are not train rows, for each output (k,); inf where the variance diverges.
         train: Mean square error on the train rows, for each output (k,).
     """

@@ -40,7 +40,7 @@ class FeatureRows(Protocol):
     dtype: np.dtype
 
     def blocks(self, memory: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield blocks of about `memory` bytes in order, each with the slice of its rows."""
+        """Yield the features in blocks of rows of about `memory` bytes, in order, each with the slice of its rows."""
 
 
 class ArrayRows:
@@ -54,7 +54,7 @@ class ArrayRows:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def blocks(self, memory: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield blocks of about `memory` bytes in order, each with the slice of its rows."""
+        """Yield the features in blocks of rows of about `memory` bytes, in order, each with the slice of its rows."""
         step = max(1, memory // (self.shape[1] * self.dtype.itemsize))
         for start in range(0, len(self.array), step):
             yield slice(start, start + step), self.array[start : start + step]

@@ -1,9 +1,10 @@
-"""Ridge regression on ReLU features: A = [relu(X W), 1], the RF model and its penalised bias column.
+"""The random-features (RF) model as ridge regression on the ReLU features A = [relu(X W), 1].
 
-X (n, d) are the inputs and W (d, N) the fixed first layer. The features are processed in tiles. A tile T has b rows: it
-is a block of units with the features of all n rows (b, n), or a block of rows with all features (b, N + 1). In both
-cases one pass over the tiles computes Σ Tᵀ(T u), which is A Aᵀu by units and AᵀA v by rows. Below, "short" is the
-second side of the tiles, and "long" the sum of their first sides.
+X (n, d) are the inputs and W (d, N) the fixed first layer; the column of ones is the bias, which is penalised too. The
+features are processed in tiles. A tile T has b rows: it is a block of hidden units with the features of all n rows (b,
+n), or a block of rows with all features (b, N + 1). In both cases one pass over the tiles computes Σ Tᵀ(T u), which is
+A Aᵀu by units and AᵀA v by rows. Below, "short" is the second side of the tiles, and "long" the sum of their first
+sides.
 """
 
 import functools
@@ -336,7 +337,10 @@ class FeatureProblem(LeastSquares):
         return [GramProblem(gram, self.targets if self.dual else moment, memory=self.memory, overwrite=True)]
 
     def _gram_matrix(self) -> Float64[np.ndarray, "side side"]:
-        """Return the smaller of A Aᵀ and AᵀA, formed once from float32 products of tiles that are summed in float64."""
+        """Return the smaller of the Gram matrices A Aᵀ and AᵀA of the features A, formed once.
+
+        Products of tiles are computed in float32 and summed in float64.
+        """
         if self._gram is None:
             gram = np.zeros((min(self.rows, self.params),) * 2)
             for _, tile in self._deep_tiles():

@@ -83,12 +83,12 @@ class LeastSquares(abc.ABC):
 
     @property
     def rows(self) -> int:
-        """Number of rows of A."""
+        """Number of rows of the feature matrix A: one per data point, or one per data point and coupled output."""
         return self.targets.shape[0]
 
     @property
     def columns(self) -> int:
-        """Number of right-hand sides that share A."""
+        """Number of columns of the labels Y, right-hand sides that share A."""
         return self.targets.shape[1]
 
     @property
@@ -108,7 +108,7 @@ class LeastSquares(abc.ABC):
 
     @property
     def spare(self) -> int:
-        """Bytes of the budget that are not taken by kept arrays."""
+        """Bytes of the memory budget that arrays kept between products leave to a solver."""
         return max(self.memory - self.held.get(self.mode, 0), 0)
 
     def set_mode(self, mode: str) -> None:

@@ -401,7 +401,10 @@ class TangentProblem(LeastSquares):
                 yield GramProblem(gram.astype(np.float32), targets, memory=self.memory, overwrite=True)
 
     def _gram_matrices(self) -> list[Float64[np.ndarray, "m m"]]:
-        """Return the blocks on the diagonal of A Aᵀ, formed once: (n, n) for each class, or one of all rows."""
+        """Return the blocks on the diagonal of the Gram matrix A Aᵀ, formed once.
+
+        They are (n, n) for each class if every class has its own directions, otherwise one matrix of all rows.
+        """
         if self._gram is None:
             self._gram = self._kernels(self._x)
         return self._gram
