@@ -36,7 +36,7 @@ SYMMETRY = 1e-3  # largest |k(x,z) - k(z,x)|, relative to the largest entry; mor
 
 @dataclasses.dataclass(frozen=True)
 class ImportSettings(KernelJobSettings):
-    """Settings of `python -m kernel_gen.import_npy`."""
+    """Settings of `python -m kernel_gen.import_npy`: the .npy files, and the kernel and dataset of their matrix."""
 
     source: str = setting("", "folder of train_ntk_%d.npy and test_ntk_%d.npy", identity=False)
     train_file: str = setting("", "a whole train matrix (n, n), instead of --source", identity=False)

@@ -44,7 +44,7 @@ class _Plain:
 
 
 class FromDual(Activation):
-    """An activation given by its dual alone, as an expression of (k12, k11, k22); its slope is computed by autodiff.
+    """An activation given by its dual E[f(u) f(v)] alone, as an expression; its slope is computed by autodiff.
 
     Autodiff returns NaN or noise where the correlation c is 1. There dual and slope are continued by interpolation in
     `√(1 - |c|)`, in which duals are smooth. The error of the continuation, relative to the largest value, is 1e-9 in
@@ -52,7 +52,8 @@ class FromDual(Activation):
     1. It grows with the cube of the variance: 1e-5 in float64 at variances of 25, where float32 is not usable.
 
     Args:
-        dual: E[f(u) f(v)] as a function of (k12, k11, k22), entry by entry in jax.numpy.
+        dual: E[f(u) f(v)] as a function of (k12, k11, k22), the covariance and variances of (u, v), entry by entry in
+            jax.numpy.
         text: Name of the activation in messages.
     """
 

@@ -125,7 +125,10 @@ class Celu(Polar):
 
 
 def _graded(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a Gauss rule on [0, 1], nodes and weights, whose nodes cluster at both ends, where u or v is small."""
+    """Return a Gauss rule on [0, 1], nodes and weights, for an angle within a sector.
+
+    Its nodes cluster at both ends, where an input of the activation is small.
+    """
     t, weights = np.polynomial.legendre.leggauss(count)
     t, weights = (t + 1) / 2, weights / 2
     return t * t * (3 - 2 * t), weights * 6 * t * (1 - t)

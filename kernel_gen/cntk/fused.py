@@ -70,9 +70,10 @@ class Cntk(Kernel):
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Return the images of rows (n, height·width·channels), scaled and transposed to (n, height, channels, width).
+        """Return the images in rows (n, height·width·channels), scaled and transposed to (n, height, channels, width).
 
-        Raises `UserError` for rows of another length and for numbers that are not finite.
+        They are scaled so that the covariance of two pixels is the sum over channels of their products. Raises
+        `UserError` for rows of another length and for numbers that are not finite.
         """
         height, width, channels = self.image_shape
         if x.ndim != 2 or x.shape[1] != height * width * channels:

@@ -1,7 +1,7 @@
-"""CNTK: features of the kernel of `kernel_gen.kernels.cntk`, for Myrtle-5, 7, 10 or plain convolutions.
+"""CNTK: features of the kernel of a convolutional network, Myrtle-5, 7, 10 or plain convolutions with a head.
 
-Networks come from `kernel_gen.cntk.architecture`: 3 x 3 convolutions, an activation after each, pools, a head and a
-dense readout.
+The kernel itself is in `kernel_gen.kernels.cntk`. Networks come from `kernel_gen.cntk.architecture`: 3 x 3
+convolutions, an activation after each, pools, a head and a dense readout.
 """
 
 from typing import TYPE_CHECKING

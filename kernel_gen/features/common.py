@@ -7,7 +7,7 @@ from linearized.settings.embedding_settings import EmbeddedRows
 
 
 def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:
-    """Return the activation of the settings, or ReLU for None."""
+    """Return the activation of the settings as a `Nonlinearity`; ReLU if `settings` is None."""
     return nonlinearity("relu" if settings is None else settings.activation)
 
 

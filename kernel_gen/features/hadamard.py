@@ -17,7 +17,9 @@ def padded(dim: int) -> int:
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def transform(block):
-    """Replace each column x of a block by H x, in place, with H the Hadamard matrix of entries ±1, so that HH = D.
+    """Replace each column x of a block by H x, in place, with the Hadamard matrix H of entries ±1.
+
+    H is not normalised: its square is D times the unit matrix.
 
     Args:
         block: LANES columns, (D, LANES), with D a power of two.

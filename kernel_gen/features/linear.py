@@ -89,10 +89,12 @@ class Window:
             )
 
     def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
-        """Return the size of the result, and the numbers of zeros to add before and after on each axis.
+        """Return the size of an image after a convolution or pool with this window, and the zeros to add before it.
 
         Args:
             image: Height and width of the image.
+
+        Returns: Height and width of the result, and for each axis the numbers of zeros before and after the pixels.
 
         Raises `UserError` if the window does not fit in the image.
         """
@@ -110,7 +112,9 @@ class Window:
         return (sizes[0], sizes[1]), (pads[0], pads[1])
 
     def shifted(self, array: np.ndarray, size: tuple[int, int], pads: tuple) -> list[np.ndarray]:
-        """Return, for each position in the window, the pixels there as the window moves: views (..., height, width).
+        """Return, for each position in the window, the pixels that are there as the window moves over the image.
+
+        These are views (..., height, width), one for each pixel of the window, of the size of the result.
 
         Args:
             array: Images (..., height, width).

@@ -1,4 +1,7 @@
-"""NTK: features of the kernel of `kernel_gen.kernels.ntk`, a fully connected network of `num_layers` hidden layers."""
+"""NTK: features of the kernel of a fully connected network of `num_layers` hidden layers.
+
+The kernel itself is in `kernel_gen.kernels.ntk`.
+"""
 
 from typing import TYPE_CHECKING
 

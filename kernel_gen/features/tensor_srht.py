@@ -63,7 +63,7 @@ class Srht:
         self._size = size
 
     def __call__(self, x: Shaped[np.ndarray, "d columns"]) -> Shaped[np.ndarray, "m columns"]:
-        """Return the sketch (m, columns) of the columns of `x`, (d, columns)."""
+        """Return the sketches (m, columns) of the columns of `x`, (d, columns)."""
         x = np.ascontiguousarray(x, self._signs.dtype)
         out = np.empty((self.width, x.shape[1]), x.dtype)
         _one(x, self._signs, self._picks, self._scale, np.empty((self._size, LANES), x.dtype), out)

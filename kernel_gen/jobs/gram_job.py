@@ -36,7 +36,9 @@ class KernelJobSettings(GramSettings):
         return GramWork(self.build(self.described().image_shape))
 
     def refuse_large(self) -> None:
-        """Raise `UserError` if the random weights of a finite RF kernel do not fit in memory; other kernels have none.
+        """Raise `UserError` if the random weights of a finite RF kernel do not fit in memory.
+
+        Other kernels have no such weights.
         """
         refuse_large_kernel(self)
 

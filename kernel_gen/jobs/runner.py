@@ -63,9 +63,13 @@ def make_or_list(config: RunnerSettings) -> None:
 def run(config: RunnerSettings) -> list[int]:
     """Compute the requested shard, or all unfinished ones, and return the numbers of those computed now.
 
+    Shards finished before are kept, and the same command resumes the job; an error leaves nothing else behind.
+
+    Args:
+        config: Settings of the job, with the number of the requested shard.
+
     Raises `UserError` for errors that a user can correct: another process on the shard, a full disk, entries that are
-    not finite. Shards finished before are kept, and the same command resumes the job; an error leaves nothing else
-    behind.
+    not finite.
     """
     if not config.wait:
         _refuse_busy(config)

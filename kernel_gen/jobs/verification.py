@@ -57,7 +57,8 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 def tolerance(manifest: Manifest) -> float:
     """Return the largest relative error that rounding explains for the folder that `manifest` describes.
 
-    It depends on the data type of the entries, or on the `PRECISION` that the module of the kernel declares.
+    It depends on the data type of the entries, or on that of the computation if the module of the kernel declares it as
+    `PRECISION`.
     """
     kernel = KERNELS.load(manifest.settings["kernel"])
     return TOLERANCE[getattr(kernel, "PRECISION", manifest.dtype)]

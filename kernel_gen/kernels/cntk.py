@@ -53,7 +53,7 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> "Cntk":
-    """Return the kernel of `settings.depth`, `settings.head`, `settings.kind` and `settings.activation` on images.
+    """Return the CNTK with `settings.depth`, `settings.head`, `settings.kind` and `settings.activation` on images.
 
     Args:
         settings: Settings of the kernel.

@@ -1,4 +1,4 @@
-"""LAPLACE: the kernel exp(-‖x - z‖ / L) of bandwidth L, with which recursive feature machines start.
+"""LAPLACE: the kernel exp(-‖x - z‖ / L) of bandwidth L, the default base kernel of recursive feature machines.
 
 It does not belong to a network, so that the kinds NTK and NNGP do not apply.
 """

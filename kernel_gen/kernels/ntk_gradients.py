@@ -2,7 +2,8 @@
 
 k(x, z) depends on p = x·z, s = ‖x‖² and ‖z‖² alone, so its gradient in x is ∂k/∂p · z + 2 ∂k/∂s · x. Both derivatives
 are propagated through the layers as the kernel is. Let Σ be the covariance (NNGP) of x and z before a ReLU, u and v
-their variances there, c = Σ/√(uv), and κ₀ and κ₁ as in `kernels.ntk`. Then κ₁' = κ₀ and κ₀' = 1/(π√(1 - c²)), so that
+their variances there, c = Σ/√(uv), κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (√(1-c²) + c (π - arccos c))/π. Then κ₁' = κ₀
+and κ₀' = 1/(π√(1 - c²)), so that
 
     d(√(uv) κ₁) = κ₀ dΣ + (√(uv) κ₁ - κ₀ Σ)/(2u) du,    dκ₀ = κ₀' (dΣ/√(uv) - c/(2u) du)
 

@@ -96,7 +96,10 @@ class OwnKernel(Kernel):
         return contextlib.nullcontext() if jax is None else jax.enable_x64(self.dtype == np.float64)
 
     def _check(self, rows: Float[np.ndarray, "n d"]) -> None:
-        """Raise `UserError` unless the entries of a few rows are finite, symmetric and the same in every block."""
+        """Raise `UserError` unless the user's function is a kernel on a few rows.
+
+        Its entries must be finite, symmetric, above 0 on the diagonal, and the same in every division into blocks.
+        """
         entries = self.block(rows, rows)
         if (where := first_not_finite(entries)) is not None:
             raise UserError(f"The kernel {self.text} is {entries[where]} for rows {where[0]} and {where[1]}.")

@@ -161,6 +161,9 @@ class PatchKernel(DifferentiableKernel):
         Args:
             train: Train images (n, height · width · channels), or their patches (n, rows, columns, d) as `stretch`
                 returns them, which determine only the bandwidth.
+
+        Raises `UserError` if all patches are constant, or if the median distance between patches, which the bandwidth
+        needs, is 0.
         """
         found = copy.copy(self if train.ndim == 4 else self.settled(train))
         if not self.bandwidth:
@@ -181,9 +184,14 @@ class PatchKernel(DifferentiableKernel):
         return patches * root if root.ndim == 1 else patches @ root
 
     def whitened(self, x: np.ndarray) -> Float[np.ndarray, "n h w d"]:
-        """Return the whitened patches of images (n, height · width · channels), (n, rows, columns, d).
+        """Return the patches of images without their mean and contrast, whitened, (n, rows, columns, d).
 
-        `rows` and `columns` count the positions of patches. Raises `ValueError` unless `settled` was called before.
+        `rows` and `columns` count the positions of patches, and d is the number of entries of a patch.
+
+        Args:
+            x: Images (n, height · width · channels).
+
+        Raises `ValueError` unless `settled` was called before.
         """
         if self.contrast is None:
             raise ValueError("The whitening is set by the train rows: call `settled` first.")
@@ -261,9 +269,9 @@ class PatchKernel(DifferentiableKernel):
         return train[np.random.RandomState(0).permutation(len(train))[:IMAGES]]
 
     def _cut(self, x: np.ndarray) -> Float[np.ndarray, "n h w d"]:
-        """Return the patches of images as a new array (n, rows, columns, d).
+        """Return the patches of images, before any whitening, as a new array (n, rows, columns, d).
 
-        A patch lists its pixels, each with its channels.
+        `rows` and `columns` count the positions of patches. A patch lists its pixels, each with its channels.
         """
         images = finite_rows(x, self.dtype)
         if images.shape[1] != math.prod(self.image_shape):
@@ -275,13 +283,13 @@ class PatchKernel(DifferentiableKernel):
 
 
 def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarray) -> Float[np.ndarray, "m1 m2"]:
-    """Return exp(-‖x - z‖²/2) between all patches of two sets of images, (patches of one, patches of two).
+    """Return the Gaussian kernel exp(-‖x - z‖²/2) between all patches x and z of two sets of images, (n1 · p, n2 · p).
 
     Args:
-        one: Patches (n1, positions, d) of one cell.
-        half: ‖x‖²/2 of the patches of `one`, (n1, positions).
-        two: Patches (n2, positions, d) of the same cell.
-        other: ‖z‖²/2 of the patches of `two`, (n2, positions).
+        one: Patches (n1, p, d) of one cell of the pooling grid, with p positions.
+        half: ‖x‖²/2 of the patches of `one`, (n1, p).
+        two: Patches (n2, p, d) of the same cell.
+        other: ‖z‖²/2 of the patches of `two`, (n2, p).
     """
     entries = one.reshape(-1, one.shape[-1]) @ two.reshape(-1, two.shape[-1]).T
     entries -= half.reshape(-1, 1)
@@ -291,7 +299,7 @@ def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarra
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> PatchKernel:
-    """Return the kernel on images.
+    """Return the kernel between patches of images with the sizes, whitening and bandwidth of the settings.
 
     Args:
         settings: Settings of the kernel.

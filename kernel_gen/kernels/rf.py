@@ -3,10 +3,10 @@
 Only the readout of such a model is trained, so its tangent kernel equals its Gaussian-process kernel: the NTK and the
 NNGP are one kernel.
 
-At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and κ₁
-as in `kernels.ntk`. At finite width it is, as published, K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones
-represent the bias of the readout, K is not divided by N, and W has entries N(0, 1/d) by default. W is drawn from a seed
-and the products are summed block by block.
+At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and
+κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width it is, as published, K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X
+(n, d). The ones represent the bias of the readout, K is not divided by N, and W has entries N(0, 1/d) by default. W is
+drawn from a seed and the products are summed block by block.
 """
 
 from collections.abc import Iterator
@@ -107,7 +107,10 @@ class FiniteFeatures(Kernel):
         return total
 
     def _weights(self, dim: int) -> Iterator[np.ndarray]:
-        """Yield W in blocks of columns, arrays (dim, columns) in the kernel's dtype, one per draw."""
+        """Yield the weights W in blocks of columns, one for each random draw.
+
+        They are arrays (dim, columns) in the kernel's dtype.
+        """
         for weights in weight_blocks(dim, self.num_units, law=self.law, seed=self.seed, block=self.draw):
             yield weights.astype(self.dtype, copy=False)
 

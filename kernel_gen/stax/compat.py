@@ -54,7 +54,15 @@ _NO_SOURCE = types.SimpleNamespace(
 
 
 def _linearize(function: Any, *primals: jax.Array, has_aux: bool = False) -> tuple:
-    """Return f(primals) and its linearization as a jaxpr with constants, in the form of the old `ad.linearize`."""
+    """Return f(primals) and its linearization as a jaxpr with constants, in the form of the old `ad.linearize`.
+
+    Args:
+        function: The function f, wrapped by JAX.
+        primals: Its arguments.
+        has_aux: Not used.
+
+    Returns: The outputs, a marker for each of them, the jaxpr of the linear map, and its constants.
+    """
     outputs, tangent_map = jax.linearize(function.call_wrapped, *primals)
     closed = jax.make_jaxpr(tangent_map)(*primals)
     return outputs, [_Unknown] * len(outputs), closed.jaxpr, closed.consts
