@@ -32,7 +32,7 @@ class HermiteDual(Series):
         exact: The activation f: a name, a function or an `Activation`.
         degree: Degree of the last term of the truncated series, at least 0.
 
-    Raises `UserError` for a negative degree, and for an activation as `kernel_gen.activations.activation` does.
+    Raises `UserError` for a negative degree, and for an activation that is unknown, not elementwise or without a dual.
 
     Example:
         >>> import numpy as np
@@ -85,7 +85,8 @@ class MonteCarlo(Activation):
         samples: Number of pairs, at least 1.
         seed: Random-number seed of the pairs.
 
-    Raises `UserError` for fewer than one sample, and for an activation as `kernel_gen.activations.activation` does.
+    Raises `UserError` for fewer than one sample, and for an activation that is unknown, not elementwise or without a
+    dual.
     """
 
     def __init__(self, exact: Any, samples: int = 100_000, seed: int = 0):

@@ -192,8 +192,8 @@ def nonlinearity(given: Any) -> Nonlinearity:
     Args:
         given: A name such as gelu or exp_normalized(gamma=2), a function, or an `Activation`.
 
-    Raises `UserError` as `kernel_gen.activations.activation` does, and for an activation without a function that JAX
-    can trace.
+    Raises `UserError` for an activation that is unknown, not elementwise or without a dual, and for one without a
+    function that JAX can trace.
     """
     text = name_of(given)
     return _own(activation(given)) if text is None else _named(text)
