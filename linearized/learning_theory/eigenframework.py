@@ -116,8 +116,6 @@ def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float
     if pool == n:
         return ridge / n
     total = float(eigenvalues.sum()) + ridge
-    if total == 0:
-        raise UserError("All eigenvalues are 0: the kernel is 0. Look at its parameters and at the inputs.")
 
     def excess(log_kappa: float) -> float:
         kappa = np.exp(log_kappa)
