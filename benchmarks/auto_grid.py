@@ -25,6 +25,7 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 from absl import app, flags
+from figures import record
 from threadpoolctl import threadpool_limits
 
 from linearized import data
@@ -289,6 +290,16 @@ def line(case: Case, rows: dict[str, Any]) -> str:
             f"{cell(against['rival'])}{ratio(against['over_rival'])}{error}")  # fmt: skip
 
 
+def record_case(case: Case, rows: dict[str, Any]) -> None:
+    """Put the case into the table of all benchmarks, if both answers are as accurate as they claim."""
+    rival = compared(rows)["rival"]
+    if rival and rows["auto"]["verdict"] == "ok":
+        work = (f"{case.model}, n = {case.n:,}, N = {case.units:,}, {case.outputs} outputs, {case.ridges} ridges, "
+                f"{rows['auto']['about']}")  # fmt: skip
+        other = rows[rival]["seconds"]
+        record(work, rows["auto"]["seconds"], f"SciPy, {rival}", other, error=rows["auto"]["error"])
+
+
 HEAD = (f"{'':2}{'n':>5}{'N':>6}{'k':>3}{'r':>3} {'auto':12}{'s':>6}{'best':>8}{'s':>6}{'ratio':>6}"
         f"{'SciPy':>10}{'s':>6}{'ratio':>6}{'error':>7}")  # fmt: skip
 
@@ -326,6 +337,7 @@ def main(_):
     for case in cases:
         results[str(case)] = measure(case, cache)
         print(line(case, results[str(case)]), flush=True)
+        record_case(case, results[str(case)])
     for name, rows in results.items():
         for method, row in rows.items():
             if row["verdict"] == "wrong":

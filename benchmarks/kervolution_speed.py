@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from absl import app, flags
+from figures import record
 
 from linearized.layers.kervolution import KERNELS, Kervolution2D
 
@@ -83,6 +84,9 @@ def main(_):
         report[way] = seconds
         for name, taken in seconds.items():
             print(f"{way:7} {name:11} {1e3 * taken:9.1f} ms {taken / seconds['conv']:6.2f} times Conv2D", flush=True)
+            if name != "conv":
+                work = f"{name} kervolution, forward and backward, {report['backend']}, {way}"
+                record(work, 1e3 * taken, "Conv2D", 1e3 * seconds["conv"], "ms")
     if FLAGS.out:
         Path(FLAGS.out).write_text(json.dumps(report, indent=1))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags
+from figures import record
 
 from kernel_gen import gram
 from kernel_gen.kernels.rf import FiniteFeatures
@@ -37,9 +38,14 @@ def main(_):
         for dtype in ("float32", "float64"):
             results.append(against_neural_tangents(name, num_layers, kind, dtype, x, z))
             print(results[-1], flush=True)
+            told = results[-1]
+            record(f"{name} of {num_layers} dense layers ({kind}), {FLAGS.n:,} x {FLAGS.n:,}, {dtype}", told["ours"],
+                     "neural-tangents", told["neural_tangents"], error=told["error"])  # fmt: skip
     if FLAGS.units:
         results.append(against_sgemm(random))
         print(results[-1], flush=True)
+        work, told = f"Gram matrix of a finite RF, N = {FLAGS.units:,}, n = {FLAGS.rf_rows:,}", results[-1]
+        record(work, told["gflops"], "sgemm", told["sgemm"], "GFLOP/s")
     if FLAGS.out:
         Path(FLAGS.out).write_text(json.dumps(results, indent=1))
 
