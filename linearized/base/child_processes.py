@@ -1,7 +1,7 @@
 """Child processes that end together with the process that started them, however that process ends.
 
-On Linux, the kernel sends them a signal (`prctl`). On other systems, the processes of a pool check every second whether
-their parent still exists, and started commands run to completion.
+On Linux, the kernel sends each child a signal when its parent ends (`prctl`). On other systems, the processes of a pool
+check every second whether the parent still exists, and started commands run to completion.
 """
 
 import ctypes
@@ -19,9 +19,10 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
-    """Return a function for `subprocess.Popen(preexec_fn=...)` that makes a child end when this process has ended.
+    """Return a function for `subprocess.Popen(preexec_fn=...)` that makes a child end when this process ends.
 
-    In the child, it asks the kernel to send the child a signal then. On systems other than Linux it does nothing.
+    On Linux, the function asks the kernel to send the child a signal when this process ends. On other systems it does
+    nothing.
 
     Args:
         number: Number of the signal.

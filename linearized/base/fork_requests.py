@@ -1,14 +1,21 @@
 """Client of a fork server, which starts commands quickly by forking a process that has already imported frameworks.
 
-`linearized.launch.warm_server` is the server. Both sides exchange messages, each of which is one packet of JSON:
+`linearized.launch.warm_server` is the server. Client and server exchange messages, each of which is one packet of JSON.
+A request asks the server to run a command. The descriptor of the open file that receives the output is sent with the
+request, which has these keys:
 
-- A request has the keys `words` (the words of the command line after the interpreter), `folder` (its working folder),
-  `environment` (null for the environment that the server was started with) and `spare` (whether the server leaves a
-  further process beside the command, which forks the command's own children, see `linearized.base.suite_children`). The
-  descriptor of the open file that receives the output is sent along.
-- A reply has one of these keys: `unfit`, the reason why the server cannot fork (no request is answered then);
-  `started`, the process number of the command; or `code`, the exit code as a shell reports it, together with
-  `frameworks`, `children` and `peak` (see `Ended`).
+- `words`: the words of the command line after the interpreter;
+- `folder`: the working folder of the command;
+- `environment`: the environment of the command; null for the environment that the server was started with;
+- `spare`: whether to fork a spare too, a further process that forks the child commands of this command (see
+  `linearized.base.suite_children`).
+
+A reply has one of these keys:
+
+- `unfit`: the reason why the server cannot fork; the server then answers no request;
+- `started`: the process number of the command;
+- `code`: the exit code of the command as a shell reports it, together with `frameworks`, `children` and `peak` (see
+  `Ended`).
 
 Closing the sending side of the connection interrupts the running command, and ends the server.
 """
@@ -32,7 +39,7 @@ class Ended(NamedTuple):
         code: Exit code; 128 + signal for a command that a signal ended.
         frameworks: Names of the frameworks that the command or its children had imported when they ended.
         children: Whether the command started other commands of the suite.
-        peak: Peak resident memory in bytes of the command or of a child of it that has ended.
+        peak: Peak resident memory, in bytes, of the command or of one of its ended children, whichever is largest.
     """
 
     code: int
@@ -97,8 +104,7 @@ class ForkServer:
             folder: Working folder.
             output: Descriptor that becomes the command's standard output and standard error.
             environment: Environment of the command; None for that of the server.
-            spare: Whether the server leaves a further process beside the command, which forks the command's own
-                children.
+            spare: Whether to fork a spare too, a further process that forks the child commands of this command.
 
         Raises OSError if the server is gone.
         """

@@ -86,7 +86,12 @@ class LiveLine(Progress):
         self._only = self.add_task("", total=total)
 
     def show(self, done: int, total: int | None = None) -> None:
-        """Display that `done` of the work is done; `total` replaces the total amount of work unless it is None."""
+        """Show that `done` units of the work are finished.
+
+        Args:
+            done: Finished amount of work, in the unit of the total amount.
+            total: New total amount of work; None keeps the present one.
+        """
         self.update(self._only, completed=done, total=total)
 
     @property

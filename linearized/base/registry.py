@@ -50,9 +50,10 @@ class Registry(Mapping[str, str]):
         raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
     def entry(self, name: str) -> str:
-        """Return the name under which declarations, such as the settings that a model reads, list a value.
+        """Return the name that stands for `name` in declarations of which settings a model, kernel, ... reads.
 
-        This is the value itself, unless it is not in the table (a user's own function or file): those share one entry.
+        This is `name` itself. Subclasses that accept names outside of the table, such as user-defined functions, return
+        one common name for all of these.
 
         Args:
             name: Value as returned by `canonical`.
@@ -97,7 +98,10 @@ class FunctionRegistry(Registry):
         return name
 
     def entry(self, name: str) -> str:
-        """Return `FUNCTION_ENTRY` for a text `package.module:function`, otherwise the name."""
+        """Return the name that stands for `name` in declarations of which settings a model, kernel, ... reads.
+
+        This is `FUNCTION_ENTRY` for every text `package.module:function`, and `name` itself for all other names.
+        """
         return FUNCTION_ENTRY if own_functions.is_reference(name) else name
 
     def source_digest(self, name: str) -> str | None:
@@ -108,7 +112,11 @@ class FunctionRegistry(Registry):
         return own_functions.digest(name) if own_functions.is_reference(name) else None
 
     def load(self, name: str) -> Any:
-        """Return the object at the path `own` for a text `package.module:function`, otherwise that of the name."""
+        """Import and return the module or attribute that `name` refers to.
+
+        For every text `package.module:function`, this is the class or module at the import path `own`, not the
+        function.
+        """
         return loaded(self.own) if own_functions.is_reference(name) else super().load(name)
 
 

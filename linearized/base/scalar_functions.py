@@ -1,9 +1,10 @@
-"""Elementwise functions that are activations of networks and have dual kernels, shared by networks and kernels.
+"""Elementwise activation functions that networks compute, and whose dual kernels the kernels use.
 
 Each function takes an array `x` and the namespace `xp` of array functions to use: numpy, jax.numpy or keras.ops. The
 docstring of each function is its formula, which error messages and tables of the command line show. The dual kernel of
-f for inputs x and z is E[f(u) f(v)] with u, v jointly Gaussian, whose covariances are the inner products of x and z;
-`rbf` and the like state it. `linearized.base.activations` lists these functions by name and parses their arguments.
+f for inputs x and z is E[f(u) f(v)], where u and v are jointly Gaussian with means 0, variances ‖x‖² and ‖z‖², and
+covariance <x, z>; some docstrings, such as that of `rbf`, add its formula. `linearized.base.activations` lists these
+functions by name and parses their arguments.
 """
 
 import functools
@@ -78,7 +79,7 @@ def hermite(x: Any, xp: Any, degree: int = 2) -> Any:
 
 
 def unit_hermite(x: Any, xp: Any, degree: int = 2) -> Any:
-    """the function hermite with the published dual kernel (covariance)^degree, exact only for inputs of variance 1"""
+    """the function hermite with the dual kernel of neural_tangents, (covariance)^degree, exact only for variance 1"""
     return hermite(x, xp, degree)
 
 

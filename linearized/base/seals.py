@@ -110,7 +110,7 @@ def seal_file(path: Path | str) -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
-    """Write an object as a JSON file with the key `format` first and the seal as its last key.
+    """Write an object as a JSON file with an additional key `format`, and with the seal as its last key.
 
     Args:
         path: File to write.
@@ -173,7 +173,7 @@ def seal_parts(path: Path | str) -> None:
 
 
 def read_index(path: Path | str, *, finished: bool = True) -> Index | None:
-    """Compare the digest of a file with an index and return the index, or None if the file has no seal.
+    """Return the index at the end of a file, after comparing the file's digest; None if the file has no seal.
 
     The byte ranges that the index lists are not read; `crc32_of` computes their checksums.
 

@@ -1,8 +1,8 @@
 """Start of commands of the suite by another command, such as `python -m kernel_gen` for a missing Gram matrix.
 
-A child is a new process, or a fork of the command's spare: a process that the fork server
-(`linearized.launch.warm_server`) leaves beside a command that started children in earlier runs. Both kinds of child end
-with the command.
+A child is a new process, or a fork of the command's spare. The spare is an idle process beside the command, which can
+fork children quickly. A command that the fork server (`linearized.launch.warm_server`) runs has a spare if a command of
+the same kind started children before. All children end with the command.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ class Children:
     """Record of the child commands that this process has started.
 
     Attributes:
-        spare: Connection to the process that forks children for this one; None if there is none.
+        spare: Connection to the spare, the process that forks children for this one; None if there is none.
         asked: Whether this process has started a command of the suite.
         frameworks: Frameworks that forked children had imported.
-        peak: Largest peak memory of forked children, in bytes; that of other children is in `RUSAGE_CHILDREN`.
+        peak: Largest peak memory of forked children, in bytes. The system counts other children (`RUSAGE_CHILDREN`).
     """
 
     spare: ForkServer | None = None
@@ -74,13 +74,15 @@ class ForkedChild:
 
 
 def start_suite_command(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen | ForkedChild:
-    """Start a Python command of the suite as a child process, whose outputs both go to the pipe `stdout`.
+    """Start a Python command of the suite as a child process.
+
+    The child writes standard output and standard error to one pipe, its attribute `stdout`.
 
     Args:
         words: The interpreter, `-m`, a module of the suite, and arguments.
         environment: Environment of the child.
 
-    Returns: The child, whose `stdout` is to be read, and `wait` to be called.
+    Returns: The child; the caller has to read its `stdout` and then call its `wait`.
     """
     CHILDREN.asked = True
     if CHILDREN.spare is not None:

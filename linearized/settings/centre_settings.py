@@ -1,4 +1,4 @@
-"""Flags of kernel ridge regression on centres: a few of the train rows, which carry the coefficients of all."""
+"""Flags of kernel ridge regression on centres: only these few train rows have coefficients in the fitted function."""
 
 import dataclasses
 
@@ -12,9 +12,9 @@ CHOICES = ("uniform", "rpcholesky")
 
 @dataclasses.dataclass(frozen=True)
 class CentreSettings(Settings):
-    """Settings of a fit on centres, a few train rows whose coefficients alone are fitted.
+    """Settings of a fit on centres, the few train rows that have coefficients in the fitted function.
 
-    They cannot be combined with `--features` or `--gram`, with which there is no kernel to compute.
+    They cannot be combined with `--features` or `--gram`, which replace the kernel between rows and centres.
     """
 
     GROUP = "Centres"

@@ -110,8 +110,9 @@ class DataSettings(OwnDataSettings):
     def kinds(cls) -> Declarations:
         """Return which settings are read by which data set, and what the base class returns (see `Settings.kinds`).
 
-        The key "" stands for the selection of rows: its entry "" holds for all data, its entry "divided" for the user's
-        own data without a test part, which are split into train and test rows.
+        The key "dataset" has one entry per data set of the suite. The key "" stands for the selection of rows and has
+        two entries: "divided" for the user's own data without a test part, which are split into train and test rows;
+        "" for all other data.
         """
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
@@ -119,7 +120,8 @@ class DataSettings(OwnDataSettings):
     def chosen(self) -> Mapping[str, str | None]:
         """Return the selected entries (see `Settings.chosen`), with the data set and the way of selecting rows.
 
-        The key "dataset" is None for the user's own data. The key "" is that of `kinds`.
+        The value of the key "dataset" is None for the user's own data. The value of the key "", which stands for the
+        selection of rows, is "divided" for the user's own data without a test part, and "" for all other data.
         """
         if not self.data:
             return {**super().chosen(), "dataset": self.dataset, "": ""}
@@ -140,9 +142,9 @@ class DataSettings(OwnDataSettings):
         super().refuse_unread(given)
 
     def content(self) -> dict[str, str]:
-        """Return digests of the files that are values of settings, by setting, with that of the user's own data.
+        """Return digests of the files that are values of settings, including the user's own data, by setting.
 
-        In the key of a run, the digest replaces the path of the data.
+        In the key of a run, the digest of the data replaces their path.
         """
         return {**super().content(), **({"data": MECHANISM.load("digest")(self.own_options())} if self.data else {})}
 
@@ -154,9 +156,8 @@ class DataSettings(OwnDataSettings):
     def row_counts(self) -> dict[str, int]:
         """Return the numbers of selected rows by part: "train", "validation" and "test".
 
-        A number is 0 if only the files of the data contain it.
-
-        Validation rows are taken from the train rows, and are not counted as "train".
+        A number is 0 if it is not known before the files of the data are read. Validation rows are taken from the train
+        rows, and are not counted as "train".
         """
         most = self._most_rows()
         train, test = self.num_train or most[0], self.num_test or most[1]

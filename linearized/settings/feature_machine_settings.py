@@ -69,7 +69,7 @@ def shared_start(variants: Sequence[Mapping[str, Any]], number: int) -> int:
 
     Args:
         variants: Variants as stored in a feature machine's record.
-        number: Index of the given variant.
+        number: Index of the given variant in `variants`, from 0.
     """
     kernels = [(variant["factor"], variant.get("base", "")) for variant in variants]
     return kernels.index(kernels[number])

@@ -112,11 +112,14 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
 
 
 def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
-    """Return a lower bound of the number of features of an embedding: `embedding_dim` - 1, except for linear kernels.
+    """Return a lower bound of the number of features of an embedding.
+
+    The bound is `embedding_dim` - 1. For a linear kernel, which needs no more features than an input has entries, it is
+    the smaller one of `embedding_dim` and `dim`.
 
     Args:
         settings: The embedding's settings.
-        dim: Length of an input; a linear kernel has no more features.
+        dim: Length of an input.
     """
     exact = settings.degree == 1 if settings.features == "POLYNOMIAL" else settings.terms < 2
     few = exact and (settings.features == "POLYNOMIAL" or settings.method == "sketch")

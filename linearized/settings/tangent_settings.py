@@ -32,7 +32,9 @@ class TangentSettings(Settings):
         self.tangent_counts()
 
     def tangent_epochs(self) -> tuple[frozenset[int], bool]:
-        """Return the numbers of the epochs in `--tangent_at`, and whether it contains "end", the last epoch.
+        """Return the epochs in `--tangent_at`, and whether it contains "end", which stands for the last epoch.
+
+        Epochs are numbers of finished epochs: 0 stands for the network before training.
 
         Raises `UserError` for text that is not a list of epochs.
         """

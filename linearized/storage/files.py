@@ -79,7 +79,7 @@ def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
 def whole_folder(path: Path | str) -> Iterator[Path]:
     """Make a folder atomically: yield a temporary folder to fill, and rename it to `path` when the block succeeds.
 
-    An existing `path` is not changed.
+    If `path` exists by then, it is kept unchanged, and the new folder is discarded without an error.
     """
     path = Path(path)
     with aside_folder(path.parent) as folder:
@@ -99,10 +99,10 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def aside_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove it with them at the end.
+    """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove the folder with its files.
 
-    If the block fails, `parent` and its parents are removed if they were made here and are empty. The filename of an
-    OSError becomes the path that the file would have had in `parent`, or `parent` itself.
+    If the block fails, `parent` and its parents are removed if they were made here and are empty. If it fails with an
+    OSError, the folder `.writing-*` is left out of the error's `filename`; an error without one gets `parent`.
     """
     created = new_folders(parent)
     try:
@@ -301,7 +301,7 @@ def is_held(path: Path | str) -> bool:
 
 
 def refuse_busy(paths: Iterable[Path]) -> None:
-    """Raise `Busy` if some of the files do not exist yet and other processes are making all of those.
+    """Raise `Busy` if files are missing and other processes are making all of the missing files.
 
     A process that makes a file holds the lock on a file of the same name with the suffix .lock.
     """

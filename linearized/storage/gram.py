@@ -235,8 +235,8 @@ class Gram(_Bands):
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield blocks of rows of the upper triangle in order, as (rows, K[rows, rows.start:]).
 
-        Each stored entry is read once. The first columns of a block are the full square on the diagonal. The other
-        columns are right of it; transposed, they are also the entries below it.
+        Each stored entry is read once. The first columns of a block are the square on the diagonal, including its lower
+        triangle. The columns right of the square, transposed, are the entries of K below the square.
 
         Args:
             memory: Approximate size of a block in bytes; a single row may take more.

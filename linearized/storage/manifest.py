@@ -57,7 +57,7 @@ class Band(NamedTuple):
 
     @property
     def left(self) -> int:
-        """First stored column of the band in a Gram matrix: that of the diagonal for train rows, otherwise 0."""
+        """First stored column of the band in a Gram matrix: `start` (the diagonal) for train rows, otherwise 0."""
         return self.start if self.block == "train" else 0
 
 
@@ -70,7 +70,7 @@ class Manifest:
             user-defined functions, by flag.
         fingerprint: Fingerprint of the dataset, see `linearized.data.dataset.Dataset`.
         dtype: Type of the entries, "float32" or "float64".
-        scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d or √channels).
+        scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d, for convolutional kernels by √channels).
         rows: Number of rows of each existing block: train (n), validation, test.
         tile: Number of rows and columns of the tiles in which a Gram matrix is computed, or of rows for features.
         shards: For each shard its bands, the ranges of rows that it holds.
@@ -99,11 +99,11 @@ class Manifest:
         return self.rows["train"]
 
     def left(self, band: Band) -> int:
-        """Return the first stored column of some rows: for train rows of a Gram matrix the diagonal's, otherwise 0."""
+        """Return the first stored column of a band: `band.start` for train rows of a Gram matrix, otherwise 0."""
         return 0 if self.dim else band.left
 
     def shape(self, band: Band) -> tuple[int, int]:
-        """Return the number of rows and columns of a range of rows as stored."""
+        """Return the numbers of rows and columns that are stored for a band, a range of rows."""
         return band.stop - band.start, self.dim or self.n - band.left
 
     def path(self, folder: Path | str, shard: int) -> Path:
@@ -170,7 +170,8 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
     Args:
         folder: Folder of the shards, for the error message.
         manifest: Description of the folder.
-        made: Settings of the shards, which refer to the current functions.
+        made: Settings of the shards. The files of the functions that they name are read now, and compared with the
+            digests in `manifest`.
     """
     stored = manifest.settings.get(CODE, {})
     for name, digest in made.code().items():

@@ -1,10 +1,12 @@
 """Products of a large stored matrix with few columns, at about the speed at which the matrix can be read.
 
-Tiles of the matrix are converted to float64 in the processor's cache, so that a float32 matrix is multiplied as if it
-were stored in float64: at n = 10,000 and 10 columns in 0.08 s on one core. Float32 products take 0.05 s and lose four
-digits to cancellation, which is too inaccurate for a ridge of 1e-7 of the norm. Where only the upper triangle of a
-symmetric matrix is stored, each tile is multiplied twice, as it is and transposed; this takes as long as one product of
-the same number of multiply-adds. The tiles are divided among the cores in use.
+The matrix is processed in tiles, rectangular parts that are divided among the cores in use. A tile in float32 is
+converted to float64 in the processor's cache, so that the product is as accurate as if the matrix were stored in
+float64. At n = 10,000 and 10 columns this takes 0.08 s on one core. Products in float32 take 0.05 s and lose four
+digits to cancellation, which is too inaccurate for a ridge of 1e-7 of the matrix's norm.
+
+Where only the upper triangle of a symmetric matrix is stored, each tile is multiplied twice, as it is and transposed.
+This takes as long as a product of a full matrix with the same number of multiply-adds.
 """
 
 import contextlib

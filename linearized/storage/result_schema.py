@@ -1,8 +1,9 @@
 """The schema of `result.json`: the entries that the record of a run must have for the suite to read it.
 
 There are three formats. Format 2 added a digest of the file. Format 3 defined `converged` for training by gradients
-(see `convergence`), and added the best ridge with a converged solution in case that of the chosen one did not converge,
-and `made_by` (version, commit, machine, seeds). Further keys of a record are kept and not checked.
+(see `convergence`), and added two entries: `made_by` (version, commit, machine, seeds), and, if the solution at the
+chosen ridge did not converge, the best of the ridges whose solutions did. Further keys of a record are kept and not
+checked.
 """
 
 from collections.abc import Callable, Mapping
@@ -166,10 +167,10 @@ def _ridge(entry: Any, where: str) -> None:
 
 
 def choice(record: Mapping[str, Any], name: str = "chosen") -> str:
-    """Return a phrase that says how the ridge of a run was chosen, for reports.
+    """Return a phrase for reports that states the criterion by which the ridge of a run was chosen.
 
-    It is the criterion; if the solution at the chosen ridge did not converge, the phrase says so and adds the best
-    ridge whose solution did.
+    If the solution at the chosen ridge did not converge, the phrase says so and adds the best of the ridges whose
+    solutions did.
 
     Args:
         record: Record of a run, the content of `result.json`.

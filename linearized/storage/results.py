@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 
 def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write the result of a run: `arrays.h5`, then `result.json`. Return the path of the latter.
+    """Write the result of a run: `arrays.h5`, then `result.json`. Return the path of `result.json`.
 
     Args:
         folder: Folder of the run.

@@ -1,8 +1,8 @@
 """Search for runs that are running or were stopped, and removal of files that killed runs left behind.
 
 A run of the commands train, krr, finetune or compare has a folder two levels below a folder of results (`nn_dir` or
-`rkhs_dir`): experiment/run. A running process locks its folder (`linearized.storage.files.claimed`). The functions here
-neither wait for it nor change its files.
+`rkhs_dir`): experiment/run. The process of a run locks this folder (`linearized.storage.files.claimed`). The functions
+here do not wait for a locked folder, and do not change its files.
 """
 
 import contextlib

@@ -89,7 +89,7 @@ class Stored(NamedTuple):
     def check_sum(self) -> None:
         """Compare the checksum of the rows with their bytes, which are read once, at about 4 GB/s.
 
-        Raises BadShard if it differs or the file ends early.
+        Raises BadShard if the checksum differs or the file ends early.
         """
         rows, columns = self.shape
         buffer, total = np.empty((min(rows, max(1, PIECE // (columns * self.dtype.itemsize))), columns), self.dtype), 0
@@ -223,7 +223,8 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
         path: File to make.
         manifest: Description of the folder.
         shard: Number of the shard, from 0.
-        tiles: Length of the table `tiles`, in which a job records the tiles that it has finished; 0 makes no table.
+        tiles: Length of the table `tiles`, in which a job records which tiles (parts of its work) it has finished; 0
+            makes no table.
         allocate: Reserve the disk space; False leaves the file sparse.
 
     Raises OSError if the disk is full, so that this is noticed before hours of work.
