@@ -21,9 +21,9 @@ class Split:
 
     Attributes:
         x: Inputs, one per row; may be a memory map.
-        y: In a `Dataset` of classes (or two of them, "binary"): class numbers. For regression: the targets. Files and
-            caches store labels of every task as float32 of shape (n, 1); those of classes become class numbers when the
-            `Dataset` is made.
+        y: Class numbers (n,) for the tasks "classes" and "binary", targets (n, k) for "regression". Before a `Dataset`
+            is made of it, a split may have class numbers as float32 of shape (n, 1), as files and caches store them;
+            `Dataset` converts them.
     """
 
     x: Float32[np.ndarray, "n d"]
@@ -58,8 +58,9 @@ class Dataset:
         preparation: Conversion of the raw inputs to these rows, which can be applied to further rows; None if the data
             set does not provide it.
         directions: Orthonormal columns (d, r) that span the subspace on which the labels depend; None if it is unknown.
-        label_noise: Variance of the noise of train and validation labels that test labels do not have, summed over the
-            outputs: an error estimated on train rows exceeds that on test rows by it.
+        label_noise: Variance, summed over the outputs, of noise that train and validation labels have and test labels
+            do not. On average, the square loss on validation rows (or on train rows that were left out) exceeds the
+            square loss on test rows by this variance.
         class_names: Names of the classes in the order of their numbers; () if only their numbers are known.
     """
 
@@ -258,8 +259,8 @@ def check(x: np.ndarray, y: np.ndarray, what: str, *, num_classes: int = 0) -> N
         x: Inputs (n, d).
         y: Labels as a column (n, 1), or targets (n, k).
         what: Name of the data in error messages.
-        num_classes: Number of classes; labels must be 0, 1, ... below it. 0: they are targets, in one column or
-            several.
+        num_classes: Number of classes; labels must be 0, 1, ..., `num_classes` - 1. 0 stands for regression, whose
+            targets are any finite numbers in one or more columns.
     """
     if (
         x.ndim != 2

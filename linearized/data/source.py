@@ -100,7 +100,9 @@ class Source:
     Attributes:
         name: Name of the dataset, such as "FMNIST".
         title: Description of the dataset in a few words.
-        noise_name: Name of the parameter of the noise levels: τ, threshold or κ.
+        noise_name: Name of the parameter of the noise levels: "τ" for noise added to high frequencies and for the label
+            noise of SPHERE, "threshold" for low frequencies replaced by noise, "κ" for SYNTH (an exponent of the norm
+            of its large coordinates), "σ" for the label noise of STAIRCASE and for Gaussian noise.
         noise_levels: The levels, of which `noise_ind` is the index.
         task, num_classes, image_shape, family: As in `linearized.data.dataset.Dataset`.
         directory_key: Key of the dataset's folder in directories.txt, such as "data_dir".

@@ -59,8 +59,9 @@ def _lacking(folder: Path) -> str:
 def content_digest(options: OwnDataSettings) -> str:
     """Return the name of the format and the digest of the content that `options.data`, the value of --data, names.
 
-    Settings need the digest many times. If computing it takes longer than `BRIEF`, such as for a folder of some hundred
-    images, it is kept for `PATIENCE` times as long, so that a command spends little of its time on it.
+    Settings need the digest many times. A digest that takes longer than `BRIEF` to compute, such as that of a folder of
+    some hundred images, is reused for `PATIENCE` times that duration, so that a command spends little of its time on
+    digests.
 
     Raises `UserError` if no format fits, or if the content does not exist.
     """

@@ -49,8 +49,8 @@ def sniffed_task(y: np.ndarray) -> str:
     """Guess the task from the labels: "binary" for two distinct labels, otherwise "classes" or "regression".
 
     Text, booleans and one-hot rows are classes. Whole numbers are classes in two cases: if at most `FEW` of them are
-    distinct and each occurs twice on average; or if they are stored as integers, form a range without gaps of at most
-    `MANY` numbers, and each occurs `ROWS_EACH` times on average. Everything else is regression.
+    distinct, and each occurs at least twice on average; or if they are stored as integers, form a range without gaps of
+    at most `MANY` numbers, and each occurs at least `ROWS_EACH` times on average. Everything else is regression.
     """
     if y.ndim == 2 and y.shape[1] > 1:
         return "classes" if _one_hot(y) else "regression"

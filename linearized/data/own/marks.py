@@ -24,9 +24,10 @@ def without_marks(frame: Any, columns: Iterable[str] | None = None) -> tuple[Any
 
     Args:
         frame: The data frame.
-        columns: Names of columns that may be numeric, such as those of the train rows; None: any.
+        columns: Names of the columns to convert if their other values are numbers, such as the numeric columns of the
+            train rows; None: all columns.
 
-    Returns: The new data frame, and a description of the marks found in each column by the name of the column.
+    Returns: The new data frame, and, by name of the column, a description of the marks that were found in it.
     """
     found: dict[str, str] = {}
     changed = frame

@@ -5,18 +5,25 @@ default.
 
 | `--noise` | level | effect |
 |---|---|---|
-| high_frequency | τ >= 0 | noise of τ times the image's norm is added near the highest frequency (as in FMNIST) |
+| high_frequency | τ >= 0 | noise of τ times the centred image's norm is added near the highest frequency (as FMNIST) |
 | low_frequency | k = 0, ..., side | noise replaces the k x k lowest frequencies (grey: as NFMNIST; colour: CIFAR10) |
 | label | share p in [0, 1] | a train label is replaced, with probability p, by a class drawn uniformly |
-| gaussian | σ >= 0 | independent normal noise, of σ times the root mean variance of the train inputs |
+| gaussian | σ >= 0 | independent normal noise is added to the inputs |
 
-The first two (`linearized.data.transforms.noise`) take square images, and draw noise for all rows of the data before
-rows are selected; they centre and scale each image (colour with low_frequency: each channel), even at level 0. Only
-train rows receive wrong labels: test and validation rows keep theirs, so that the ridge is chosen and scored on correct
-labels. The drawn class may be the original one, so that labels at p = 1 carry no information (Zhang, Bengio, Hardt,
-Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017). Gaussian noise is added to the
-float32 inputs of every split. All draws use one seed, 2048, and a row's noise does not depend on how many rows are
-selected.
+The noises high_frequency and low_frequency (`linearized.data.transforms.noise`) take square images, and are drawn for
+all rows of the data before rows are selected. Even at level 0, each image is centred and scaled to norm √d, d = height ·
+width · channels; colour images with low_frequency are instead standardised, each channel over all train images.
+
+Wrong labels (label) are given to train rows only. Validation and test rows keep their labels, so that the ridge is
+chosen and scored on correct labels. The drawn class may be the original one, so that labels at p = 1 carry no
+information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization",
+2017).
+
+The standard deviation of gaussian noise is σ times the square root of the mean variance of the columns of the selected
+train rows. The noise is added to the float32 inputs of every split.
+
+All random-number generators are seeded with 2048. The numbers that are drawn for a row do not depend on how many rows
+are selected.
 """
 
 import dataclasses
@@ -41,7 +48,7 @@ def noise_levels(
 ) -> tuple[int | float, ...]:
     """Return the levels of the noise on the user's own data, from `--noise` and `--noise_levels`.
 
-    By default they are those of the same noise on the suite's data sets.
+    Without `--noise_levels`, high_frequency and low_frequency have the levels of the suite's data sets.
 
     Args:
         options: Settings of the user's own data.
@@ -49,7 +56,8 @@ def noise_levels(
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         where: Name of the data in error messages.
 
-    Returns: The levels in the order of `--noise_ind`; (0,) without noise, and for draft settings that lack levels.
+    Returns: The levels in the order of `--noise_ind`; (0,) without noise. Settings of another noise without levels,
+        which are refused except as a draft (`Settings.draft`), give (0,) too.
 
     Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
     """
@@ -96,15 +104,21 @@ def published_thresholds(side: int) -> tuple[int, ...]:
 def noisy_images(
     kind: str, parts: dict[str, np.ndarray], shape: tuple[int, int, int], level: int | float
 ) -> dict[str, np.ndarray]:
-    """Add noise to the high frequencies of images, or replace their low frequencies by noise.
+    """Add noise to the high frequencies of images, or replace their low frequencies by noise, and normalise the images.
 
-    The noise of validation rows is drawn after that of the test rows.
+    Each image is centred and scaled to norm √d, d = height · width · channels: for "high_frequency" it is scaled after
+    the noise is added, for "low_frequency" before frequencies are replaced. Colour images with "low_frequency" are
+    treated differently: after the replacement, each channel is standardised over the noisy train images.
+
+    The noise is drawn by NumPy's legacy generator with the seed 2048: first for the train rows, then for the test rows,
+    then for the validation rows.
 
     Args:
         kind: "high_frequency" or "low_frequency".
         parts: All images of each part of the data by name: "train", and "test" or "validation" or both.
         shape: (height, width, channels) of an image.
-        level: The noise level: τ, the ratio of noise to image, or k of the k x k lowest frequencies.
+        level: The noise level. For "high_frequency" this is τ, the Euclidean norm of the noise of an image divided by
+            that of the centred image; for "low_frequency" it is k, and the k x k lowest frequencies are replaced.
 
     Returns: Float32 rows (n, d) by part.
     """
@@ -136,9 +150,10 @@ def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class CleanImages:
-    """Conversion of further images to rows for a model that was fitted to images with noise of `noisy_images`.
+    """Conversion of further images to rows, without noise, for a model that was fitted to rows of `noisy_images`.
 
-    It centres and scales images as `noisy_images` does, but adds no noise.
+    Images are centred and scaled to norm √d. Colour images of the noise low_frequency are instead standardised by the
+    channel statistics of the train images without noise; `noisy_images` uses the statistics with noise.
 
     Attributes:
         columns: Function that converts raw inputs to rows (n, d).
@@ -164,12 +179,13 @@ class CleanImages:
 
 
 def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
-    """Return the conversion of further images to rows that fits a model of images with noise of `noisy_images`.
+    """Return the conversion of further images to rows for a model that was fitted to rows of `noisy_images`.
 
     Args:
         kind: "high_frequency" or "low_frequency".
         columns: Function that converts raw inputs to rows (n, d).
-        x: Train inputs without noise, of which channel means are taken for colour images of low_frequency.
+        x: Raw train inputs without noise. Only for colour images of low_frequency, the mean and standard deviation of
+            each channel are taken from them.
         shape: (height, width, channels) of an image.
     """
     if kind == "high_frequency" or shape[2] == 1:
@@ -182,7 +198,7 @@ def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape:
 def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarray:
     """Replace each train label with probability `share` by a class drawn uniformly; return the new class numbers.
 
-    The drawn class may be the original one.
+    The drawn class may be the original one. The random numbers come from a fixed seed.
 
     Args:
         labels: Class numbers (n,) of all train rows.
@@ -197,7 +213,8 @@ def noisy_labels(labels: np.ndarray, num_classes: int, share: float) -> np.ndarr
 def add_gaussian(rows: dict[str, np.ndarray], numbers: dict[str, np.ndarray], level: float) -> dict[str, np.ndarray]:
     """Add independent normal noise to rows, and return new rows by part.
 
-    The standard deviation is `level` times the square root of the mean variance of the columns of the train rows.
+    The standard deviation is `level` times the square root of the mean variance of the columns of `rows["train"]`. The
+    random numbers come from fixed seeds, one for each part and each 1,024 rows of the complete part.
 
     Args:
         rows: Rows (n, d) by part: "train", "test", "validation".

@@ -71,11 +71,11 @@ class PreparedRows:
         divided: Whether rows without a test part were split at random into train and test rows, reproducibly for a
             seed.
         notes: The notes of `OwnArrays`, and the number of rows that were dropped for missing values.
-        shuffled: Whether the rows of the given parts, which were ordered by class, were put into one random order, so
-            that `num_train`, `num_test` and held-out rows have all classes.
+        shuffled: Whether the rows of each given part were shuffled with a fixed seed, because the train rows were
+            ordered by class. Then `num_train`, `num_test` and held-out rows have all classes.
         classes: Labels in the order of the class numbers, as they were given; None for regression.
-        class_names: The same as text; () for regression.
-        flat: Whether labels were given as (n,).
+        class_names: Names of the classes as text, in the order of the class numbers; () for regression.
+        flat: Whether labels were given as a vector (n,), not as a matrix.
         num_outputs: Number of outputs of a model: one per class, one for binary labels, one per target for regression.
         pixels: Conversion of further flat rows to images, if `--image_shape` declares rows to be images.
     """
@@ -95,6 +95,9 @@ class PreparedRows:
 
 def prepare(arrays: OwnArrays, options: OwnDataSettings, seed: int) -> PreparedRows:
     """Determine the task, convert labels to class numbers, and split the rows at random if there is no test part.
+
+    Marks of missing values, such as "?" among numbers, become NaN. Rows with missing values are dropped if
+    `--missing=drop`. If train rows of data with a test part are ordered by class, the rows of each part are shuffled.
 
     Args:
         arrays: Inputs and labels as the reader returned them.
@@ -203,16 +206,20 @@ def _kept(
 def image_shape(arrays: OwnArrays, where: str) -> tuple[int, int, int] | None:
     """Return (height, width, channels) of the inputs, or None for vectors.
 
-    If `arrays.images` is True, the inputs are images; if it is False, they are vectors. If it is None, inputs (n, h, w)
-    are images if they are bytes or both sides have at least `SMALLEST_SIDE` pixels. Inputs with four axes are images
-    (n, h, w, c) if h = w > 1, for any c, or if c is 1, 3 or 4; else images (n, c, h, w) if c is 1, 3 or 4 and h = w, or
-    both have at least `SMALLEST_SIDE` pixels. Declared images that fit none of these cases are (n, h, w, c).
+    If `arrays.images` is False, the inputs are vectors. Otherwise the first of these rules that holds applies:
+
+    1. Three axes are images (n, h, w) if `arrays.images` is True, if the inputs are bytes, or if both h and w are at
+       least `SMALLEST_SIDE`.
+    2. Four axes are images (n, h, w, c) if h = w > 1, or if c is 1, 3 or 4.
+    3. Four axes are images (n, c, h, w) if c is 1, 3 or 4, and h = w or both h and w are at least `SMALLEST_SIDE`.
+    4. Four axes are images (n, h, w, c) if `arrays.images` is True.
+    5. All other inputs are vectors.
 
     Args:
         arrays: Inputs and labels.
         where: Name of the data in the error message.
 
-    Raises `UserError` for declared images with another number of axes.
+    Raises `UserError` if `arrays.images` is True for a table or for another number of axes.
     """
     shape = tuple(arrays.x.shape[1:])
     if arrays.images and (hasattr(arrays.x, "iloc") or len(shape) not in (2, 3)):

@@ -28,15 +28,15 @@ def in_class_order(classes: np.ndarray) -> bool:
 def split_rows(
     count: int, test_fraction: float, seed: int, classes: np.ndarray | None = None
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " test"]]:
-    """Split rows at random, and return the numbers of the train and of the test rows, each in random order.
+    """Split rows at random, and return the indices of the train and of the test rows, each in random order.
 
     Args:
         count: Total number of rows.
         test_fraction: Fraction of test rows, of which there are round(test_fraction * count), but at least one.
         seed: Random-number seed of the split.
-        classes: Class numbers (count,): every class then contributes this fraction of its rows, up to rounding, and
-            keeps at least one train row, even if this gives fewer test rows. None: rows are drawn without regard to
-            classes.
+        classes: Class numbers (count,): `test_fraction` of the rows of each class become test rows, up to rounding, and
+            each class keeps at least one train row, even if this gives fewer test rows. None: rows are drawn without
+            regard to classes.
 
     Raises `UserError` if no train row would be left, or if each class has a single row.
     """

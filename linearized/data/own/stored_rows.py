@@ -59,7 +59,8 @@ class StoredRows:
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Read some rows, given by a slice or by row numbers in any order.
 
-        The file is read in blocks of about `BLOCK` bytes, of each of them from the first to the last requested row.
+        The file is read in blocks of rows of about `BLOCK` bytes; in each block, the rows from the first to the last
+        requested one are read.
         """
         numbers = np.arange(len(self))[rows]
         out = np.empty((len(numbers), *self.shape[1:]), self.dtype)

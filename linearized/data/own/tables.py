@@ -2,7 +2,7 @@
 
 Numeric columns are kept unchanged, in their order, and come first. A categorical column (text, categories, truth
 values) becomes one column of 0 and 1 per category of the train rows, in alphabetical order; a category that the train
-rows lack is 0 in all of them.
+rows lack is 0 in all of these columns.
 """
 
 import dataclasses

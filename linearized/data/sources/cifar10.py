@@ -193,7 +193,11 @@ def _batch(file: _File, place: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images_of(data: Any) -> np.ndarray | None:
-    """Return images (n, 32, 32, 3) from bytes of that shape, or by planes (n, 3072) or (n, 3, 32, 32); else None."""
+    """Return images (n, 32, 32, 3) from an array of bytes, or None for an array of another type or shape.
+
+    Args:
+        data: Array (n, 32, 32, 3), or with one plane after the other for each image, (n, 3, 32, 32) or (n, 3072).
+    """
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
         return None
     if data.shape[1:] == (32, 32, 3):

@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits, the default data set: 1,797 grey images 8x8 from its package.
 
-DIGITS has noise in high frequencies, NDIGITS in place of the low ones. A fixed shuffle splits them into 1,437 train and
-360 test images.
+In DIGITS, noise is added to high frequencies; in NDIGITS, noise replaces low frequencies. A fixed shuffle splits the
+images into 1,437 train and 360 test images.
 """
 
 import gzip

@@ -1,7 +1,7 @@
 """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence): 60,000 + 10,000 grey images 28x28 of ten kinds of clothes.
 
-FMNIST has noise in high frequencies, NFMNIST in place of the low ones. The files are in MNIST's idx format,
-gzipped or not.
+In FMNIST, noise is added to high frequencies; in NFMNIST, noise replaces low frequencies. The files are in MNIST's idx
+format, gzipped or not.
 """
 
 import functools

@@ -5,9 +5,9 @@ sets are not public (Wang et al., arXiv 1804.07461). Words are cut by WordPiece 
 vocab.txt); otherwise the words of the train set are numbered.
 
 The files have irregular rows. Rows without a label (empty, or "-" where SNLI's and MNLI's annotators did not agree) and
-rows with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. More than
-`ODD_SHARE` of the latter is an error, as is a score that is not a number, and a train label that the task does not
-have.
+rows with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. A `UserError` is
+raised if more than the fraction `ODD_SHARE` of the rows have another number of columns, for a score that is not a
+number, and for a train label that the task does not have.
 """
 
 import collections

@@ -41,7 +41,10 @@ class IndexTarget:
 
     @property
     def information_exponent(self) -> int:
-        """The lowest degree of a term, that of the first moment that reveals a direction (Ben Arous et al. 2021)."""
+        """The lowest total degree of a term (Ben Arous et al. 2021).
+
+        On Gaussian inputs, the target is uncorrelated with all polynomials of lower degree.
+        """
         return min(sum(degree for _, degree in term) for term in self.terms)
 
     @property

@@ -1,11 +1,12 @@
 """SPHERE: rows on the sphere of radius √d and a linear target, with noise on the train labels.
 
-y = x₁ + τ ε with ε ~ N(0, 1) on train rows and y = x₁ on test rows, so that E x₁² = 1 and the test loss is the excess
-over the noise. This is the setting of the double descent of random features (Mei and Montanari, arXiv 1908.05355).
+Train labels are y = x₁ + τ ε, where τ is the noise level and ε ~ N(0, 1); test labels are y = x₁. The target has mean
+square E x₁² = 1, and the test loss does not contain the variance τ² of the label noise. This is the setting of the
+double descent of random features (Mei and Montanari, arXiv 1908.05355).
 
-STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose lengths vary by a fraction 1/√(2d) (one
-standard deviation). Both are kept, because that theorem, and the exact spectrum of a kernel by degree
-(`linearized.learning_theory.sphere`), hold for rows of equal length.
+STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose Euclidean norms vary by a fraction 1/√(2d)
+(one standard deviation). SPHERE exists as well, because the theorem of Mei and Montanari, and the exact spectrum of a
+kernel by degree (`linearized.learning_theory.sphere`), hold for rows of equal norm.
 """
 
 import dataclasses

@@ -6,9 +6,9 @@ They are either all splits or all classes. Their names and contents decide; the 
    Images and Eval Images, traindata and testdata, 1_train and 2_val;
 2. splits, if one of them is in `SPLIT_NAMES` (ignoring case); a name beside it that is not is refused;
 3. refused, if their names combine those of splits and classes: trainA, trainB, testA, testB;
-4. splits, if each holds only folders, of whose names at least two occur in all of them, because splits share their
-   classes in this way. It suffices that this holds for those whose names refer to a split. Other names are then
-   refused;
+4. splits, if all of them share class folders, or all whose names refer to a split do: there are at least two of them,
+   none holds pictures itself, and at least two names of folders occur in each of them. A name that refers to no split
+   is then refused;
 5. classes.
 """
 

@@ -2,8 +2,8 @@
 
 Inputs are standard normal, or signs ±1, equally in all coordinates, so that only the labels reveal which matter. A
 network learns the linear terms and from them the product; a fixed kernel needs of the order of d³ rows. The variance of
-the default target is 4. Label noise of standard deviation σ is added to train and validation labels, and none to those
-of the test rows, so that a test loss is the distance from the target itself.
+the default target is 4. Label noise of standard deviation σ, the noise level, is added to train and validation labels,
+but not to test labels, so that the test loss is the mean square distance from the target itself.
 """
 
 import dataclasses
@@ -30,7 +30,8 @@ def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
     Args:
         target: The target, which depends on coordinates 1 to r.
         dim: Length d of a row.
-        rotated: Whether the directions are random and orthonormal; otherwise they are the first r unit vectors.
+        rotated: Whether the directions are random and orthonormal, drawn from a fixed seed; otherwise they are the
+            first r unit vectors.
     """
     if not rotated:
         return np.eye(dim, target.count, dtype=np.float32)

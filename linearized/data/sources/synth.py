@@ -31,11 +31,10 @@ ROW_BYTES = 32  # bytes per row of the whole train set: its index and the three 
 
 
 def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> tuple[Split, Float64[np.ndarray, " 3"]]:
-    """Draw the selected train rows in memory; return them, and the RMS of each of the three forms of the target.
+    """Draw the selected train rows in memory (seed 145); return them, and the RMS of each of the target's three forms.
 
-    The labels are the sum of the forms, each divided by its RMS over the whole train set. The RMS needs the large
-    coordinates of all rows. It is stored in `folder`, so that only the rows up to the last selected one are drawn the
-    next time.
+    The labels are the sum of the forms, each divided by its RMS over the whole train set. The first call draws all rows
+    to compute the RMS, and stores it in `folder`. Later calls draw only the rows up to the last selected one.
 
     Args:
         recipe: Parameters of the rows.
@@ -68,7 +67,7 @@ def train_part(recipe: SynthRecipe, rows: slice | np.ndarray, folder: Path) -> t
 
 
 def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"]) -> Split:
-    """Draw the first test rows in memory.
+    """Draw the first test rows in memory (seed 2), and compute their labels.
 
     Args:
         recipe: Parameters of the rows.

@@ -1,10 +1,10 @@
 """Noise on images: Gaussian noise is added to the high frequencies, or replaces the low ones.
 
 Source: Ghorbani, Mei, Misiakiewicz, Montanari, "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409,
-appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel. One
-legacy generator, seeded once, draws the noise of the train images, then that of the test images, in float64; only the
-result is float32. Images are arrays (n, height, width, channels), results are flattened to (n, d), d = height · width ·
-channels.
+appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel.
+NumPy's legacy generator (`RandomState`), seeded once, draws the noise of the train images, then that of the test
+images, in float64; only the result is float32. Images are arrays (n, height, width, channels), results are flattened to
+(n, d), d = height · width · channels.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,17 @@ LANES = 4  # number of partial sums of a covariance, fixed so that its last bits
 def high_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], strength: int | float, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Add noise near the highest frequency of images, and scale each image to norm √d.
+    """Centre each image, add noise near its highest frequency, and scale it to norm √d.
 
-    The noise has only frequencies within h - 1 of the highest one (the bottom-right coefficient), for images of height
-    h.
+    For images of h x w pixels, the highest frequency of each channel is (h-1, w-1). The noise is a normal draw in the
+    frequencies (i, j) with √((h-1-i)² + (w-1-j)²) <= h - 1, and 0 in all others; it is scaled to the norm that
+    `strength` gives. Images are centred by the mean over all pixels and channels.
 
     Args:
         train: Train images.
         test: Test images.
-        strength: Norm of the noise of an image, relative to the norm of the centred image.
+        strength: τ, the Euclidean norm of the noise of an image over all pixels and channels, divided by that of the
+            centred image.
         seed: Random-number seed.
 
     Returns: Train and test images as rows, each of norm √d.
@@ -68,7 +70,7 @@ def low_frequency(
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
     """Centre grey images, scale them to norm √d and replace their lowest frequencies by noise.
 
-    The noise has the mean and covariance of the train images' coefficients.
+    The noise is normal, with the mean and covariance of the cosine transforms of the train images.
 
     Args:
         train: Train images, with one channel.
@@ -89,8 +91,9 @@ def low_frequency_colour(
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
     """Replace the lowest frequencies of each channel of images by noise, then standardise each channel.
 
-    The noise has the mean and covariance of the train images' coefficients. Mean and standard deviation of a channel
-    are those of the noisy train set. 50,000 images 32x32x3 take 4 GB of memory.
+    The noise is normal, with the mean and covariance of the cosine transforms of the train images. Channels are then
+    standardised by their mean and standard deviation over the noisy train images. 50,000 images 32x32x3 take 4 GB of
+    memory.
 
     Args:
         train: Train images.

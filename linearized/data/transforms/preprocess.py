@@ -51,7 +51,7 @@ def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> 
 
     Args:
         x: Train rows (n, d).
-        regularization: ε, relative to the mean eigenvalue of the covariance, to which it is added; at least 0.
+        regularization: ε, at least 0. ε times the mean eigenvalue of the covariance is added to its eigenvalues.
 
     Raises `UserError` for rows that are not finite, and for rows that are all equal, because their covariance is 0.
     """
@@ -149,7 +149,7 @@ def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGU
     Args:
         dataset: The data set.
         method: One of `PREPROCESSING`, such as "standard" or "zca".
-        regularization: ε of ZCA, relative to the mean eigenvalue of the covariance.
+        regularization: ε of ZCA: ε times the mean eigenvalue of the covariance is added to its eigenvalues.
 
     Raises `UserError` for an unknown method, and for inputs that are not finite.
     """

@@ -1,9 +1,12 @@
 """Readers of CIFAR-10, CIFAR-100 and SVHN from the files in which they are distributed.
 
-`--data` is a path. For CIFAR-10 it is a folder or a tar archive of its Python, binary or Matlab version
-(`linearized.data.sources.cifar10`), for CIFAR-100 one of its Python version; the folder may also be the parent of
-theirs, such as torchvision's `root`. For SVHN it is a folder with train_32x32.mat and test_32x32.mat, whose arrays are
-X (32, 32, 3, n) and y (n, 1); its class 10 is the digit 0.
+`--data` is the path of one of the following:
+
+- for CIFAR-10, a folder or a tar archive of the Python, binary or Matlab version (`linearized.data.sources.cifar10`);
+- for CIFAR-100, a folder or a tar archive of the Python version;
+- for both, a folder that contains such a folder under its usual name, such as torchvision's `root`;
+- for SVHN, a folder with train_32x32.mat and test_32x32.mat, whose arrays are X (32, 32, 3, n) and y (n, 1); class 10
+  of y is the digit 0.
 """
 
 from pathlib import Path

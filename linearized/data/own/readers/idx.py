@@ -1,10 +1,14 @@
 """Reader of the idx format of MNIST, Fashion-MNIST, KMNIST and EMNIST, gzipped or not.
 
-`--data` is a folder with the four files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-t10k-labels-idx1-ubyte ("test" may replace "t10k", the test files may be missing, and all may share a prefix such as
-emnist-letters-). It may also be the files themselves with commas: images,labels or
-images,labels,test_images,test_labels. The folder may also be torchvision's `root` or the one below it
-(`linearized.data.own.readers.roots`). EMNIST stores its images transposed; they are read unchanged.
+`--data` is one of the following:
+
+- a folder with the four files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+  t10k-labels-idx1-ubyte. "test" may replace "t10k", the test files may be missing, and all names may share a prefix
+  such as emnist-letters-;
+- a folder with such a folder below it, as torchvision makes it (`linearized.data.own.readers.roots`);
+- the paths of the files, separated by commas: images,labels or images,labels,test_images,test_labels.
+
+EMNIST stores its images transposed; they are read unchanged.
 """
 
 import re
@@ -33,7 +37,7 @@ class Idx(FileFormat):
     kind, advice, limit = "an idx file", ADVICE, IDX_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether `text`, a value of --data, is a folder with idx files, or names of idx files with commas."""
+        """Return whether `text`, a value of --data, is a folder with idx files, or paths of idx files with commas."""
         if Path(text).is_dir():
             return place_of(Path(text), _holds_some) is not None
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
@@ -51,7 +55,7 @@ class Idx(FileFormat):
         Images are memory maps of the file, or of its unpacked copy (`linearized.data.own.unpacked`).
 
         Args:
-            text: Value of --data: a folder, or names of files with commas.
+            text: Value of --data: a folder, or two or four paths of files, separated by commas.
             options: Not used.
 
         Raises `UserError` for missing or damaged files, for images that do not have three or four axes, and unless
@@ -79,7 +83,7 @@ def paths_of(text: str) -> list[Path]:
     """Return the files that a value of --data names: train images and labels, then test images and labels if any.
 
     Args:
-        text: A folder, or two or four names of files with commas.
+        text: A folder, or two or four paths of files, separated by commas.
 
     Raises `UserError` for a folder without the two train files, with only one of the test files or with two sets of
     files, and for any number of named files except two and four.

@@ -21,8 +21,8 @@ def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
         folder: The folder that the user names.
         holds: Function that returns whether a folder directly holds files of the format.
 
-    Raises `UserError` if a folder below holds them and there are further folders of well-known data sets beside that
-    one.
+    Raises `UserError` if there are several folders of well-known data sets below `folder` and one of them holds such
+    files.
     """
     if not folder.is_dir():
         return None

@@ -35,8 +35,8 @@ HEAD = 2**16  # bytes within which the first line must end
 class TextTable(FileFormat):
     """Reader of tables as text (.csv, .tsv).
 
-    Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;`, tabs or `|` if its header has no comma. In
-    the latter case, numbers may have decimal commas.
+    Fields are separated by tabs in a .tsv; in a .csv by commas, or by `;`, tabs or `|` if its header has no comma. If
+    they are not separated by commas, numbers may have decimal commas.
     """
 
     suffixes, kind, reads, limit = (".csv", ".tsv"), "a table", READS, TEXT_LIMIT
