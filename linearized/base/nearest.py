@@ -24,8 +24,8 @@ SYNONYMS = {
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """Return the choice that `word` most probably stands for, or None if none is similar.
 
-    The criteria, in this order: the same letters in another case, a synonym, the initials of a choice ("lr"), a similar
-    spelling, one whole part of a choice ("units").
+    The criteria, in this order: the same letters in another case, a synonym, the initials of a choice ("nu" for
+    "num_units"), a similar spelling, one whole part of a choice ("units" for "num_units").
 
     Args:
         word: Name that was received.

@@ -115,7 +115,9 @@ class OwnDataSettings(Settings):
         return super().identity() | {"noise_levels": self.noise_levels or implied}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected entries (see `Settings.chosen`), with the format of `--data`, or None, as entry "data".
+        """Return the selected entries (see `Settings.chosen`), with the format of `--data` under the key "data".
+
+        The format is None if `--data` is not given.
 
         Raises `UserError` if no format fits `--data`.
         """

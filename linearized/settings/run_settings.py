@@ -16,7 +16,7 @@ MOST_SECONDS = 10.0**7
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings(Settings):
-    """Settings that name a run and its folder, and the time between its checkpoints."""
+    """Settings that name a run and its folder, and set the time between checkpoints of the run."""
 
     GROUP = "Run"
 

@@ -348,9 +348,9 @@ class Gram(_Bands):
         return out
 
     def check(self) -> None:
-        """Compare the checksums of the whole matrix now, with those of its validation and test blocks, in parallel.
+        """Compare all stored checksums with the entries now: those of the train, validation and test rows, in parallel.
 
-        Raises `UserError` if one differs or a file cannot be read.
+        Raises `UserError` if a checksum differs or a file cannot be read.
         """
         super().check()
         for block in (self.validation, self.test):

@@ -183,7 +183,7 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
 
 
 def kind_of(folder: Path | str) -> Kind | None:
-    """Return `GRAM` or `FEATURES` for a folder of shards with such a description, None without a description."""
+    """Return `GRAM` or `FEATURES`, depending on the description in a folder of shards; None if it has none."""
     return next((kind for kind in KINDS if (Path(folder) / kind.file).exists()), None)
 
 

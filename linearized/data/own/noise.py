@@ -11,8 +11,9 @@ default.
 | gaussian | σ >= 0 | independent normal noise is added to the inputs |
 
 The noises high_frequency and low_frequency (`linearized.data.transforms.noise`) take square images, and are drawn for
-all rows of the data before rows are selected. Even at level 0, each image is centred and scaled to norm √d, d = height ·
-width · channels; colour images with low_frequency are instead standardised, each channel over all train images.
+all rows of the data before rows are selected. Even at level 0, each image is centred and scaled to norm √d, where d is
+height · width · channels; colour images with low_frequency are instead standardised, each channel over all train
+images.
 
 Wrong labels (label) are given to train rows only. Validation and test rows keep their labels, so that the ridge is
 chosen and scored on correct labels. The drawn class may be the original one, so that labels at p = 1 carry no

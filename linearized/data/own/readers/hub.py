@@ -89,7 +89,7 @@ class TensorFlowDatasets(Fetched):
 
 
 def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[str] | None, where: str) -> OwnArrays:
-    """Return a data set that is given by columns as inputs and labels.
+    """Convert the columns of a data set to inputs and labels.
 
     Without a test part, the validation part is the test part. Parts whose labels are all -1 (hidden) are not read. One
     column of arrays, or the column "image", becomes an array; several columns become a table.
