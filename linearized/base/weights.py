@@ -1,8 +1,9 @@
 """Fixed random first-layer weights W (d, N), shared by the models and the Gram matrices of the same random features.
 
 The weights are drawn as in the code of Ghorbani et al. (arXiv 2006.13409): NumPy's legacy generator, seed 1990, in
-float64, cast to float32 at the end. The RF and NT models draw all N units in one call (`block=0`); the finite RF Gram
-matrix draws blocks of 50,000. The same distribution, seed and block size give the same weights on every backend.
+float64, cast to float32 at the end. The models RF (random features) and NT (neural tangent) draw all N units in one
+call (`block=0`); the finite RF Gram matrix draws blocks of 50,000. The same distribution, seed and block size give the
+same weights on every backend.
 """
 
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ def first_layer(
 def tangent_layers(
     dim: int, units: int, outputs: int, *, law: str = "sphere", seed: int = SEED, block: int = 0
 ) -> tuple[Float32[np.ndarray, "d N"], Float32[np.ndarray, "k N"]]:
-    """Draw both layers of the NT model, and return W (d, N) and the readout a⁰ ~ N(0, 1), (k, N), in float32.
+    """Draw the weights W (d, N) and the readout a⁰ ~ N(0, 1), (k, N), of the neural tangent model NT, in float32.
 
     The readout is drawn after W from the same stream of random numbers. W equals that of `first_layer` for the same
     arguments.

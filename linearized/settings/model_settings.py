@@ -44,7 +44,8 @@ class ParametrizationSettings(Settings):
 class SNNKSettings(Settings):
     """Settings of SNNK_MLP, whose layers approximate f(Wx + b) by products of random features Φ(x)·Ψ(W, b).
 
-    `linearized.layers.snnk.layer` describes these layers.
+    f is the activation of a layer, W and b are its weights and biases. `linearized.layers.snnk.layer` describes these
+    layers.
     """
 
     GROUP = "Model"

@@ -102,7 +102,7 @@ def aside_folder(parent: Path) -> Iterator[Path]:
     """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove the folder with its files.
 
     If the block fails, `parent` and its parents are removed if they were made here and are empty. If it fails with an
-    OSError, the folder `.writing-*` is left out of the error's `filename`; an error without one gets `parent`.
+    OSError, the folder `.writing-*` is left out of the error's `filename`; a missing `filename` becomes `parent`.
     """
     created = new_folders(parent)
     try:

@@ -348,7 +348,7 @@ class Gram(_Bands):
         return out
 
     def check(self) -> None:
-        """Compare all stored checksums with the entries now: those of the train, validation and test rows, in parallel.
+        """Compare the stored checksums of all train, validation and test rows with their entries now, in parallel.
 
         Raises `UserError` if a checksum differs or a file cannot be read.
         """

@@ -170,8 +170,8 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
     Args:
         folder: Folder of the shards, for the error message.
         manifest: Description of the folder.
-        made: Settings of the shards. The files of the functions that they name are read now, and compared with the
-            digests in `manifest`.
+        made: Settings of the shards. The present digests of the functions that they name are compared with the digests
+            in `manifest`.
     """
     stored = manifest.settings.get(CODE, {})
     for name, digest in made.code().items():

@@ -154,7 +154,7 @@ class CleanImages:
     """Conversion of further images to rows, without noise, for a model that was fitted to rows of `noisy_images`.
 
     Images are centred and scaled to norm √d. Colour images of the noise low_frequency are instead standardised by the
-    channel statistics of the train images without noise; `noisy_images` uses the statistics with noise.
+    channel statistics of the train images without noise; `noisy_images` uses those of the noisy train images.
 
     Attributes:
         columns: Function that converts raw inputs to rows (n, d).
@@ -185,8 +185,8 @@ def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape:
     Args:
         kind: "high_frequency" or "low_frequency".
         columns: Function that converts raw inputs to rows (n, d).
-        x: Raw train inputs without noise. Only for colour images of low_frequency, the mean and standard deviation of
-            each channel are taken from them.
+        x: Raw train inputs without noise, which are used only for colour images of low_frequency: for the mean and the
+            standard deviation of each channel.
         shape: (height, width, channels) of an image.
     """
     if kind == "high_frequency" or shape[2] == 1:

@@ -114,7 +114,8 @@ def refuse_text(frame: Any, where: str) -> None:
 
     Raises:
         UserError: If the frame has no column or two columns of the same name, or if a column holds dates, several
-            values per row (lists, arrays), or text with more distinct values than `CATEGORIES` and `TEXT_SHARE` allow.
+            values per row (lists, arrays), or text whose number of distinct values exceeds both `CATEGORIES` and the
+            fraction `TEXT_SHARE` of the rows.
             A column of more than `CATEGORIES` / 2 rows in which every row has another text is refused too.
     """
     if not len(frame.columns):

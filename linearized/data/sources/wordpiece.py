@@ -161,7 +161,7 @@ class Vocabulary:
 
 
 def has_capitals(pieces: Sequence[str]) -> bool:
-    """Return whether a vocabulary distinguishes capitals: at least `CAPITALS` of its pieces with letters have one.
+    """Return whether a vocabulary has capitals, in at least the fraction `CAPITALS` of its pieces with letters.
 
     Pieces in brackets, such as [UNK] and [unused1], do not count.
 

@@ -1,10 +1,10 @@
 """Preprocessing of the inputs of a dataset, fitted on its train rows only and applied equally to every split.
 
 The methods are: "standard" scales each column to mean 0 and variance 1 over the train rows; a column that is constant
-over the train rows is only centred. "unit_norm" divides each row by its Euclidean norm; a row of zeros is unchanged.
-"layer_norm" scales each row to mean 0 and variance 1 over its own entries, and fits nothing. "zca" centres by the mean
-of the train rows and whitens by their covariance C with the symmetric root, so that images stay images (Bell &
-Sejnowski 1997). "layer_norm_zca" whitens the result of layer norm.
+over the train rows is only centred, and thus 0 in the train rows. "unit_norm" divides each row by its Euclidean norm; a
+row of zeros is unchanged. "layer_norm" scales each row to mean 0 and variance 1 over its own entries, and fits nothing.
+"zca" centres by the mean of the train rows and whitens by their covariance C with the symmetric root, so that images
+stay images (Bell & Sejnowski 1997). "layer_norm_zca" whitens the result of layer norm.
 
 In ZCA, a direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with ε = 0.1 by default. A
 direction in which the train rows do not vary is multiplied by 1: C has no information about it, and validation and test

@@ -34,7 +34,7 @@ class Cifar10(FileFormat):
     kind, advice, limit = "a batch", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the path `text` is a folder with a batch, a parent of one, or an archive of CIFAR-10.
+        """Return whether the path `text` is a folder with a batch, a parent of such a folder, or an archive.
 
         The name of an archive starts with cifar-10-.
         """
@@ -71,7 +71,7 @@ class Cifar100(FileFormat):
     kind, advice, limit = "a pickle of CIFAR-100", ADVICE, FILE_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether the path `text` is a folder of CIFAR-100, a parent of one, or an archive of it.
+        """Return whether the path `text` is a folder of CIFAR-100, a parent of such a folder, or an archive.
 
         A folder with the files train, test and meta counts, and one called cifar-100-python with any of them. The name
         of an archive starts with cifar-100-.
