@@ -32,12 +32,16 @@ def fitted(
 ) -> life.Outcome:
     """Fit kernel ridge regression on centres at every ridge, and return the record and the arrays of the result.
 
-    The record has the entries of the result of a fixed kernel, see `kernel_record.scored`. Its further entry "centres"
-    is a dictionary with the number of centres that the settings request (`asked`) and that are used (`count`; centres
-    that depend linearly on others are left out), the rule by which they were chosen (`choice`), the random-number
-    `seed`, the number of train rows `pool` among which they were chosen, the trace of K, and the fraction of it that
-    the Nyström approximation loses (`lost`). The arrays have the indices of the centres among the train rows
-    (`centres`), and the coefficients of the centres as `alpha`.
+    The record has the entries that `kernel_record.scored` returns, and an entry "centres" with these values:
+
+    - `asked`: number of centres that the settings request.
+    - `count`: number of centres that are used. Centres that depend linearly on others are left out.
+    - `choice` and `seed`: rule by which the centres were chosen, and random-number seed of the choice.
+    - `pool`: number of train rows among which the centres were chosen.
+    - `trace`: trace of K.
+    - `lost`: fraction of the trace of K that the Nyström approximation of K lacks.
+
+    The arrays contain `centres`, the indices of the centres among the train rows, and `alpha`, their coefficients.
 
     Args:
         config: `KernelFitSettings` of one noise level.

@@ -8,7 +8,7 @@ An entry of --models is a name of --model, krr: and a name of --kernel, or linea
 of its own after colons; every other flag is for all models. All models choose their ridge on the same validation rows,
 a fifth of the train rows. Networks are trained by Adam, with a learning rate that falls to 0 along a cosine, for 60
 epochs of batches of 64 rows (from 10,000 train rows on for 30 epochs of batches of 256 rows; always for at least 1,000
-steps), at two ridges of their grid; a flag that is given replaces its part of this budget. Tables of your own are
+steps), at two ridges of their grid. Flags such as --max_cg_iters (epochs) replace these values. Tables of your own are
 standardised. Each run has its own process, so that its peak memory is measured alone. The table is stored below nn_dir
 as comparison.json, with comparison.png and the page comparison.html beside it. Each run stores its own result: if a
 comparison is killed, the same command continues with the missing runs.
@@ -142,9 +142,9 @@ class CompareSettings(train.TrainSettings):
         return name in ("models", "seeds") or any(takes(run, name) for run in self.runs().values())
 
     def key(self) -> str:
-        """Return eight hex digits that identify the comparison.
+        """Return eight hex digits that identify the comparison: a digest of the labels, seeds and settings of all runs.
 
-        They are a digest of the labels, seeds and settings of all its runs.
+        The label of a run is its entry of --models.
         """
         rows = self.rows(0).key()
         said = [[*entry, run.key() if run else rows] for entry, run in self.seeded_runs().items()]
@@ -154,8 +154,8 @@ class CompareSettings(train.TrainSettings):
         """Return the settings of the run of each entry of --models, by the text of the entry; None for the linear fit.
 
         Raises:
-            UserError: If --model is given, for fewer than two different entries, and as `compare_models.settings_of`
-                raises it.
+            UserError: If --model is given, if there are fewer than two different entries, if an entry cannot be read,
+                or if the settings of an entry do not fit together.
         """
         return self._runs
 
@@ -195,9 +195,9 @@ class CompareSettings(train.TrainSettings):
         return {"validation": validation, "preprocess": self.preprocess or ("standard" if table else "none")}
 
     def seeded_runs(self) -> dict[tuple[str, int], Run | None]:
-        """Return the settings of every run by (entry of --models, number of the seed); None for the linear fit.
+        """Return the settings of every run by (entry of --models, repetition); None for the linear fit.
 
-        Seeds are numbered from 0.
+        Repetitions are counted from 0. They differ in their random-number seeds.
         """
         return {(label, seed): settings and seeded(settings, seed)
                 for label, settings in self.runs().items() for seed in range(self.seeds)}  # fmt: skip

@@ -1,8 +1,7 @@
 """Entries of `linearized compare --models=`: networks, kernels and the linear fit, and the settings of their runs.
 
-Networks are compared at a limited training budget (see `budget`) instead of the default training of `linearized train`.
-Every flag that is given replaces its part of the budget, and a model's own `Declaration.budget` replaces parts of the
-common one.
+Networks are trained with fewer epochs and ridges than `linearized train` uses by default. `budget` returns these
+training flags. A model can declare other values (`Declaration.budget`), and flags of the user replace both.
 """
 
 import dataclasses
@@ -77,12 +76,12 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
 
 
 def budget(draft: train.TrainSettings) -> dict[str, Any]:
-    """Return the training flags of a network in a comparison, by name, for those that the user does not give.
+    """Return the default training flags of a network in a comparison, by name; flags of the user replace them.
 
     The networks are trained by Adam. The learning rate rises to 0.003 over 5 epochs and then falls to 0 along a cosine.
     There are 60 epochs of batches of 64 rows, or more epochs if these are fewer than 1,000 steps; from 10,000 train
     rows on there are 30 epochs of batches of 256 rows. The ridge is chosen among two of the model's own grid, the
-    smallest and the middle one. The flags that the model declares (`Declaration.budget`) replace these.
+    smallest and the middle one. A model can declare other flags (`Declaration.budget`), which replace these.
 
     Args:
         draft: Settings of the model, from which the number of train rows is taken. If it is only known after the files
@@ -100,7 +99,7 @@ def budget(draft: train.TrainSettings) -> dict[str, Any]:
 
 
 def takes(settings: Run | None, flag: str) -> bool:
-    """Return whether a flag that is given for all entries applies to one of them.
+    """Return whether a flag that is given for all entries of --models applies to one entry.
 
     Args:
         settings: Settings of the entry's run; None for the linear fit, to which no flag applies.

@@ -118,7 +118,7 @@ def untrained(row: Row) -> bool:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return as text the mean ± standard deviation (divided by n - 1) of numbers, or one number if all are equal.
+    """Return the mean ± sample standard deviation of numbers as text, or one number if all are equal.
 
     Args:
         values: Numbers, one per seed.

@@ -44,17 +44,17 @@ MATRICES = 3  # number of d x d float64 matrices in memory at once: the metric, 
 
 
 class Machine:
-    """Feature machine of one run: all its iterations, for each variant of the update of the metric.
+    """Recursive feature machine of one run, which is fitted with one or several variants of its options.
 
     A variant is a choice of base kernel, diagonal or full metric, centred or uncentred gradients, power and bandwidth,
-    see `linearized.kernel_ridge.learned_metric.Variant`. Variants are numbered from 0. The iterations of a variant are
-    numbered too: iteration 0 is the fit of the fixed kernel, whose metric is the identity.
+    see `linearized.kernel_ridge.learned_metric.Variant`. Each variant has iterations of its own. Iteration 0 is the fit
+    of the fixed kernel, whose metric is the identity; iteration i uses the metric that is learned from iteration i - 1.
 
     Args:
         config: `KernelFitSettings` of one noise level.
         dataset: Rows and labels.
         work: Folder of unfinished work.
-        variants: Variants to start with; `carried` adds others.
+        variants: Variants to start with, whose indices count from 0; `carried` appends others.
     """
 
     def __init__(self, config: Any, dataset: Dataset, work: Path, variants: list[Variant]):
@@ -80,10 +80,12 @@ class Machine:
         self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
-        """Combine the two best variants with each further base kernel, and return the numbers of the new variants.
+        """Add variants that combine the two best ones with each further base kernel, and return the new indices.
+
+        The further base kernels are those that a search (--rfm_search) also tries; without a search there are none.
 
         Args:
-            steps: Records of all iterations so far, whose variants use the first base kernel.
+            steps: Records of all iterations so far, whose variants use the base kernel of the settings.
         """
         ranks: dict[int, tuple[float, ...]] = {}
         for step in steps:
@@ -98,11 +100,11 @@ class Machine:
     def iterations(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the iterations of a variant, each computed or loaded from the unfinished work.
 
-        Iteration 0, the fixed kernel, is left out if an earlier variant has the same one. If a later iteration cannot
+        Iteration 0, the fixed kernel, is left out if it equals that of an earlier variant. If a later iteration cannot
         be fitted, this is logged and the records of the earlier ones are returned.
 
         Args:
-            number: Number of the variant.
+            number: Index of the variant, from 0.
 
         Raises:
             UserError: If iteration 0 cannot be fitted.
@@ -138,11 +140,13 @@ class Machine:
         return steps
 
     def solution(self, number: int, index: int) -> Solved:
-        """Return the solution of an iteration, which is recomputed unless it is the one in memory.
+        """Return the solution of one iteration of a variant.
+
+        The best solution is in memory if this process computed it. All others are recomputed.
 
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
+            number: Index of the variant, from 0.
+            index: Number of the iteration; 0 is the fixed kernel.
         """
         if self.held is not None and self.held[:2] == (number, index):
             return self.held[2]

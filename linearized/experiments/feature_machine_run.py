@@ -28,10 +28,10 @@ MOST_EIGENVALUES = 1000  # largest number of eigenvalues of the best metric that
 
 
 def variants(config: Any) -> list[Variant]:
-    """Return the variants that settings select: for each bandwidth factor one, or eight with --rfm_search.
+    """Return the variants of the metric's update that the settings select.
 
-    The eight are all combinations of a diagonal or full metric, centred or uncentred gradients, and the powers 1 and
-    1/2.
+    There is one variant for each bandwidth factor of --rfm_bandwidths. With --rfm_search there are eight for each
+    factor: all combinations of a diagonal or full metric, centred or uncentred gradients, and the powers 1 and 1/2.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -45,9 +45,10 @@ def variants(config: Any) -> list[Variant]:
 def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcome:
     """Fit a feature machine to a dataset, and return its record and arrays.
 
-    The record contains the table of ridges of the best iteration, as for other kernels, and under "feature_machine" the
-    variants and the table of every iteration. The arrays contain the metric and the bandwidth of the best iteration
-    and, with --ansatz_model, the diagonal of WWᵀ for the first-layer weights W of that network, scaled to mean 1.
+    The record contains the scores at every ridge of the best iteration, as for other kernels, and under
+    "feature_machine" the variants and the records of all iterations. The arrays contain the metric and the bandwidth of
+    the best iteration. With --ansatz_model they also contain the diagonal of WWᵀ, scaled to mean 1, for the first-layer
+    weights W of that network.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -56,7 +57,8 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
         work: Folder of unfinished work.
 
     Raises:
-        UserError: If the fixed kernel cannot be fitted; a later iteration that cannot be fitted ends its variant.
+        UserError: If the fixed kernel (iteration 0) cannot be fitted. If a later iteration cannot be fitted, its
+            variant ends with the iteration before.
     """
     machine = Machine(config, dataset, work, variants(config))
     steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]

@@ -52,9 +52,10 @@ class Solved:
 
 
 class MetricSolver:
-    """Solver of kernel ridge regression for all iterations of one feature machine, whose metrics differ.
+    """Solver of kernel ridge regression with the kernels k(√M x, √M z) of one feature machine.
 
-    Each iteration has a folder of its own for the shards of K and for checkpoints.
+    The metric M differs between iterations. Each iteration has a folder of its own for the shards of its Gram matrix K
+    and for checkpoints.
 
     Args:
         config: `KernelFitSettings` of one noise level.
@@ -62,8 +63,8 @@ class MetricSolver:
         work: Folder of unfinished work.
 
     Raises:
-        UserError: If there are no validation rows, so that iterations have to be compared by leave-one-out errors, and
-            the solver that computes these does not fit in memory.
+        UserError: If the solver that computes leave-one-out errors does not fit in memory. Iterations are compared by
+            these errors if there are no validation rows.
     """
 
     def __init__(self, config: Any, dataset: Dataset, work: Path):
@@ -87,7 +88,7 @@ class MetricSolver:
     ) -> Iterator[Solved]:
         """Yield the solution of one iteration; remove its folder after the `with` block, unless the block raises.
 
-        Finished tiles of K and checkpoints of a killed process are used if they belong to the same metric.
+        If an earlier process was killed in this iteration, its checkpoints and finished parts of K are used.
 
         Args:
             kernel: Kernel in the metric.

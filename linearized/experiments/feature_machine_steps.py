@@ -1,7 +1,8 @@
 """Records of the iterations of a feature machine: functions that build, compare and describe them.
 
-The record of an iteration is called a step. It is a dictionary with the number of the variant and of the iteration, the
-scores at every ridge ("ridges"), the index of the best ridge ("position"), and measures of the metric.
+The record of an iteration is called a step. It is a dictionary with the index of the variant ("variant", from 0), the
+number of the iteration ("iteration", 0 for the fixed kernel), the scores at every ridge ("ridges"), the index of the
+best ridge in that list ("position"), and measures of the metric.
 """
 
 from collections.abc import Mapping
@@ -23,13 +24,16 @@ def bandwidth_of(kernel: StretchedKernel) -> float | None:
 def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray | None) -> dict[str, float | None]:
     """Return measures of the metric M of an iteration, by name; measures that do not apply are None.
 
-    They are "bandwidth", "effective_rank", "overlap" and "ansatz".
+    - "bandwidth" of the base kernel.
+    - "effective_rank" of M, (tr M)²/‖M‖_F².
+    - "overlap", the share of the trace of M in the space of `directions`.
+    - "ansatz", the correlation between the entries of M and those of WWᵀ. A value near 1 agrees with the neural feature
+      ansatz, by which networks and feature machines weight the inputs alike.
 
     Args:
         found: Solution of the iteration, with `metric` and `kernel`.
-        directions: Directions (d, r) on which the labels depend, for the measure "overlap"; None: not known.
-        weights: First-layer weights W (d, units) of a network, for the measure "ansatz", the correlation of the metric
-            with WWᵀ; None: there is no network.
+        directions: Orthonormal directions (d, r) on which the labels depend; None: not known.
+        weights: First-layer weights W (d, units) of a network; None: there is no network.
     """
     metric = found.metric
     comparable = weights is not None and len(weights) == len(metric)

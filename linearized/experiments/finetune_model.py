@@ -33,7 +33,7 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
         dataset: Data on which it is fine-tuned.
 
     Raises:
-        UserError: If the swap does not fit the model.
+        UserError: If the model does not have the layers that `--swap` replaces, or they cannot be replaced.
     """
     model = _with_outputs(model, dataset.num_outputs, config.seed)
     options = {"num_features": config.num_features, "activation": snnk_function(config.activation), "seed": config.seed,
@@ -63,7 +63,7 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
 def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
     """Return up to 512 random train rows in the shape and data type that a model takes.
 
-    New layers are fitted to the layers that they replace on these rows.
+    They are the inputs on which new layers are fitted to the outputs of the layers that they replace.
 
     Args:
         model: Keras model with one input.

@@ -21,11 +21,11 @@ class RidgeFit:
         index: Index of the ridge in the model's whole grid.
         ridge: The ridge λ.
         predictions: Outputs (rows, k) by split: train, validation (if any), test.
-        parameters: For least squares, the argument of `set_parameters` in the model's module, or a function that
-            computes it, because it is needed for few ridges only. For models trained by gradients, the weights in the
-            model's order.
+        parameters: Trained parameters. For least squares they are in the form that `set_parameters` of the model's
+            module takes, or a function that computes them when they are needed. For models trained by gradients they
+            are the list of the model's weights.
         evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
-        history: Residual at each iteration of a least-squares solver, or train loss at each epoch.
+        history: Relative residual at each iteration of a least-squares solver, or train loss at each epoch.
         seconds: Wall time; for solvers that solve all ridges at once, an equal share of the total.
         validation: Loss of the validation rows after each epoch; empty without such rows, and for least squares.
         tangents: Measurements of `--tangent_at`, see `linearized.experiments.tangent_measures`; None without it.
@@ -99,7 +99,8 @@ def titled(words: str, dataset: Dataset) -> str:
 def about_data(dataset: Dataset) -> dict[str, Any]:
     """Return the entries of a record that describe its data set.
 
-    They are its name, fingerprint, length of a row, numbers of rows, noise in words, and what its reader noted.
+    They are its name, its fingerprint (a digest of its content), the length of a row (`dim`), the number of rows of
+    each split, the noise in words, and the data set's own `notes`.
     """
     rows = {f"n_{name}": len(split) for name, split in dataset.splits().items()}
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "dim": dataset.dim, **rows,

@@ -35,8 +35,9 @@ from linearized.storage.result_schema import settled
 def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tuple[list[RidgeFit], dict]:
     """Train the model at every ridge in turn. Ridges that an interrupted run finished are loaded.
 
-    Regression targets of the user's own are standardised for training, see `linearized.experiments.target_units`;
-    predictions are in the targets' own units, and parameters are those of the model of standardised targets.
+    If the user's own data have regression targets, these are standardised for training (see
+    `linearized.experiments.target_units`). The returned predictions are in the units of the targets; the returned
+    parameters belong to the model that predicts standardised targets.
 
     Args:
         config: `TrainSettings` of the run.
@@ -142,17 +143,16 @@ def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
 
 
 def loss_change(history: np.ndarray) -> float | None:
-    """Return the relative change of the train loss at the end of training, by which one judges whether it has settled.
+    """Return the relative change of the train loss at the end of training, which is near 0 if training has settled.
 
-    It compares the mean loss over the last tenth of the epochs with that over the tenth before. A tenth is at least one
-    epoch. Values near 0 mean that training has settled, large ones that more epochs would still change the model.
+    It is b/a - 1, where b is the mean loss over the last tenth of the epochs and a that over the tenth before. A tenth
+    is at least one epoch.
 
     Args:
         history: Train loss of each epoch.
 
     Returns:
-        The change, such as -0.01 for a loss that fell by 1 %; None if there are fewer than two epochs, or if the loss
-        was 0.
+        The change, such as -0.01 for a loss that fell by 1 %; None if there are fewer than two epochs, or if a is 0.
     """
     tenth = max(1, len(history) // 10)
     if len(history) < 2 or not (before := float(np.mean(history[-2 * tenth : -tenth]))):

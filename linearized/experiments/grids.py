@@ -4,13 +4,13 @@ The grids are those of Ghorbani et al. (arXiv 2006.13409), and others for the us
 
 The ridge of a model with parameters v and features A of n train rows (`linearized train`) is λ of (1/n)‖Av - y‖² +
 λ‖v‖²; for networks, λ multiplies the model's own penalty. The ridge of kernels (`linearized krr`) and of the solvers is
-ρ = nλ, that of kernel ridge regression (K + ρI)α = y with K = AAᵀ.
+ρ = nλ in kernel ridge regression (K + ρI)α = y with K = AAᵀ.
 
 The user's own data (data sets whose `family` is "OWN") and the user's own kernels have a grid in units of the trace of
-K, which bounds its eigenvalues and is n times the mean m of its diagonal. It has 19 values from 1e-8 n m to 10 n m for
-ρ. Models on random features have the same grid in λ = ρ/n, with m computed from the mean of ‖x‖². Networks that are
-trained by gradients have the paper's grid of their kind, because their penalty does not depend on the scale of a
-kernel.
+K, which is an upper bound of the eigenvalues of K. For ρ, the grid has 19 values from 1e-8 to 10 times the trace. The
+models RF and NT have the same grid for λ = ρ/n: 1e-8 to 10 times the mean diagonal of K, see `mean_diagonal`. Networks
+that are trained by gradients have the grid of arXiv 2006.13409 for their type, because their penalty does not depend on
+the scale of a kernel.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
 def own_grid() -> Float64[np.ndarray, " ridges"]:
     """Return the 19 relative ridges, from 1e-8 to 10, that are used for data, kernels and models of the user's own.
 
-    Multiply them by the trace of the kernel matrix K for ρ of (K + ρI)α = y, and by the mean of its diagonal for λ =
-    ρ/n.
+    Multiplied by the trace of the kernel matrix K of n rows, they are values of ρ in (K + ρI)α = y. Multiplied by the
+    mean of the diagonal of K, they are values of λ = ρ/n.
     """
     return _logspace(-8, 1, 19)
 
@@ -47,9 +47,10 @@ def grid(
     Args:
         ridges: `Declaration.ridges` of the model: "features" (the grid of RF), "tangents" (NT), "convolutional" (CNN),
             "dense" (NN), "jacobian" (linearized model files), or explicit values.
-        family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN. For OWN, the grids of features and tangents are
-            in units of the mean diagonal of their kernel, see `mean_diagonal`; that of Jacobians always is.
-        num_layers: Number of hidden layers; two dense ones on FMNIST have a grid of their own.
+        family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN. The grid "jacobian" and, for OWN, the grids
+            "features" and "tangents" are relative: they have to be multiplied by the mean diagonal of the model's
+            kernel, see `mean_diagonal`.
+        num_layers: Number of hidden layers; "dense" has a separate grid for two of them on FMNIST.
 
     Raises:
         ValueError: For an unknown name of a grid.
@@ -79,9 +80,9 @@ def grid(
 def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray, "n d"]) -> float:
     """Return the mean of ‖φ(x)‖² over rows x, in expectation over the random features φ of a model with N hidden units.
 
-    It is the mean diagonal of the kernel φ(x)·φ(z), by which relative ridges are multiplied. With the mean s of ‖x‖²
-    over the rows it is 1 + N s/(2d) for random features, because E relu(w·x)² = ‖x‖²/(2d) for weights w of either
-    distribution, and N s/2 more for tangent features. It is 1 for grids of other models.
+    It is the mean diagonal of the kernel φ(x)·φ(z), by which relative ridges are multiplied. Let s be the mean of ‖x‖²
+    over the rows. Random features have 1 + N s/(2d), because E relu(w·x)² = ‖x‖²/(2d) for both distributions of w (on
+    the sphere and Gaussian). Tangent features have N s/2 more. For other grids the function returns 1.
 
     Args:
         ridges: `Declaration.ridges` of the model: "features" for random features, "tangents" for tangent features.
@@ -104,19 +105,22 @@ def kernel_grid(
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
     """Return a grid of ρ for kernel ridge regression (K + ρI)α = y, in increasing order.
 
-    On FMNIST and NFMNIST the grid "published" is 10^[-1, 5] for all kernels except the NTK of exactly three dense
-    layers, which has 10^[-4, 3] (arXiv 2006.13409). NTKs of three and more dense layers are computed on inputs divided
-    by √d, so that their entries are about d times smaller, and with ridges above 10^3 they predict hardly more than the
-    mean; "by_scale" therefore uses 10^[-4, 3] for all of them. Kernels that are not in that paper (CNTK, STAX, or
-    another `--scale`) always have the grid of their scale.
+    Each family except FMNIST has one grid. FMNIST (also the family of NFMNIST and the digits) has two of 20 values:
+
+    - "published" is that of arXiv 2006.13409: 10^[-4, 3] for the NTK of exactly three dense layers, 10^[-1, 5] for
+      other NTKs, RF and POLYNOMIAL.
+    - "by_scale" is 10^[-4, 3] for every kernel of inputs divided by √d, whose entries are about d times smaller, and
+      10^[-1, 5] for kernels of raw inputs. NTKs of three and more dense layers have inputs divided by √d; with ridges
+      above 10^3 they predict hardly more than the mean.
+
+    Kernels that are not in that paper (such as CNTK, or any with another `--scale`) always have the grid "by_scale".
 
     Args:
-        family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (also for kernels of the user's own). All except
-            the first have one grid each.
+        family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (also for kernels of the user's own).
         kernel: Name in `linearized.settings.gram_settings.KERNELS`.
         dense_layers: Number of dense layers of the NTK, including the readout.
         stax_scale: Whether the kernel is that of inputs divided by √d.
-        own_scale: Whether the kernel has the scale of that paper.
+        own_scale: Whether the kernel has the scale that it has in arXiv 2006.13409.
         name: "published" or "by_scale".
         trace: Trace of K between the train rows; only OWN uses it.
     """

@@ -1,7 +1,7 @@
-"""Test scores of the tangent kernel of an infinitely wide network, next to which a finite network is measured.
+"""Test scores of the tangent kernel of an infinitely wide network, for comparison with a network of finite width.
 
-They are computed on the rows of `linearized.experiments.tangent_measures`. Like every Gram matrix, the kernel is read
-from its folder, or computed by `python -m kernel_gen` if it does not exist.
+The scores are computed on the rows of `linearized.experiments.tangent_measures`. The Gram matrix is read from its
+folder, or computed by `python -m kernel_gen` if it does not exist.
 """
 
 import dataclasses

@@ -23,8 +23,8 @@ def scored(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score the fits of a fixed kernel at every ridge, and return the record and the arrays of the result.
 
-    The result is that of `record_of`; each ridge additionally has the test loss that is predicted from the train rows,
-    see `_predicted`.
+    They are those of `record_of`. The entry of each ridge additionally has the test loss that is predicted from the
+    train rows by leave-one-out (`predicted_loss`) and by generalised cross-validation (`predicted_by_gcv`).
 
     Args:
         config: `KernelFitSettings`.
@@ -215,9 +215,10 @@ def _scores(name: str, predictions: np.ndarray, split: Split, dataset: Dataset) 
 
 
 def hidden_layers(settings: KernelSettings) -> int | None:
-    """Return the number of layers with a nonlinearity of the network whose kernel it is, by which results are compared.
+    """Return the number of layers with a nonlinearity in the network to which the kernel belongs.
 
-    It is None for kernels that are not those of a network of known depth.
+    Results store this number, so that kernels can be compared with networks of the same depth. It is None for kernels
+    that do not belong to a network of known depth.
     """
     if settings.kernel == "NTK":
         return settings.num_layers

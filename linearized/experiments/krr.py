@@ -42,10 +42,11 @@ SOLVER_READS = GRAM_SOLVER_READS | {
 
 @dataclasses.dataclass(frozen=True)
 class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSettings, RunSettings):
-    """Settings of `linearized krr` (and `python kernel_fit.py`): those of the Gram matrix, then those of the fit.
+    """Settings of `linearized krr` (and `python kernel_fit.py`): kernel, data, ridges, solver and where to run.
 
-    With --features, ridge regression is on features whose inner products approximate the kernel; with --centres, the
-    fitted function is a combination of kernels at some of the train rows. In both cases K is not computed.
+    Three kinds of fit are possible. By default the Gram matrix K of all train rows is computed or loaded. With
+    --features, the fit is a ridge regression on features whose inner products approximate the kernel. With --centres,
+    the fitted function is Σ_c k(x, c) a_c over some train rows c. The last two do not compute K.
     """
 
     GROUP = "Solver"
@@ -92,14 +93,14 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return, by the name of the setting that selects them, which settings each kernel and each solver reads.
+        """Return which settings each kernel and each solver reads, as `Settings.kinds` describes it.
 
-        These are the declarations of `Settings.kinds`, and those of the solvers under "solver".
+        The keys are names of settings such as "kernel" and "solver", whose values select a kernel or a solver.
         """
         return super().kinds() | {"solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selections that decide which settings are read: those of `Settings.chosen`, and the solver."""
+        """Return the selected kernel, solver and the like by the name of the setting, as `Settings.chosen` does."""
         return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):

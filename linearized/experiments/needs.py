@@ -1,8 +1,8 @@
 """Checks that refuse a training run or a kernel's fit that needs more memory or time than this machine can offer.
 
-They compare lower bounds with the machine. The bounds of memory count parameters, their random draws and the solver's
-copies of them, but nothing of the framework. Whatever is refused therefore cannot work, and whatever passes may still
-be too large. The bounds of operations are described in `linearized.settings.operations`.
+Lower bounds of memory and of operations are compared with the machine. A run that is refused therefore cannot work, but
+a run that passes may still be too large. The bounds of memory count parameters, their random draws and the solver's
+copies of them, but no memory of the framework. `linearized.settings.operations` describes the bounds of operations.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def refuse_beyond_memory(config: Any) -> None:
 def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
     """Raise `UserError` if training a model by gradients at one ridge would take more than a month.
 
-    Least-squares fits are not checked, because the memory that their problem takes bounds their operations. Newton-CG
+    Least-squares fits are not checked: a problem that fits in memory also has a bounded number of operations. Newton-CG
     is not checked either.
 
     Args:
@@ -72,7 +72,8 @@ def refuse_endless_training(config: Any, rows: int, operations: float) -> None:
 def refuse_endless_run(config: Any, rows: int) -> None:
     """Raise `UserError` if training a model by gradients at one ridge would take more than a month.
 
-    It is `refuse_endless_training` before the model is built: the operations follow from the model's `Declaration`.
+    This needs no built model: the operations follow from the model's `Declaration`. Once the model is built,
+    `refuse_endless_training` checks again with the operations of its layers.
 
     Args:
         config: `TrainSettings` of the run.
@@ -86,7 +87,7 @@ def refuse_endless_run(config: Any, rows: int) -> None:
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:
     """Raise `UserError` if computing the kernel matrix that a fit needs would take more than a month.
 
-    A fit with --gram and one of a kernel that is learned from labels need no new matrix, and are not checked.
+    Fits with --gram need no new matrix and are not checked, nor are fits of kernels that are learned from labels.
 
     Args:
         config: `KernelFitSettings` of the fit.
@@ -100,8 +101,8 @@ def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None
 def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> None:
     """Raise `UserError` if computing the Gram matrix or the features of a noise level would take more than a month.
 
-    With --centres, the kernel between all rows and the centres is meant. Otherwise nothing is checked if some shards
-    exist already; the job that computes the others checks what is left.
+    With --centres, only the kernel between all rows and the centres is counted. Without --centres, nothing is checked
+    if some shards exist already, because the job that computes the missing shards checks them.
 
     Args:
         config: Settings of the fit.
@@ -157,7 +158,9 @@ def refuse_large_fit(config: Any) -> None:
 
 
 def fit_bytes(config: Any, rows: int) -> int:
-    """Return a lower bound of the memory in bytes of a solver of K: its copies of K, and α and Kα of every ridge.
+    """Return a lower bound of the memory in bytes that a solver of (K + ρI)α = y takes.
+
+    The bound counts the arrays of the size of K that the solver holds, and α and Kα at every ridge.
 
     Args:
         config: `KernelFitSettings` of the fit.
@@ -170,7 +173,9 @@ def fit_bytes(config: Any, rows: int) -> int:
 
 
 def equations_bytes(config: Any, features: int) -> int:
-    """Return a lower bound of the bytes of the normal equations of a ridge regression and of the solver's copies.
+    """Return a lower bound of the memory in bytes of a ridge regression on features: its normal equations and copies.
+
+    The copies are those that the solver makes of the matrix of the normal equations.
 
     Args:
         config: `KernelFitSettings` of the fit.

@@ -29,9 +29,9 @@ def made_by(settings: Settings, program: str) -> dict[str, Any]:
         program: The words before the flags, such as "linearized train".
 
     Returns:
-        The entries `command`, a line for a shell, and `made_by`. The latter has `version`, `machine`, `seeds` (the
-        settings whose names end in "seed"), `commit` if the package is in a git repository of its own, and `code`,
-        digests of the user's own functions and model files by flag, if there are any.
+        The entry `command` is a line for a shell. The entry `made_by` has `version`, `machine`, `seeds` (the settings
+        whose names end in "seed"), `commit` if the package is in a git repository of its own, and `code`, digests of
+        the user's own functions and model files by flag, if there are any.
     """
     seeds = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
              if field.name.endswith("seed")}  # fmt: skip

@@ -1,8 +1,8 @@
-"""RFM: recursive feature machines, whose kernel is learned from the labels, as an entry of `--kernel`.
+"""RFM: recursive feature machines as an entry of `--kernel`. Their kernel is learned from the labels.
 
-`--base` names the base kernel k, whose settings are read too; the learned kernel is k(√M x, √M z) with a metric M.
-Without labels there is no Gram matrix: `fit_level` replaces the fit of a matrix, and `learned` returns the kernel of a
-finished run.
+The learned kernel is k(√M x, √M z) with a metric M. `--base` names the base kernel k, whose settings are read too. The
+kernel is not known before the fit, so no Gram matrix can be computed in advance. `fit_level` fits a machine, and
+`learned` returns the kernel of a finished run.
 """
 
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
         settings: Settings of the kernel.
         record: Record of the run.
         arrays: Arrays of the run, by name.
-        dataset: Data set to whose train rows it was fitted.
+        dataset: Data set of the run, whose train rows determine parameters of the base kernel.
     """
     from kernel_gen.kernels.stretched import StretchedKernel
     from linearized.kernel_ridge.learned_metric import base_kernel

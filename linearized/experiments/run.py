@@ -74,8 +74,8 @@ def run(
         store: Storage of the result; None: `result.json` and `arrays.h5`.
 
     Raises:
-        UserError: For errors that a user can correct. In a folder that did not exist before, unfinished work is then
-            kept only if it contains finished ridges.
+        UserError: For errors that a user can correct. If the folder of the result did not exist before, its unfinished
+            work is then removed, unless it contains ridges that were fitted completely.
         Busy: If another process holds the folder.
         OSError: If the disk is full or read-only.
     """

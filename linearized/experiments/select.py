@@ -89,16 +89,17 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
 
 
 def lowest_loss(entries: Sequence[Entry]) -> int:
-    """Return the index of the entry with the lowest loss by the criterion of `criterion_of`, whatever its accuracy.
+    """Return the index of the converged entry with the lowest loss, whatever its accuracy.
 
-    Converged solutions are preferred. Use this for a ridge whose fitted function is processed further, and `choose` for
-    the ridge that a result names.
+    The loss is that of the criterion that `criterion_of` returns. If no solution converged, all entries are compared.
+    Use this function to select a fitted function for further computations, and `choose` to select the ridge that a
+    result names.
 
     Args:
         entries: Entries of a record, one per ridge.
 
     Raises:
-        UserError: If no entry has the loss.
+        UserError: If no entry has a loss by the criterion.
     """
     criterion = criterion_of(entries)
     measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
@@ -129,16 +130,17 @@ def flaw_of(entry: Entry) -> str:
 
 
 def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, size: int = 0) -> dict[str, Any]:
-    """Return the entries by which a record stores a choice.
+    """Return the entries by which a record stores the choice of a ridge.
 
-    They are `name` and, if the best ridge diverged or did not converge but another one converged, `{name}_converged`.
+    The entry `name` describes the best ridge. If that ridge diverged or did not converge but another ridge converged,
+    the entry `{name}_converged` describes the best converged ridge.
 
     Args:
         choice: Choice among the entries.
         entries: Entries of the record, one per ridge.
         name: Key of the choice in the record.
-        size: Number of ridges of the whole grid, by which it is recorded whether the best one is at an end; 0: not
-            recorded.
+        size: Number of ridges of the whole grid. If the best ridge is the smallest or the largest of the grid, this is
+            recorded as "edge"; 0: the grid is not known, and nothing is recorded.
     """
     record = {name: {**_place(entries, choice.position), "by": choice.by}}
     if side := edge(choice, entries, size):
@@ -155,10 +157,10 @@ _called: contextvars.ContextVar[str] = contextvars.ContextVar("called", default=
 
 @contextlib.contextmanager
 def called(name: str) -> Iterator[None]:
-    """Give the model another name in all warnings within a `with` block, for example one with its seed.
+    """Replace the model's name in the warnings that `warn` and `warn_edge` log within a `with` block.
 
     Args:
-        name: Name with which the warnings begin.
+        name: Name with which the warnings begin, for example that of the model with its seed.
     """
     token = _called.set(name)
     try:

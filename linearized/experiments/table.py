@@ -122,7 +122,9 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 
 def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print one row per noise level: the metrics at the chosen ridge, and at the published choice by test scores.
+    """Print one row per noise level: the metrics at the chosen ridge, and at the ridge with the best test scores.
+
+    The latter is the ridge that Ghorbani et al. (arXiv 2006.13409) choose.
 
     Args:
         records: Records of the results of a kernel, one per noise level.

@@ -1,11 +1,15 @@
-"""Measurements of a network's tangent kernel on fixed rows during training, stored on disk until its run is done.
+"""Measurements of a network's tangent kernel on fixed rows during training (`--tangent_at`, `--tangent_rows`).
 
-The rows are the first train and test rows of the run (`--tangent_rows`). The linearization of the network at an epoch
-is fitted by kernel ridge regression with the kernel of `linearized.tangents.training_kernel` on these train rows, in
-two ways: with outputs that start at 0 and labels that are coded as for kernels (such as one-hot minus 1/k for k
-classes), and with the network's outputs at that epoch as an offset, which remains part of the model. The ridge is
-chosen by leave-one-out errors among 19 values from 1e-8 to 10 times the trace of the kernel, see
-`linearized.experiments.select`.
+The rows are the first train and test rows of the run. After each selected epoch, the linearization of the network at
+its present weights is fitted to these train rows, by kernel ridge regression with the kernel of
+`linearized.tangents.training_kernel`. There are two fits:
+
+- "linearization" has outputs that start at 0, and labels that are coded as for kernels (such as one-hot minus 1/k for k
+  classes).
+- "linearization_offset" adds the fitted function to the network's outputs at that epoch.
+
+The ridge is the best by leave-one-out scores (`linearized.experiments.select`) among 19 values from 1e-8 to 10 times
+the trace of the kernel. Measurements are stored on disk until the run is done.
 """
 
 import dataclasses
@@ -138,14 +142,16 @@ def probe(dataset: Dataset, train: int, test: int) -> Dataset:
 def kernel_scores(
     kernel: np.ndarray, cross: np.ndarray, rows: Dataset, start: dict[str, np.ndarray] | None = None
 ) -> dict[str, float | None]:
-    """Return loss and accuracy on test rows of kernel ridge regression on train rows.
+    """Fit kernel ridge regression to train rows, and return its loss and accuracy on test rows.
+
+    The ridge is chosen by leave-one-out scores, as the module's docstring describes.
 
     Args:
         kernel: K between the n train rows, (n, n).
         cross: K between the m test rows and the train rows, (m, n).
         rows: Train and test rows with their labels.
-        start: Outputs of a model on train and test rows, to which those of the kernel are added; None: there is no
-            model, and labels are coded as for kernels (`Dataset.targets`, centred).
+        start: Outputs of a model by split ("train", "test"), to which the outputs of the kernel are added; None: there
+            is no model, and labels are coded as for kernels (`Dataset.targets`, centred).
 
     Returns:
         Scores of `Dataset.score`; {} if no ridge could be solved, such as for a kernel that is 0.

@@ -3,16 +3,16 @@
 They are drawn as further lines beside the prediction from the Gram matrix, and show how much the theory of kernels on
 idealised inputs explains. The inputs enter through their covariance Σ and their mean μ. There are two lines:
 
-- "sphere": the eigenvalues are those of k on a sphere whose dimension is the inputs' effective dimension
-  (`learning_theory.sphere`).
-- "hermite": the eigenvalues are products of variances of the principal components, times a coefficient for each degree,
-  and the eigenfunctions are products of Hermite polynomials of the components' scores (`learning_theory.hermite`).
-
-In both, the share of the target in each eigenfunction is estimated on the rows of the pool, and train rows are drawn
-from an infinite population.
+- "sphere": the eigenvalues are those of k on a sphere whose dimension is the effective dimension (tr Σ)²/tr Σ² of the
+  inputs (`learning_theory.sphere`).
+- "hermite": the eigenvalues are products of variances of the principal components, times a coefficient for each degree.
+  The eigenfunctions are products of Hermite polynomials of the principal components' scores
+  (`learning_theory.hermite`).
 
 For the eigenvalues, inputs are idealised as points on the sphere of radius √tr Σ around μ, with μ orthogonal to all
-differences x - μ. On this sphere k is a function of the cosine of the angle between x - μ and z - μ alone.
+differences x - μ. On this sphere k depends only on the cosine of the angle between x - μ and z - μ. The share of the
+target in each eigenfunction is estimated on the train rows. The learning curve is that of train rows drawn from an
+infinite population.
 """
 
 import dataclasses
@@ -37,16 +37,17 @@ LEAST_VARIANCE = 1e-9  # smallest variance of a principal component, relative to
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Spectrum that predicts a learning curve: eigenvalues of the kernel, and the target's share in each mode.
+    """Spectrum that predicts a learning curve: eigenvalues of a kernel, and the target's share in each eigenfunction.
 
     Attributes:
         name: Name in the record, "sphere" or "hermite".
         label: Label in the legend of the figure.
         eigenvalues: m eigenvalues of the kernel, in decreasing order.
         powers: Mean square of each output's target in each eigenfunction, (m, k) for k outputs.
-        rest: Mean square of each output's target in none of them, (k,), which counts as not learned.
+        rest: Mean square of the part of each output's target outside these eigenfunctions, (k,). It is not learned, and
+            acts as label noise.
         tail: Sum of all further eigenvalues, which act as a ridge.
-        about: Further entries of the record.
+        about: Further entries of the record, such as the effective dimension.
     """
 
     name: str
@@ -68,7 +69,10 @@ class Line:
         return float(said.test.sum())
 
     def described(self) -> dict[str, Any]:
-        """Return the entries of the record about this curve: label, explained share of the target, tail, `about`."""
+        """Return the entries of the record about this curve: `label`, `explained`, `tail`, and those of `about`.
+
+        `explained` is the share of the target's mean square that lies in the eigenfunctions.
+        """
         total = self.powers.sum() + self.rest.sum()
         return {"label": self.label, "explained": float(self.powers.sum() / total), "tail": self.tail, **self.about}
 
@@ -76,8 +80,8 @@ class Line:
 def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
     """Return the two predicted learning curves of a kernel, "sphere" and "hermite", for the train rows of a data set.
 
-    For n train rows of length d it costs 2 n m² operations to decompose the target into m = n/3 modes, at most 2,000,
-    and d³ or n³ operations for the principal components.
+    For n train rows of length d, the target is decomposed into m = n/3 eigenfunctions (at most 2,000), which costs
+    2 n m² operations. The principal components cost min(d, n)³ operations.
 
     Args:
         settings: Settings of the kernel.

@@ -51,15 +51,18 @@ def compared(
 
     - `points`, one entry for each number n of train rows and each ridge: `n`, `ridge`, `beyond` (whether n > N/3, where
       predictions are unreliable), the effective ridge `kappa`, the degrees of freedom `degrees`, and the losses
-      `predicted` (on new rows) and `predicted_train`. With draws there are also the means and standard errors
-      (`_error`) of measured losses, on the pool's `other` rows, on `fresh` (test) rows and on the `train` rows, those
-      of the estimates `leave_one_out` and `gcv`, and `converged`.
-    - `best`, for each size n the index in `points` of the ridge with the smallest predicted loss.
-    - `exponents` of the power laws of the learning curve at these ridges, `predicted` and `measured` (on the pool's
-      other rows).
-    - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, share of
-      the target that their eigenfunctions explain; points then have `predicted_sphere` and `predicted_hermite`.
-    - `agreement`, the smallest and the largest ratio of predicted and estimated losses to measured ones up to n = N/3.
+      `predicted` (on new rows) and `predicted_train`. If there are fits to random draws of n rows, the entry also has
+      the mean losses of these fits on the `other` rows of the pool, on `fresh` (test) rows and on the `train` rows, the
+      means of the estimates `leave_one_out` and `gcv` (generalised cross-validation), the standard error of each mean
+      (such as `other_error`), and `converged` (whether all fits converged).
+    - `best`, for each n the index in `points` of the ridge with the smallest predicted loss.
+    - `exponents` of power laws in n that are fitted to the losses at these ridges: `predicted`, and `measured` on the
+      pool's other rows.
+    - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, and the
+      share of the target that lies in their eigenfunctions. Points then have `predicted_sphere` and
+      `predicted_hermite`.
+    - `agreement`, the smallest and the largest ratio of predicted or estimated losses to measured losses, see
+      `agreement`.
     - `spectrum`, the power law of the eigenvalues between the 10th and the (N/10)th largest; None if there are too few.
 
     The arrays are `eigenvalues` (N,) and `coefficients` (N, k) of the pool, the losses of each output in `predicted`,
@@ -68,7 +71,7 @@ def compared(
     on fresh rows.
 
     Args:
-        config: Settings; draws and draw_seed are read here.
+        config: Settings; draws (number of random draws for each n) and draw_seed (their random-number seed) are read.
         dataset: Pool of N rows (its train rows) and test rows, with targets of k outputs.
         kernel: Kernel on these rows.
         sizes: Numbers of train rows n.

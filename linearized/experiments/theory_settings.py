@@ -117,9 +117,9 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
         return {**values, "subset": self._subset()}
 
     def row_settings(self) -> dict[str, Any]:
-        """Return the settings, by name, that determine which rows are loaded, such as their numbers.
+        """Return the settings, by name, that determine which rows are loaded, such as `num_test` and `subset`.
 
-        A subset that takes all rows does not change their order.
+        If all rows are loaded, `subset` is replaced by its default, so that rows keep their order.
         """
         return {**super().row_settings(), "subset": self._subset()}
 

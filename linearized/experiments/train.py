@@ -117,16 +117,16 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return, by the name of the setting that selects them, which settings each model and each solver reads.
+        """Return which settings each model and each solver reads, as `Settings.kinds` describes it.
 
-        These are the declarations of `Settings.kinds`, and those of "model" and "solver".
+        The keys are names of settings such as "model" and "solver", whose values select a model or a solver.
         """
         return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selections that decide which settings are read: the model, the solver and others.
+        """Return the selected model, solver and the like by the name of the setting, as `Settings.chosen` does.
 
-        The solver "auto" is replaced by the one that it selects.
+        The solver "auto" is replaced by the one that `working_solver` returns.
         """
         return {**super().chosen(), "model": MODELS.entry(self.model), "solver": self.working_solver()}
 
@@ -169,8 +169,8 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine the result, by name, from which the key of its folder is computed.
 
-        They are those of `Settings.identity`, with a noise level above 0 as a number, and with the digest of the
-        content of `--published_weights` in the place of the file's name.
+        They are those of `Settings.identity` with two changes: a single noise level above 0 is a number instead of a
+        text, and `published_weights` is a digest of the file's content instead of its name.
         """
         one = {"noise_ind": int(self.noise_ind)} if self.noise_ind.isdigit() and self.noise_ind != "0" else {}
         if self.published_weights:  # the content determines the result, not the file's name
@@ -185,8 +185,8 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def working_solver(self) -> str:
         """Return the name of the solver: --solver or, for "auto", the model's optimizer or "lanczos" (least squares).
 
-        With "auto", least squares may be solved by another solver than lanczos, which is chosen when the problem is
-        known.
+        For "auto" and least squares, "lanczos" is only the name before the fit: another solver may be chosen when the
+        size of the problem is known.
         """
         if self.solver != "auto":
             return self.solver
@@ -197,10 +197,10 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def recipe_settings(self) -> dict[str, Any]:
         """Return the options of first-order training, by the fields of `linearized.solvers.training.recipe.Recipe`.
 
-        `--schedule=published` stands for the schedule with which the model was published: that of the reproduction for
-        lambda networks with `--lambda_variant=published` or `unpermuted`, and that of arXiv 2006.13409 for all other
-        models. `--momentum=published` is Nesterov's rule for RF and the classical one for all other models, both in the
-        convention of TensorFlow 1.
+        `--schedule=published` stands for the schedule of the learning rate with which the model was published. For
+        lambda networks with `--lambda_variant=published` or `unpermuted` it is that of joigalcar3/LambdaNetworks, and
+        for all other models that of arXiv 2006.13409. `--momentum=published` is Nesterov's rule for RF and the
+        classical one for all other models, both in the convention of TensorFlow 1.
         """
         recipe = super().recipe_settings()
         if self.momentum == "published":
@@ -344,9 +344,10 @@ def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
 
 
 def hidden_layers(config: TrainSettings) -> int | None:
-    """Return the number of layers with a nonlinearity, by which results of models and kernels are compared.
+    """Return the number of layers with a nonlinearity in the model that the settings choose.
 
-    It is None for a model file.
+    Results store this number, so that models can be compared with kernels of the same depth. It is None for a model
+    file.
     """
     return declared(config).hidden_layers(config)
 
