@@ -81,7 +81,7 @@ def ridge_paths(ridges: np.ndarray, errors: Mapping[str, np.ndarray], *, symbol:
 
     Args:
         ridges: Ridges (r,).
-        errors: Mean squared norms of errors (r,) by name in the legend.
+        errors: Means over rows of ‖y - f‖² at each ridge (r,), for targets y and outputs f, by name in the legend.
         symbol: Symbol of the ridge in labels.
     """
     figure, (axis,) = new_figure(6.4, 3.6)

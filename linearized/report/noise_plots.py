@@ -68,8 +68,8 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
     """Draw a metric at the chosen ridge against the noise level: one panel per dataset, one line per model or kernel.
 
     A dataset with a single level gets a dot chart. Runs that diverged are left out and counted in the title of the
-    panel. The title also gives n, the number of train rows, if it is the same for all lines. Predictions in the table
-    are drawn as further lines.
+    panel. The title also gives n, the number of train rows, if it is the same for all lines. If the table has test
+    metrics that were predicted from the train rows, they are drawn as dotted lines.
 
     Args:
         table: Result of `linearized.storage.results.collect`. Lines are labelled by `labelled`; runs that differ only

@@ -141,10 +141,11 @@ def figures(runs: Runs, metrics: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 def width_figures(runs: Runs) -> Iterator[dict[str, str]]:
-    """Yield pictures of tangent kernels against the width, as mappings with the drawing ("svg") and its "caption".
+    """Yield pictures of test scores and tangent kernels against the width of networks.
 
-    There is one picture for each group of runs that differ only in the width, the seed and the folder, if the tangent
-    kernel was measured at several widths.
+    Each is a mapping with the drawing ("svg") and its "caption". There is one picture for each group of runs on the
+    same data with equal settings, except for the width, the seeds and settings that do not change results, such as the
+    folder. Groups with a single width are left out.
 
     Args:
         runs: All runs that the report shows.

@@ -160,7 +160,8 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
     Args:
         recipe: Recipe of the figure.
         dataset: Dataset of the runs.
-        points: Data of the figure: result of `collected` or, for a figure with a module of its own, of its `points`.
+        points: Data of the figure, as `collected` returns them. For recipes with `tangents` or `theory` they are those
+            that `points` of `tangent_figure` or `theory_figure` returns.
         folder: Folder of the files.
         name: Name of the files without suffix.
     """

@@ -61,10 +61,14 @@ def ridge_panels(record: Mapping[str, Any]) -> list[str]:
 def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narrow: bool = False) -> Figure:
     """Draw the loss and, if measured, the accuracy of each split against the ridge, and mark the chosen ridge.
 
-    A kernel's result may contain leave-one-out errors, which are drawn as a further split, and generalised
-    cross-validation with the effective degrees of freedom, which have a separate panel. If it contains the test loss
-    predicted from the train rows, predictions are lines with their standard error as a band, and measured test losses
-    are dots; much smaller train losses are then outside of the panel. A run of a single ridge gets one dot per split.
+    Results of kernels may also contain these quantities:
+
+    - Leave-one-out errors are drawn as a further split.
+    - Generalised cross-validation and the effective degrees of freedom have a separate panel.
+    - Test losses that are predicted from the train rows are drawn as lines with a band of one standard error. Measured
+      test losses are then dots, and train losses that are much smaller lie outside of the panel.
+
+    A run of a single ridge gets one dot per split.
 
     Args:
         record: Record of the run.
@@ -280,8 +284,9 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
     """Draw a metric of several runs against the ridge, one line per run, with its chosen ridge as a large dot.
 
     Args:
-        records: Records by name in the legend. A kernel's ridge ρ = nλ is converted to λ, the unit of models.
-        metric: Metric to draw.
+        records: Records by name in the legend. The ridges ρ of kernels are drawn at λ = ρ/n for n train rows, so that
+            kernels and models share an axis.
+        metric: Metric to draw, a key of the entries of `ridges`.
     """
     figure, (axis,) = new_figure(6.4, 3.6)
     lambdas = []

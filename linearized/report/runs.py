@@ -66,7 +66,10 @@ class Runs:
         return pd.DataFrame([{"runs": count, **json.loads(names)} for names, count in sets.most_common()])
 
     def fingerprints(self) -> pd.DataFrame:
-        """Return a table with one row per dataset: name, noise, sizes, fingerprint and the number of runs."""
+        """Return a table with one row per dataset: name, noise, sizes, fingerprint and the number of runs.
+
+        The fingerprint is a digest of the dataset's content. Datasets that differ in it have separate rows.
+        """
         rows = [
             {"data": data["name"], "noise": data.get("noise", ""), "dimension": data["dim"], **_sizes(data),
              "fingerprint": data["fingerprint"]}

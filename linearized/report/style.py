@@ -221,7 +221,8 @@ def metric_name(metric: str, loss: str | None = None) -> str:
 
     Args:
         metric: Name of the metric's column.
-        loss: "square" or "cross_entropy", which is named for the metric "loss"; None: it is not.
+        loss: Loss function of the run, "square" or "cross_entropy". For the metric "loss" it is part of the name, such
+            as "cross-entropy (loss)"; None: it is not known.
     """
     plain = metric.replace("_", " ")
     return f"{_NAMES[loss]} ({plain})" if loss and metric == "loss" else plain

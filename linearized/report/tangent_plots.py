@@ -1,7 +1,12 @@
 """Pictures of the measurements of a network's tangent kernel during training (`--tangent_at`).
 
 They are drawn against the epoch, and at the end of training against the width. Scores are those on the test rows of the
-measurement. Kernels are fitted to the train rows of the measurement, networks to all of their train rows.
+measurement. Kernels are fitted to the train rows of the measurement, networks to all of their train rows. The change of
+the tangent kernel K (n, n) between the n train rows of the measurement is described by numbers in [0, 1]:
+
+- Distance from the start: 1 - ⟨K, K₀⟩/(‖K‖‖K₀‖), for the kernel K₀ at the first measured epoch and Frobenius norms.
+- Alignment with the start: the cosine between the centred K and the centred K₀.
+- Alignment with the labels: the cosine between the centred K and the centred YYᵀ, for targets Y.
 """
 
 from collections.abc import Iterable, Mapping
@@ -89,8 +94,7 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
 
     Args:
         record: Record of a run with `--tangent_at`.
-        panels: Names of the panels to draw: "scores", "kernel" (distance and alignments), "weights" and "rank"
-            (effective rank of the kernel).
+        panels: Names of the panels to draw, from "scores", "kernel", "weights" and "rank", see `draw_panel`.
         narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
             the name of the run above it; suits one panel.
     """
@@ -114,8 +118,10 @@ def draw_panel(axis: Axes, table: pd.DataFrame, panel: str) -> None:
     Args:
         axis: Axis to draw on.
         table: Result of `measured`.
-        panel: One of `PANELS`: "scores" on the test rows, "kernel" (distance and alignments of the tangent kernel),
-            "weights" (relative change of the weights of each layer) or "rank" (effective rank of the kernel).
+        panel: Name of the panel. "scores": scores on the test rows. "kernel": distance and alignments of the tangent
+            kernel, which the module's docstring defines, and the alignment of the last-layer kernel with the start.
+            "weights": change ‖W - W₀‖/‖W₀‖ of the weights of each layer from the initial weights W₀. "rank": effective
+            rank of the tangent kernel (`linearized.tangents.comparison.effective_rank`).
     """
     epochs = sorted(table["epoch"].unique())
     places = {epoch: place for place, epoch in enumerate(epochs)}
@@ -159,9 +165,12 @@ def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) -> Figure:
-    """Draw scores, and the tangent kernel's distance and alignments, at the end of training against the width.
+    """Draw test scores and the change of the tangent kernel against the width, each in a panel, at the end of training.
 
-    The scores of the linearization at the start of training are drawn too.
+    The scores are those of the network, of its linearizations at the first and the last measured epoch, of its
+    last-layer kernel and, if known, of the tangent kernel of infinite width. The change of the tangent kernel is its
+    distance from the kernel at the first measured epoch, and its alignments with that kernel and with the labels, which
+    the module's docstring defines.
 
     Args:
         table: Measurements, as `measured` returns them, for runs of one model that differ in the width (and in seeds,
@@ -179,11 +188,11 @@ def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) 
 
 
 def draw_width(scores: Axes, kernel: Axes, table: pd.DataFrame) -> None:
-    """Draw test scores, and the tangent kernel's distance and alignments, against the width on given axes.
+    """Draw the two panels of `width_curves`, test scores and the change of the tangent kernel, on given axes.
 
     Args:
         scores: Axis of the test scores.
-        kernel: Axis of the distance and the alignments of the tangent kernel.
+        kernel: Axis of the change of the tangent kernel (distance and alignments).
         table: Measurements, as `measured` returns them.
     """
     metric, ends = metric_of(table), at_the_ends(table)
@@ -214,9 +223,9 @@ def _lines(axis: Axes, table: pd.DataFrame, looks: Mapping[str, tuple[str, str, 
 
 
 def focus(axis: Axes, table: pd.DataFrame, metric: str) -> None:
-    """Limit the vertical axis to the scores of the kernels and of the network at the last epoch.
+    """Limit the vertical axis of a panel to the scores of the kernels and the network's score at the last epoch.
 
-    Earlier scores of the network may be outside of it.
+    The network's scores at earlier epochs may lie outside of these limits.
 
     Args:
         axis: Axis of the scores.

@@ -20,13 +20,13 @@ _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", T
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the predicted and measured losses that the table shows of a result, an entry of its `points`.
+    """Return the predicted and measured losses that the report's table shows of a result, one entry of its `points`.
 
-    They are at the ridge of smallest predicted loss, and at the largest number n of train rows up to N/3 for a pool of
-    N rows, or at the smallest n if all are larger.
+    It is the entry with the largest number n of train rows up to N/3, for a pool of N rows, at the ridge with the
+    smallest predicted loss. If every n is above N/3, it is the entry with the smallest n.
 
     Args:
-        record: Record of the result.
+        record: Record of the result, see `linearized.experiments.theory_record.compared`.
     """
     best = [record["points"][place] for place in record["best"]]
     return [best[0], *(point for point in best if not point["beyond"])][-1]

@@ -1,4 +1,8 @@
-"""Pictures of predicted and measured losses against n and the ridge, and of the learnability of each eigenmode."""
+"""Pictures of results of `linearized theory`: predicted and measured losses, and the spectrum of the kernel.
+
+Losses are drawn against the number n of train rows and against the ridge. The learnability λ/(λ + κ) of an eigenvalue λ
+is the share of its eigenvector that n train rows learn; κ is the effective ridge.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,11 +28,14 @@ BESIDE = 1.03  # factor by which markers at the same n are shifted horizontally 
 
 
 def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
-    """Draw a result of `linearized theory` in four panels: learning curve, ridges, learnabilities and spectrum.
+    """Draw a result of `linearized theory` in four panels.
+
+    The panels are the losses against the number n of train rows, the losses against the ridge, the learnability of each
+    eigenvector (the share of it that n rows learn) and the eigenvalues.
 
     Args:
         record: Record of the result, as described in `linearized.experiments.theory_record.compared`.
-        arrays: Arrays of the result, as described there.
+        arrays: Arrays of the result, as described in `linearized.experiments.theory_record.compared`.
     """
     points = pd.DataFrame(record["points"])
     figure, axes = new_figure(9.4, 6.4, nrows=2, ncols=2)
@@ -46,8 +53,8 @@ def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
 
     Args:
         axis: Axis to draw on.
-        record: Record of a result, see `linearized.experiments.theory_record.compared`. Measurements at n above N/3,
-            for a pool of N rows, have hollow markers.
+        record: Record of a result for a pool of N rows, see `linearized.experiments.theory_record.compared`.
+            Measurements at n > N/3 have hollow markers, because predictions are unreliable there.
     """
     best = pd.DataFrame([record["points"][place] for place in record["best"]])
     law = (record["exponents"] or {}).get("predicted")

@@ -15,13 +15,15 @@ MOST = 2**31
 
 
 def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) -> FigureRecipe:
-    """Return the recipe of a figure whose runs at one scale have other data.
+    """Return a copy of a recipe in which the runs at one scale have other axis values, seeds or numbers of rows.
+
+    A change of the dataset is only checked: the recipe does not store it, and it is passed to `runs` later.
 
     Args:
         recipe: The recipe.
-        scale: Name of the scale, such as "laptop".
-        changes: The `dataset` of the runs, and what else to change: `values` of the axis as comma-separated whole
-            numbers, the number of `seeds`, and the flags `SHARED` of all runs.
+        scale: Name of the scale, "laptop", "workstation" or "paper".
+        changes: New values by name. `dataset` (of the runs) is required. Optional are `values` (of the horizontal axis,
+            comma-separated whole numbers), `seeds` (their number), num_train, num_test, validation and noise_ind.
 
     Raises:
         UserError: For a change that the figure cannot have, and for values that the dataset does not have.
@@ -56,7 +58,7 @@ def suffix(changes: Mapping[str, int | str]) -> str:
     """Return the end of the file name of a picture with changed data, such as "-dataset_CIFAR10-values_0_5".
 
     Args:
-        changes: The changes, as `changed` takes them.
+        changes: New values by name, such as `dataset` and `values`, as `changed` takes them.
     """
     return "".join(f"-{name}_{re.sub(r'[^0-9A-Za-z.]+', '_', str(value))}" for name, value in changes.items())
 

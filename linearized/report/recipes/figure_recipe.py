@@ -1,6 +1,7 @@
-"""Data classes that describe a figure: its curves, its size, and the runs that measure it.
+"""Data classes that describe a figure of `linearized reproduce`: its curves, its scales, and the runs it is made from.
 
-At each value of the horizontal axis, a curve shows the mean over seeds, with one run of a command per seed.
+A scale ("laptop", "workstation" or "paper") fixes how many runs of which size are made. At each value of the horizontal
+axis, a curve shows the mean over random-number seeds, with one run of a command per seed.
 """
 
 import dataclasses
@@ -28,17 +29,19 @@ SHAPES = {  # train rows, test rows, dimension (0: --synth_dim), outputs
 class Curve:
     """One curve of a figure, and the command whose runs measure it.
 
-    The flag `matched_units` sets the width of an RF model so that it has as many parameters as the first layer of a
-    network with the given number of units, as in the figures of Ghorbani et al.
-
     Attributes:
         label: Name in the legend.
-        program: Subcommand: train, krr or theory. One run of theory covers all values of the axis `num_train`.
-        flags: Flags of all runs of this curve.
-        sizes: Further flags by name of the scale, such as "laptop".
+        program: Subcommand of `linearized`: "train", "krr" or "theory". If the number of train rows is on the
+            horizontal axis, one run of "theory" covers all its values.
+        flags: Flags of all runs of this curve, by name. In addition to the flags of the subcommand there is
+            `matched_units`, a number of hidden units. It sets `--num_units` of an RF model so that the model has as
+            many parameters as the first layer of a network with that many units, as in the figures of Ghorbani et al.
+        sizes: Flags that depend on the scale: name of the scale ("laptop", "workstation" or "paper") -> flags, such as
+            the number of units. They replace equal names in `flags`.
         times: Number by which the value of the axis is multiplied for this curve. On an axis of widths, for example,
             one curve may have several hidden units for each channel of another.
-        fixed: Whether the features are fixed, in a figure that also has learned ones; such curves are dashed.
+        fixed: Whether the features are fixed, in a figure that also has curves of learned features. Curves of fixed
+            features are dashed.
     """
 
     label: str
@@ -51,12 +54,12 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """One size in which a figure can be made, such as "laptop", "workstation" or "paper": how many runs of which size.
+    """Number and size of the runs of a figure at one scale: "laptop", "workstation" or "paper".
 
     Attributes:
         values: Values of the horizontal axis at which runs are made.
         seeds: Random-number seeds; there is one run per curve, value and seed.
-        shared: Flags of the runs of all curves, such as the number of train rows.
+        shared: Flags of the runs of all curves, such as the number of train rows. The flags of a curve replace them.
     """
 
     values: tuple[int, ...]
@@ -75,13 +78,14 @@ class FigureRecipe:
         axis: Flag whose values are on the horizontal axis.
         metric: Column of `linearized.storage.results.collect` on the vertical axis.
         curves: Curves of the figure.
-        scales: Size of the figure (numbers of runs and rows) by name of the scale.
-        stand_in: Dataset that replaces `dataset` if its files are missing; "" for none.
-        references: Horizontal lines, label -> height.
+        scales: Number and size of the runs by name of the scale, "laptop", "workstation" or "paper".
+        stand_in: Dataset that replaces `dataset` if the files of `dataset` are missing; "" for none.
+        references: Horizontal reference lines, label -> height.
         tangents: "epochs" or "widths" for a figure of the measurements of `--tangent_at` against the epoch or the
-            width, with one column of panels per curve; "" for one line per curve.
-        theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "" for none.
-        published: Whether `shows` is a finding of Ghorbani et al.; not used with `tangents` or `theory`.
+            width, with one column of panels per curve; "" for a figure without these measurements.
+        theory: "learning_curves", "double_descent" or "spectrum" for a figure with predicted curves; "" for a figure
+            without predictions.
+        published: Whether `shows` is a finding of Ghorbani et al.; ignored if `tangents` or `theory` is set.
     """
 
     title: str
@@ -134,19 +138,22 @@ class Run:
 
 
 def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]:
-    """Return all runs of a figure at a scale.
+    """Return all runs of a figure at one scale, ordered by the value of the horizontal axis.
 
-    They are ordered by the value of the axis, so that a figure that is stopped early has all curves at its first
-    values.
+    A figure that is stopped early thus has all curves at its first values. In general there is one run per curve, value
+    and seed, with these exceptions:
 
-    A kernel on all rows gives the same result for every seed and runs only once; a kernel on more than `MOST_ROWS` rows
-    is left out. If a replacement dataset has fewer rows than the recipe requests, all of them are used. A run of theory
-    measures all sizes of the axis `num_train` that are smaller than its pool.
+    - A kernel that is fitted to all rows gives the same result for every seed and runs only once.
+    - A kernel on more than 2^17 rows (`MOST_ROWS`) is left out.
+    - If the number of train rows is on the axis, a run of `linearized theory` measures all its values that are smaller
+      than the pool.
+
+    If the dataset has fewer rows than the recipe requests, all of its rows are used.
 
     Args:
         name: Name of the figure, part of the names of result folders.
-        recipe: Its recipe.
-        scale: Name of the scale, such as "laptop".
+        recipe: Recipe of the figure.
+        scale: Name of the scale, "laptop", "workstation" or "paper".
         dataset: Dataset to run on.
     """
     size, found = recipe.scales[scale], []

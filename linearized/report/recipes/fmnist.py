@@ -36,12 +36,12 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
 def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
     """Return the sizes of a figure against the noise level, by name of the scale.
 
-    The laptop scale uses 10,000 images, because a network learns no more than a kernel from 2,000; larger scales use
-    more levels, seeds and images.
+    The laptop scale uses 10,000 train images, because with 2,000 a network is no better than a kernel. The larger
+    scales use more levels, seeds and images.
 
     Args:
         levels: Number of noise levels of the dataset.
-        few: Levels of the laptop scale.
+        few: Indices of the noise levels of the laptop scale, from 0.
     """
     return {
         "laptop": Scale(few, (0,), {"num_train": 10000, "num_test": 5000}),

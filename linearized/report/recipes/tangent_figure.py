@@ -37,7 +37,9 @@ def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the data whose means are printed: all, or in a figure against the width the last epochs.
+    """Return the rows of the data whose means are printed.
+
+    In a figure against the epoch these are all rows, in a figure against the width the last measured epoch of each run.
 
     Args:
         recipe: The recipe.
@@ -47,7 +49,10 @@ def tabled(recipe: FigureRecipe, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
-    """Draw test scores above, and distance and alignments of the tangent kernel below, with one column per curve.
+    """Draw test scores in the upper row and changes of the tangent kernel in the lower row, one column per curve.
+
+    The changes are the distance from the kernel at the start, and the alignments with that kernel and with the labels,
+    as `linearized.report.tangent_plots` defines them.
 
     Args:
         recipe: The recipe.

@@ -44,11 +44,13 @@ def collected(folder: Path) -> pd.DataFrame:
 def points(recipe: FigureRecipe, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the data of a figure: one row for each number that is drawn.
 
-    The columns are `label` (of the curve), `value` (of the horizontal axis), `seed`, `path` and the recipe's metric.
-    For learning curves, the metric is the loss on fresh rows for each number of train rows, at the ridge of smallest
-    predicted loss, and the column `predicted` is that loss; for runs of other commands, such as networks, it is the
-    test loss. For double descent, it is the test loss at every ridge, again with `predicted`. For spectra, it is the
-    exponent of the power law of each kernel.
+    The columns are `label` (of the curve), `value` (of the horizontal axis), `seed`, `path` and these:
+
+    - Learning curves: `test_loss`, the loss on fresh rows for each number of train rows, at the ridge with the smallest
+      predicted loss, and `predicted`, the predicted loss there. Runs of other commands, such as networks, have their
+      test loss and no prediction.
+    - Double descent: `test_loss` and its prediction `predicted` at every ridge.
+    - Spectra: `exponent` of the power law of each kernel's eigenvalues.
 
     Args:
         recipe: The recipe.
