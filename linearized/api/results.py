@@ -124,12 +124,12 @@ class KernelResult(_Run):
 
     @cached_property
     def path(self) -> "RidgePath":  # noqa: F821
-        """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, at the ridges that store α.
+        """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, one for each stored ridge.
 
-        These are all ridges, unless their coefficients are large; then only chosen ones are stored. `solutions` has one
-        `linearized.solvers.linear.solution.Solution` per ridge, with its iterations, residual, history and whether it
-        converged; its predictions are not stored and have the shape (0, k). The losses and accuracies at the same
-        ridges are in `table`.
+        All ridges are stored if α takes up to 512 MiB, otherwise only the chosen ones. `solutions` has one
+        `linearized.solvers.linear.solution.Solution` per stored ridge, with iterations, residual, history and whether
+        the solver converged. Its predictions are not stored and have the shape (0, k). Losses and accuracies are in
+        `table`.
         """
         from linearized.kernel_ridge.ridge_path import RidgePath
 
@@ -167,10 +167,10 @@ class KernelResult(_Run):
         return self._arrays["feature_machine/metric"]
 
     def correlation_with(self, model: Any) -> float:
-        """Return the correlation of the learned metric M of a feature machine with WWᵀ of a network's first layer W.
+        """Return the correlation between the learned metric M of a feature machine and WWᵀ of a network's first layer.
 
-        A value near 1 means that network and kernel weight the inputs alike. The correlation is defined in
-        `kernel_gen.kernels.stretched.correlation`.
+        It is Pearson's correlation of their entries or, for a diagonal M, of their diagonals. A value near 1 means that
+        the network and the kernel weight the inputs alike.
 
         Args:
             model: Keras model that was trained on the same rows, such as `linearized.train("NN", data).model`. Its
@@ -178,7 +178,7 @@ class KernelResult(_Run):
                 have the size of the patches.
 
         Raises:
-            UserError: If the kernel has no metric, or the model has no such matrix.
+            UserError: If the kernel has no metric, or if the first weights of the model do not have d inputs.
         """
         from kernel_gen.kernels.stretched import correlation
 

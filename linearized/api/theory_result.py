@@ -53,9 +53,9 @@ class TheoryResult:
 
     @property
     def coefficients(self) -> np.ndarray:
-        """The coefficients of the targets in the eigenvectors of K, (N, k) for k outputs.
+        """The coefficients of the targets in the eigenvectors of K, (N, k) for k outputs, divided by √N.
 
-        The squares of a column sum to the mean square of its output.
+        The squares of a column sum to the mean square of this target over the pool.
         """
         return self._arrays["coefficients"]
 

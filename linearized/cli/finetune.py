@@ -1,4 +1,4 @@
-"""Fine-tune a saved Keras model after a swap of layers."""
+"""Replace layers of a saved Keras model by others (such as SNNKs or adapters), and fine-tune it."""
 
 import sys
 

@@ -20,9 +20,9 @@ from linearized.settings.command import run_command
 
 
 def main(config: KernelFitSettings) -> None:
-    """Fit every noise level, print its table of ridges and draw its curves; then print a table of the levels.
+    """Fit a kernel at every noise level; print a table of ridges and draw curves for each level.
 
-    Levels that are finished already are only shown.
+    Several noise levels also get a table with one row per level. Results that exist already are shown, not repeated.
     """
     from linearized.base.terminal import say_written
     from linearized.experiments.iteration_table import print_iterations

@@ -20,9 +20,9 @@ from linearized.settings.command import run_command
 
 
 def main(config: TheorySettings) -> None:
-    """Predict and measure errors at every noise level, draw its picture and print its table.
+    """Predict and measure errors at every noise level; draw a picture and print a table for each level.
 
-    Levels that are finished already are only shown.
+    Results that exist already are shown, not repeated.
     """
     from linearized.base.terminal import say_written
     from linearized.experiments.theory import load_arrays

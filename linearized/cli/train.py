@@ -20,9 +20,9 @@ from linearized.settings.model_files import LEFT_OUT
 
 
 def main(config: TrainSettings) -> None:
-    """Train at every noise level, print its table of ridges and draw its curves.
+    """Train a model at every noise level; print a table of ridges and draw curves for each level.
 
-    Levels that are finished already are only shown.
+    Results that exist already are shown, not repeated.
 
     Raises:
         UserError: After the last level, if training diverged at every ridge of a level.

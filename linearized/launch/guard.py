@@ -1,8 +1,9 @@
 """Guard process that runs one command and ends it, with all its children, when the requesting process is gone.
 
-A worker may be killed at any moment, and its command must not continue beside the one of its replacement. The worker
-holds the other end of this process's standard input. When that closes, for any reason, the command is interrupted, and
-killed if it does not end by itself. The file runs as a script and needs only the standard library (about 20 ms).
+A worker may be killed at any moment. Another worker then runs its command again, so the first run must not continue.
+The worker holds the other end of the guard's standard input. When this end closes, for any reason, the guard interrupts
+the command, and kills it if it does not end within 5 seconds. The file runs as a script and needs only the standard
+library, so that it starts in about 20 ms.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ GRACE = 5.0  # seconds between the interrupt and the kill
 def main(argv: list[str]) -> int:
     """Run a command in its own process group, end it when standard input closes, and return its exit code.
 
-    The code is that which a shell reports, 128 + signal for a signal, and 127 if the command cannot be started.
+    As in a shell, the code is 128 + signal for a command that a signal ended, and 127 for one that cannot be started.
 
     Args:
         argv: Words of the command.

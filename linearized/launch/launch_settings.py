@@ -44,14 +44,14 @@ class WhereSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return, by the name of the setting that selects them, which settings single modules read.
+        """Return which settings each launcher reads, as `Settings.kinds` describes it.
 
-        These are the declarations of `Settings.kinds`, and under "launcher" those of the launchers.
+        The key "launcher" is the name of the setting that selects a launcher.
         """
         return {**super().kinds(), "launcher": declared(LAUNCHERS)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selections that decide which settings are read: those of `Settings.chosen`, and the launcher."""
+        """Return the selected launcher by the name of the setting, as `Settings.chosen` does."""
         return {**super().chosen(), "launcher": self.launcher}
 
 

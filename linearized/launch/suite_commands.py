@@ -55,7 +55,7 @@ class SuiteCommand:
     def shape(self) -> tuple[str, ...]:
         """Words of the command without the flags whose values are numbers.
 
-        Commands with equal shapes import the same frameworks.
+        Commands with equal shapes are taken to import the same frameworks.
         """
         return tuple(word for word in self.words if not re.fullmatch(r"--\w+=[-+.,:\deE]*", word))
 

@@ -23,9 +23,9 @@ METRICS = ("test_accuracy", "test_loss")
 def print_table(results: Sequence[CommandResult], seconds: float, console: Console | None = None) -> None:
     """Print the table of a launch: the words that all commands share, one row per command, and totals.
 
-    The metrics are those of the chosen ridge in the results that the command has written; a command that has written
-    several results, such as one per noise level, has the smallest and the largest value. The logs of failed commands
-    are named below the table.
+    A row has the metrics at the chosen ridge of the results that the command has written. If these are several, such as
+    one per noise level, the smallest and the largest value are printed. The logs of failed commands are listed below
+    the table.
 
     Args:
         results: How each command ended.
@@ -72,8 +72,8 @@ def print_table(results: Sequence[CommandResult], seconds: float, console: Conso
 def shared_words(commands: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
     """Return the words that all commands share, in order, and for each command its other words as one text.
 
-    Flags among the other words are without their dashes. If some commands would have equal or no other words, or there
-    is only one command, no words count as shared.
+    In these texts, flags have no leading dashes. No words count as shared if there is only one command, or if the texts
+    of some commands would be equal or empty; the texts are then the whole commands.
 
     Args:
         commands: Commands as lists of words.

@@ -1,8 +1,8 @@
 """Execution of one command on a worker: in its own process, with its output in a log file.
 
-The commands are idempotent: they skip what is done and continue where they were stopped. Therefore a task may run
-twice, one run after the other. If Dask loses or retires a worker, it gives its task to another worker at once, where
-the task waits until the first run has ended.
+A task is a command with its folder, log and environment. Commands skip finished work and continue where they were
+stopped, so a task may run twice, one run after the other. If Dask loses or retires a worker, it gives the worker's task
+to another worker at once, where the task waits up to a minute for the end of the first run.
 """
 
 import contextlib
@@ -159,8 +159,8 @@ def run_task(task: Task) -> ProcessOutcome:
         task: The command, its folder and its log.
 
     Returns:
-        Exit code, duration, end of the log and folders of results. The code is 75 if an earlier run of the same command
-        still holds the log after a minute, and 130 if the launch was stopped before.
+        Exit code, duration, end of the log and folders of results. The exit code is 75 if an earlier run of the same
+        command has the log open after a minute of waiting, and 130 if the launch was stopped before the command began.
 
     Raises:
         OSError: If the log cannot be written, such as on a full disk.

@@ -1,9 +1,9 @@
 """Commands that run as forks of fork servers: processes that have imported the commands' modules once.
 
 This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
-commands with the same interpreter, environment, working folder and modules. Which frameworks commands of one form
-import is learned from their first run, so that a command never finds a framework imported that it would not import
-itself.
+commands with the same interpreter, environment, working folder and modules. A server imports only those frameworks
+(JAX, Keras, Numba) that an earlier command with the same flags, apart from numbers, has imported. A command thus finds
+no framework imported that it would not import itself.
 """
 
 import socket

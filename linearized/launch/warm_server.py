@@ -1,20 +1,20 @@
 """Fork server: a process that has imported the modules of a command once, and forks one child per command.
 
 A fork copies only the thread that calls it: a lock that another thread holds at that moment stays locked in the child
-for ever, and thread pools, CUDA contexts and XLA clients do not work there. Therefore this process only imports. It
-multiplies no matrices, asks for no devices and starts no threads. Imports alone leave two kinds of threads, both of
-libraries that prepare themselves for a fork (`pthread_atfork`): OpenBLAS ends its threads before a fork and starts them
-again at the next product, and jemalloc (in pyarrow) takes its locks and restarts its thread. TensorFlow, JAX and Numba
-start their threads, and CUDA its contexts, at their first operation, which happens in the child. The server does not
-rely on this: after a fork on trial it counts its threads and looks for open GPU device files, and with any other thread
-or device it refuses to serve, so that its commands run in new processes.
+for ever, and thread pools, CUDA contexts and XLA clients do not work there. Therefore the server only imports modules.
+It multiplies no matrices, uses no devices and starts no threads. Imports leave two kinds of threads, both of libraries
+that are prepared for a fork (`pthread_atfork`): OpenBLAS ends its threads before a fork and starts them again at the
+next product, and jemalloc (in pyarrow) takes its locks and restarts its thread. TensorFlow, JAX and Numba start their
+threads, and CUDA its contexts, at their first operation, which happens in the child. The server checks this before it
+serves: it forks once on trial, then counts its threads and looks for open files of GPU devices. If it finds any other
+thread or a device, it refuses to serve, and its commands run in new processes.
 
 The server is started with the environment and the working folder of its commands, because libraries read variables such
 as OMP_NUM_THREADS when they are loaded. A child gets what a new process has: environment, working folder, `sys.argv`,
 `__main__`, a session of its own, default signals, and fresh entropy in NumPy's global generator (Python's own `random`
-reseeds itself). It ends as every interpreter does. Different from a new process are the command line that `ps` shows,
-the seed of `hash`, which all children share unless PYTHONHASHSEED is set, and the log of what libraries print while
-they are imported, which is lost.
+reseeds itself). A child differs from a new process in three ways: `ps` shows the command line of the server, all
+children share the seed of `hash` unless PYTHONHASHSEED is set, and what libraries print while they are imported is
+lost.
 
 The file runs as a script. Its arguments are the folder that its commands have in sys.path[0], the descriptor of the
 connection (see `linearized.base.fork_requests`), and modules to import (`module`, or `module:function`, which is
@@ -125,8 +125,8 @@ class Server:
     Args:
         connection: Connection to the client.
         environment: Environment of commands for which the client gives none.
-        spare: Whether this server was itself forked from a command, to run that command's own child processes in the
-            command's session.
+        spare: Whether this server was forked beside a running command. It then forks the commands that the running
+            command starts, in the session of the running command.
     """
 
     def __init__(self, connection: socket.socket, environment: Mapping[str, str], *, spare: bool = False):

@@ -1,9 +1,9 @@
 """Keras networks by name, and the functions that find the module of a network.
 
 A network is a module with a description of its properties, `DECLARED` (see `declaration`), and a function
-`build(config, dataset, ridge)` that returns a keras.Model. Its arguments are an object with the settings that the model
-declares to read, a `linearized.data.dataset.Dataset`, and λ, the strength of the penalty on the model's weights. Model
-modules import Keras only inside functions, so that their declarations can be read without it.
+`build(config, dataset, ridge)` that returns a keras.Model. `config` has the settings that the model declares to read as
+attributes, `dataset` is a `linearized.data.dataset.Dataset`, and `ridge` is λ, the strength of the penalty on the
+model's weights. Modules of models import Keras only inside functions, so that `DECLARED` can be read without Keras.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,11 @@ def module_of(config: Any) -> Any:
 
 
 def declared(config: Any) -> Declaration:
-    """Return the declared properties of the model that settings choose, by the settings that `module_of` reads."""
+    """Return the declared properties of the model that settings choose.
+
+    Args:
+        config: Settings model (a name or the path of a model file) and linearize (whether a model file is linearized).
+    """
     return module_of(config).DECLARED
 
 
@@ -86,7 +90,7 @@ def setting_groups() -> tuple[type[Settings], ...]:
 def declared_reads() -> dict[str, Mapping[str, When]]:
     """Return, for each model by its name, the settings that it reads and the conditions under which it reads them.
 
-    Those of all model files are under `FILE_ENTRY`.
+    The user's model files share one entry, whose key is `FILE_ENTRY`.
     """
     linearized = {name: condition & when(linearize=True) for name, condition in loaded(LINEARIZED_FILE).READS.items()}
     of_files = {**loaded(KERAS_FILE).DECLARED.reads, **linearized}

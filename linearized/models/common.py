@@ -95,7 +95,10 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
 
 @dataclasses.dataclass(frozen=True)
 class BuiltModel:
-    """A fitted Keras model with the attributes and the method `save` of a model in NumPy (`ExportedModel`)."""
+    """A fitted Keras model with the interface of a fitted NumPy model (`keras_export.ExportedModel`).
+
+    The interface consists of `trained_parameters`, `num_parameters` and `save`, so that both are saved in one way.
+    """
 
     model: keras.Model
 

@@ -33,17 +33,17 @@ class Declaration:
     Attributes:
         reads: Settings that `build` reads, and the conditions under which it does, see `linearized.settings.reads`.
         groups: Classes of further settings, which become flags of `linearized train`.
-        linear: Whether the outputs are linear in all trained parameters. Such a module also has `problem(config,
-            dataset, memory)`, which returns the least-squares problem, and `get_parameters` and `set_parameters`. If it
-            has `exported(config, dataset, ridge, parameters)`, which returns the solved model as
-            `linearized.models.keras_export` saves it, its least-squares fit needs no framework.
+        linear: Whether the outputs are linear in all trained parameters. The module of a linear model also has the
+            functions `problem(config, dataset, memory)`, which returns the least-squares problem, `get_parameters` and
+            `set_parameters`. If it also has `exported(config, dataset, ridge, parameters)`, which returns the solved
+            model in the form that `linearized.models.keras_export` saves, a least-squares fit needs no framework.
         formed: Whether the least-squares problem forms its Gram matrix, as `--solver=band` needs.
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.
         momentum: Variant of momentum SGD with which the model was published: "classical" or "nesterov".
-        ridges: Grid of λ: "dense", "convolutional", "features" or "tangents" for a published one (see
-            `linearized.experiments.grids.grid`), or the values themselves.
+        ridges: Grid of λ: the name of a grid of `linearized.experiments.grids.grid` ("dense", "convolutional",
+            "features", "tangents" or "jacobian"), or the values themselves.
         batches: Batch sizes: "dense", "convolutional" or "linear" for published ones (see
             `linearized.solvers.training.schedule.batch_sizes`), or the two sizes during and after warm-up.
         schedule: Function from settings to the schedule of `linearized.solvers.training.recipe.Recipe` that
@@ -52,8 +52,8 @@ class Declaration:
         hidden_layers: Function from settings to the number of layers with a nonlinearity; None: not known.
         parameters: Function from settings, length of a row and number of outputs to a lower bound of the number of
             trained parameters, which is checked against the machine's memory.
-        multiplications: Function of the same arguments to a lower bound of the multiplications for one row's outputs;
-            None: `parameters` is the bound.
+        multiplications: Function from settings, length of a row and number of outputs to a lower bound of the
+            multiplications for one row's outputs; None: `parameters` is the bound.
         budget: Flags of training, such as the learning rate, that `linearized compare` uses for this model instead of
             its defaults for all networks.
         infinite: Function from settings to the flags of the model's tangent kernel at infinite width

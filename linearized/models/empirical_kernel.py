@@ -130,8 +130,8 @@ class EmpiricalKernel(Kernel):
         layer: For "nngp": name of the layer whose outputs are φ; "": φ is the input of the last layer that has weights.
         dtype: Data type of the sums of products and of the entries.
 
-    One block of the kernel is computed at a time, because recording the derivatives changes the model while it runs;
-    TensorFlow, JAX and BLAS use threads of their own.
+    Calls of `block` from several threads run one after the other, because recording the derivatives changes the model
+    while it runs. TensorFlow, JAX and BLAS use threads of their own within each call.
     """
 
     tile = TILE
@@ -152,10 +152,11 @@ class EmpiricalKernel(Kernel):
         self._turn = threading.Lock()
 
     def on(self, train: np.ndarray) -> Self:
-        """Choose the size of blocks for a number of train rows, and return the kernel itself; also check the model.
+        """Check the model, choose the size of blocks (`tile`) for the Gram matrix of train rows, and return the kernel.
 
-        If the derivatives or features of all train rows exceed the memory, they are recomputed for each band of rows of
-        the Gram matrix. Bands then have as many rows as fit in half of the memory.
+        The Gram matrix is computed in square blocks, one band of `tile` rows after the other. If the derivatives or
+        features of all train rows do not fit in memory, those of the columns are recomputed for each band. `tile` is
+        then the number of rows whose derivatives or features take half of the memory, but from 64 to 4,096.
 
         Args:
             train: Train rows (n, d).

@@ -27,8 +27,8 @@ class ExportedLayer:
         name: Name of the layer in the model.
         config: Entries of its `get_config` other than name, trainable and dtype.
         outputs: Length of its output rows.
-        trained: Its trained weights, in the order in which the layer creates them, which is before the fixed ones.
-        fixed: Its fixed weights, in the order in which the layer creates them.
+        trained: Trained weights of the layer, in the order in which the layer creates them.
+        fixed: Fixed weights of the layer, which it creates after the trained ones, in the order of their creation.
     """
 
     module: str

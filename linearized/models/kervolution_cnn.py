@@ -1,7 +1,8 @@
 """KERV_CNN: the Myrtle networks of `cnn` with kervolutions instead of convolutions (CVPR 2019, arXiv 2003.02237).
 
-Each kervolution is followed by batch normalisation and a ReLU. The normalisation makes the outputs of different kernels
-comparable: those of a Gaussian are in (0, 1), and those of a polynomial of degree 3 are cubes.
+A kervolution is a convolution whose products x·w of a patch x and a filter w are replaced by a kernel of x and w. Each
+kervolution is followed by batch normalisation and a ReLU. The normalisation makes the outputs of different kernels
+comparable: those of a Gaussian kernel are in (0, 1), and those of a polynomial kernel of degree 3 are cubes.
 
 Penalty: λ Σ‖filters‖² over the kervolutions; none on the other weights.
 """

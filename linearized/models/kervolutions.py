@@ -39,9 +39,11 @@ def kervolution(
     """Return a kervolution layer without bias, for a network in which a normalisation follows it.
 
     A kervolution is a convolution whose products x·w of a patch x and a filter w are replaced by a kernel of x and w.
-    If the kernel depends on the distance of x and w, the entries of the filters start as N(0, 1), like those of
-    normalised patches; otherwise they start as N(0, 2/P) for patches of P numbers, as He et al. propose. With
-    `--kervolution_variant=published` they start uniform within ±1/√P.
+    The initial entries of the filters are drawn as follows, for patches of P numbers:
+
+    - N(0, 1) for kernels of the distance between x and w, because normalised patches have entries of this size.
+    - N(0, 2/P) for other kernels, as He et al. propose.
+    - Uniform within ±1/√P for all kernels with `--kervolution_variant=published`.
 
     Args:
         config: Settings of the kernel, see `linearized.settings.model_settings.KervolutionSettings`.

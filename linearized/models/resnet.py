@@ -1,15 +1,19 @@
 """RESNET: residual networks of 18, 50, 101 or 152 layers for images of any size (He et al., CVPR 2016).
 
 With the stem for large images (a 7x7 convolution and a pool, both with stride 2) and ten classes, 50 layers have
-23,528,522 trained parameters, as in the comparison with lambda layers on CIFAR-10. The running statistics of batch
-normalisation keep a share of 0.9 per batch. Each block starts as the identity, because its last scale starts at 0. This
-also bounds the outputs of lambda layers, which are quadratic in their inputs, while the running statistics are still
-inaccurate; `--resnet_zero_start=false` starts these scales at 1. Strided convolutions and pools have symmetric padding,
-as in PyTorch's networks, unless `--resnet_padding=same` selects that of Keras.
+23,528,522 trained parameters, as in the comparison with lambda layers on CIFAR-10 by joigalcar3/LambdaNetworks. Strided
+convolutions and pools have symmetric padding, as in PyTorch's networks, unless `--resnet_padding=same` selects that of
+Keras.
 
-With `--kervolution_kernel`, kervolutions replace all convolutions, including the stem, the 1x1 ones and those of the
-shortcuts, as in the public CIFAR-10 example; with `--kervolution_places=inner` the first one and those of 1x1 remain
-convolutions. The names of the layers are the same, so that the weights of a trained plain network fit.
+A block adds a residual branch to its input. The branch starts at 0, because the scales γ of its last batch
+normalisation start at 0; with `--resnet_zero_start=false` they start at 1. While the running statistics of batch
+normalisation are inaccurate, this also bounds the outputs of lambda layers, which are quadratic in their inputs. Each
+batch keeps a share of at most 0.9 of these running statistics.
+
+With `--kervolution_kernel`, kervolutions (convolutions whose products are replaced by a kernel) replace all
+convolutions, including the stem, the 1x1 convolutions and those of the shortcuts. With `--kervolution_places=inner`,
+the stem and the 1x1 convolutions are not replaced. The names of the layers stay the same, so that the weights of a
+trained network without kervolutions fit.
 
 Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and the projections of lambda layers.
 """
@@ -43,14 +47,15 @@ STEM = "stem"  # name of the first convolution
 
 
 class Spatial:
-    """Builder of the convolutions of a residual network, and of the layers that mix pixels within a block.
+    """Builder of the convolutions of a residual network.
 
-    `LambdaSpatial` replaces the latter by lambda layers.
+    Calling an object adds the 3x3 convolution of a block, which mixes its pixels. The subclass `LambdaSpatial` can add
+    a lambda layer instead.
 
     Args:
         config: Settings seed, and those of `linearized.settings.model_settings.ResNetSettings` and
             `KervolutionSettings`.
-        ridge: λ of the penalty λ‖kernel‖² on each of them.
+        ridge: λ of the penalty λ‖kernel‖² on each convolution.
     """
 
     def __init__(self, config: Any, ridge: float):
@@ -108,10 +113,10 @@ class Spatial:
         )(x)  # fmt: skip
 
     def kernel(self, size: int, name: str) -> str:
-        """Return the name of the kernel if a convolution is replaced by a kervolution, or "" if it is not replaced.
+        """Return the kernel of the kervolution that replaces a convolution, such as "gaussian"; "" if none does.
 
         Args:
-            size: Height and width of the filters.
+            size: Height and width of the convolution's filters.
             name: Name of the layer.
         """
         if self.config.kervolution_places == "inner" and (size == 1 or name == STEM):

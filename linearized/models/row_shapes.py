@@ -68,7 +68,7 @@ def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
         name: Name of the model, used in error messages.
 
     Raises:
-        UserError: If the first weights of the model have another number of inputs, such as those of a convolution where
+        UserError: If the first weights of the model do not have `dim` inputs, for example those of a convolution if
             `dim` is the length of whole images.
     """
     shapes = [tuple(weight.shape) for weight in model.weights]

@@ -1,9 +1,9 @@
 """SNNK_MLP: a fully connected network whose hidden layers are scalable neural network kernels (ICLR 2024).
 
-Each hidden layer computes m random features of its inputs and multiplies them by a trained matrix Ψ, see
-`linearized.layers.snnk.layer`. `linearized.layers.snnk.bundle.bundle` converts the trained model into one of m x m
-matrices. Penalty: λ Σ‖Ψ‖² over the hidden layers, or λ Σ‖W‖² with `--snnk_trained=weights`, where the weights W of the
-approximated dense layers are trained instead; none on the readout.
+Each hidden layer approximates a dense layer with weights W: it computes m random features of its inputs and multiplies
+them by a matrix Ψ, see `linearized.layers.snnk.layer`. Ψ is trained, or W with `--snnk_trained=weights`. Penalty:
+λ Σ‖Ψ‖² or λ Σ‖W‖² over the hidden layers, whichever is trained; none on the readout. After training,
+`linearized.layers.snnk.bundle.bundle` multiplies successive matrices, so that layers have m x m weights.
 """
 
 from typing import TYPE_CHECKING, Any

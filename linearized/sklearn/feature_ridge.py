@@ -6,10 +6,10 @@ W (d, N) with the columns w_i and, for the tangent features, a random readout a�
     random features   φ(x) = [relu(xW), 1]
     tangent features  φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i]
 
-The weights are drawn as those of the models RF and NT (`linearized.base.weights`). Φ is the matrix of the features of
-the n train rows. With random features and n > N, the system of ΦᵀΦ is solved, otherwise that of the kernel K = ΦΦᵀ. All
-computations are in float64, because scikit-learn requires a fit with integer weights to equal one with repeated rows to
-about 1e-7.
+The random weights are those of the models RF and NT (`linearized.base.weights`). Let Φ be the features of the n train
+rows. For random features and n > N, the normal equations with ΦᵀΦ are solved, otherwise (K + ρI)α = y with the kernel
+K = ΦΦᵀ. All computations are in float64, because scikit-learn requires a fit with integer weights to equal one with
+repeated rows to about 1e-7.
 """
 
 import numbers
@@ -182,8 +182,8 @@ class NeuralTangentRidge(_FeatureRidge):
     """NT model: ridge regression on the tangent features of a two-layer ReLU network with random weights.
 
     The features are φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i] for first-layer weights W (d, N) with the columns w_i
-    and a readout a⁰ (N,) with N(0, 1) entries. All outputs have the same features, those of a network with one output,
-    and share no parameters (this is `--directions=per_class` of the model NT, with one a⁰ for all outputs).
+    and a readout a⁰ (N,) with N(0, 1) entries. All outputs have these features, and each output has its own parameters.
+    The model NT does the same with `--directions=per_class`, except that it draws one a⁰ for each output.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class NeuralTangentRidge(_FeatureRidge):
 
     Attributes
     ----------
-    X_fit_, dual_coef_ : The train rows and α of (K + ρI)α = y with the kernel K = φ(x)·φ(z), (n,) or (n, k).
+    X_fit_, dual_coef_ : The train rows (n, d), and α of (K + ρI)α = y, (n,) or (n, k), with the kernel φ(x)·φ(z).
     offset_ : Mean of y, which is subtracted before the fit and added to predictions.
     ridge_, scores_ : The chosen ρ, and the generalised cross-validation error at each ridge.
     path_ : `linearized.kernel_ridge.ridge_path.RidgePath` with the solutions at every ridge.

@@ -174,9 +174,9 @@ class NetworkRegressor(RegressorMixin, _Network):
 
     Attributes
     ----------
-    weights_, loss_curve_, diverged_ : As for `NetworkClassifier`: trained weights, loss of each epoch (that of
-        the standardised target), and whether training stopped early because the loss was not finite.
-    offset_, scale_ : Mean and standard deviation of y, the latter 1 if y is constant.
+    weights_, loss_curve_, diverged_ : As for `NetworkClassifier`: trained weights, loss of each epoch (on the
+        standardised target), and whether training stopped early because the loss was not finite.
+    offset_, scale_ : Mean and standard deviation of y. If y is constant, `scale_` is 1.
     """
 
     def fit(self, X, y):

@@ -25,7 +25,10 @@ def devices_of(settings: WhereSettings) -> list[str | None]:
 
 
 def forks(settings: WhereSettings) -> bool:
-    """Return whether commands of this suite run in forks of a process with their imports: not with --cold."""
+    """Return whether commands of this suite run in forks of a process that has imported their modules.
+
+    This is so unless --cold is given, which starts a new process for every command.
+    """
     return not settings.cold
 
 

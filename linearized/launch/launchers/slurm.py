@@ -1,7 +1,7 @@
 """Launcher for Slurm jobs through dask-jobqueue; each job is a worker that runs one command at a time.
 
-The cluster's `adapt` keeps the number of jobs constant: cancelled, preempted and timed-out jobs are replaced. (`scale`
-would wait for them forever.)
+Jobs that are cancelled, preempted or timed out are replaced by new ones, so that the number of jobs stays constant.
+Dask's `adapt` does this; with its `scale`, a launch would wait forever for jobs that have ended.
 """
 
 import contextlib
@@ -67,7 +67,8 @@ def limit_seconds(time: str) -> int:
 def lifetime_words(time: str) -> list[str]:
     """Return the flags of a Dask worker by which it ends some minutes before the time limit of its Slurm job.
 
-    The times are random within some minutes, so that not all workers end at once.
+    The margin is a tenth of the limit, but from 2 to 10 minutes. Dask changes it by a random number of up to half of
+    it, so that not all workers end at once.
 
     Args:
         time: Time limit of the job, [D-]HH:MM:SS.
