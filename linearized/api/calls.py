@@ -2,10 +2,10 @@
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `linearized.load` or
 `linearized.from_arrays`), the name of a data set of the suite, a path, or a text of `--data`. The rows of a `Dataset`
-are used without further preprocessing. All data except the name of a data set of the suite have the default ridges of
-own data, which are relative to the scale of the kernel (see `linearized.experiments.grids`). Flags whose text is a list
-also accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with
-the same data and flags loads them.
+are used without further preprocessing. Unless the data are a data set of the suite, given by its name, the default
+ridges are relative to the scale of the kernel (see `linearized.experiments.grids`). Flags whose text is a list also
+accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with the
+same data and flags loads them.
 """
 
 import os

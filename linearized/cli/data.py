@@ -44,8 +44,8 @@ def listing(width: int = UNLIMITED) -> str:
     For data sets that were not found, the places that were searched follow.
 
     Args:
-        width: Width of the terminal in cells. Columns are left out from the right; words that are longer, such as
-            paths, are not broken.
+        width: Width of the terminal in characters. If the table is wider, its rightmost columns are left out. Words
+            that are longer than the width, such as paths, are not broken.
     """
     rows, details = [], []
     for name in DATASETS:

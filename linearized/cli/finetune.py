@@ -1,4 +1,4 @@
-"""Replace layers of a saved Keras model by others (such as SNNKs or adapters), and fine-tune it."""
+"""Fine-tune a saved Keras model, of which `--swap` can first replace layers by SNNKs, kervolutions or lambda layers."""
 
 import sys
 

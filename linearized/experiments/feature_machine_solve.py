@@ -88,7 +88,8 @@ class MetricSolver:
     ) -> Iterator[Solved]:
         """Yield the solution of one iteration; remove its folder after the `with` block, unless the block raises.
 
-        If an earlier process was killed in this iteration, its checkpoints and finished parts of K are used.
+        If an earlier process was killed in the iteration of the same name and metric, its checkpoints and the parts of
+        K that it finished are used.
 
         Args:
             kernel: Kernel in the metric.

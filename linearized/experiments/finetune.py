@@ -1,12 +1,14 @@
-"""Fine-tune a saved Keras model after a swap of layers, on a folder of images, GLUE's TSV files or a data set by name.
+"""Fine-tune a saved Keras model on a folder of images, GLUE's TSV files or a data set by name.
 
     linearized finetune --model=vit.keras --data=photos --swap=mlp --last=2 --trainable=snnk
     linearized finetune --model=bert.keras --data=glue/RTE --swap=adapters --trainable=adapters
     linearized finetune --model=cnn.keras --dataset=NFMNIST --noise_ind=6 --validation=0.1
 
 The model takes images, vectors or token numbers and returns logits; its last linear layer is replaced if the number of
-classes differs. The result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with
---no_model). The same command continues a run that was stopped; when the run is finished, it shows the result.
+classes differs. --swap changes the model before the training: it replaces MLP blocks or the pooler by scalable neural
+network kernels (SNNKs), or convolutions by kervolutions or lambda layers, or it inserts adapters. The result lies under
+nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with --no_model). The same command continues a run
+that was stopped; when the run is finished, it shows the result.
 """
 
 import hashlib
@@ -38,7 +40,7 @@ PROGRAM = "linearized finetune"
 
 
 def run(config: FinetuneSettings) -> Result:
-    """Load the saved model, swap layers, fine-tune it, score all splits and save the result.
+    """Load the saved model, replace layers as `--swap` states, fine-tune it, score all splits and save the result.
 
     A finished run is loaded, a killed one is resumed, see `linearized.experiments.run`.
 

@@ -1,4 +1,4 @@
-"""Settings of `linearized finetune`: the model, the data, the layers to swap, the weights to train and the training."""
+"""Settings of `linearized finetune`: the model, the data, the layers to replace, the weights to train, the training."""
 
 import dataclasses
 from pathlib import Path

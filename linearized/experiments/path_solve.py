@@ -28,8 +28,8 @@ def solved(
     Args:
         config: `KernelFitSettings` of the run.
         dataset: Rows and labels.
-        gram: K between the train rows, in shards or as an array, which may be overwritten; or, with --features, an
-            embedding.
+        gram: K between the train rows, in shards or as an array, which may be overwritten; or, with --features, the
+            stored features of all rows (`Embedding`).
         ridges: Values of ρ.
         work: Folder of the solver's checkpoints.
         solver: Name of the solver; "": that of the settings.

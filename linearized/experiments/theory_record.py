@@ -61,8 +61,8 @@ def compared(
     - `lines`, further predictions by name (`linearized.experiments.theory_lines`): label, effective dimension, and the
       share of the target that lies in their eigenfunctions. Points then have `predicted_sphere` and
       `predicted_hermite`.
-    - `agreement`, the smallest and the largest ratio of predicted or estimated losses to measured losses, see
-      `agreement`.
+    - `agreement`, the smallest and the largest ratio of predicted or estimated losses to measured losses, as the
+      function `agreement` returns them.
     - `spectrum`, the power law of the eigenvalues between the 10th and the (N/10)th largest; None if there are too few.
 
     The arrays are `eigenvalues` (N,) and `coefficients` (N, k) of the pool, the losses of each output in `predicted`,

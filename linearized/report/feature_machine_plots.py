@@ -34,7 +34,9 @@ def feature_machine(
     Args:
         record: Record of the run.
         metric: M of the best iteration, (d, d), or its diagonal (d,), from arrays.h5; None leaves out the panels of M.
-        panels: Names of the panels to draw, from `PANELS` and `PICTURES`; None draws all that are possible.
+        panels: Names of the panels to draw; None draws all that are possible. "scores", "metric" (measures of M) and
+            "spectrum" (eigenvalues of M) need only the record. "entries", "diagonal" and "direction" (leading
+            eigenvector) show the M that is given as `metric`, "network" shows `network`.
         network: Diagonal of WWᵀ for the first-layer weights W of the network of --ansatz_model (d,), from arrays.h5;
             None leaves out its panel.
         narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows

@@ -163,7 +163,7 @@ def line_with_spread(axis: Axes, groups: Any, label: str, place: int, line: str 
         groups: Values grouped by their horizontal position, as pandas' `groupby` returns them.
         label: Label in the legend.
         place: Index of the line, which selects colour, marker and line style.
-        line: Line style; "" for that of `place`.
+        line: Line style; "": the one that `place` selects.
     """
     means, spreads = groups.mean(), groups.std().fillna(0.0).to_numpy(float)
     axis.errorbar(

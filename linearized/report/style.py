@@ -71,7 +71,7 @@ def letters_in(inches: float, fontsize: float) -> int:
 def wrapped_title(figure: Figure, title: str, fontsize: float = 10) -> None:
     """Put a title above all axes, wrapped to the width of the figure but never within text such as "n = 300".
 
-    The figure becomes higher by the lines of the title after the first.
+    If the title takes several lines, the height of the figure is increased for them.
 
     Args:
         figure: Figure to change.

@@ -15,7 +15,7 @@ MOST = 2**31
 
 
 def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) -> FigureRecipe:
-    """Return a copy of a recipe in which the runs at one scale have other axis values, seeds or numbers of rows.
+    """Return a copy of a recipe in which the runs at one scale have other axis values, seeds, rows or a noise level.
 
     A change of the dataset is only checked: the recipe does not store it, and it is passed to `runs` later.
 
