@@ -178,7 +178,8 @@ class KernelResult(_Run):
                 have the size of the patches.
 
         Raises:
-            UserError: If the kernel has no metric, or if the first weights of the model do not have d inputs.
+            UserError: If the kernel has no metric, or if the first weights of the model do not have as many inputs as
+                M has rows.
         """
         from kernel_gen.kernels.stretched import correlation
 

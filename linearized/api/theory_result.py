@@ -55,7 +55,7 @@ class TheoryResult:
     def coefficients(self) -> np.ndarray:
         """The coefficients of the targets in the eigenvectors of K, (N, k) for k outputs, divided by √N.
 
-        The squares of a column sum to the mean square of this target over the pool.
+        The squares of a column sum to the mean square of the output's target over the pool.
         """
         return self._arrays["coefficients"]
 

@@ -118,7 +118,9 @@ def untrained(row: Row) -> bool:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the mean ± sample standard deviation of numbers as text, or one number if all are equal.
+    """Return the mean ± standard deviation of numbers as text, or one number if all are equal.
+
+    The standard deviation is that of a sample, with n - 1 in the denominator for n numbers.
 
     Args:
         values: Numbers, one per seed.

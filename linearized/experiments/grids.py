@@ -49,7 +49,7 @@ def grid(
             "dense" (NN), "jacobian" (linearized model files), or explicit values.
         family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN. The grid "jacobian" and, for OWN, the grids
             "features" and "tangents" are relative: they have to be multiplied by the mean diagonal of the model's
-            kernel, see `mean_diagonal`.
+            kernel, see `mean_diagonal` and, for "jacobian", `linearized.models.linearized_file.ridge_scale`.
         num_layers: Number of hidden layers; "dense" has a separate grid for two of them on FMNIST.
 
     Raises:
