@@ -2,10 +2,10 @@
 
 Let λ_i be the eigenvalues of the kernel's integral operator and v_i the coefficients of the target in its orthonormal
 eigenfunctions. Kernel ridge regression on n rows solves (K + ρI)α = y with the kernel K between the rows and the ridge
-ρ. It learns each eigenmode independently: n and ρ act like an effective ridge κ on the whole distribution, the fraction
-ℓ_i = λ_i/(λ_i + κ) of mode i is learned, and the test error is Σ (1 - ℓ_i)² v_i² times a factor for the variance of the
-sample (Simon et al., "The Eigenlearning Framework", TMLR 2023; Canatar et al., Nature Communications 2021; Wei et al.,
-ICML 2022).
+ρ. In this theory each eigenmode is learned independently. A fit to n rows at the ridge ρ acts like a fit to the whole
+distribution at an effective ridge κ: the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned. The test error is
+Σ (1 - ℓ_i)² v_i² times a factor for the variance of the sample (Simon et al., "The Eigenlearning Framework", TMLR 2023;
+Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
 
 With L = Σ ℓ_i and Q = Σ ℓ_i², rows that are drawn from a population have
 
@@ -21,13 +21,13 @@ is that on the N - n other rows of the pool, which are equivalent to new ones. W
 - test error Σ (1 - ℓ_i)² v_i² / (1 - f + f(1 - L/n)² - (1 - f)Q/n),
 - train error (1 - L/n)² times the test error.
 
-Derivation for a pool: the residual of all N rows is r = (I + KD)⁻¹y, with a diagonal matrix D whose entries are 1/ρ for
-train rows and 0 for others. The residual of row i is its residual without the row in D, divided by 1 + h D_ii with the
-same h for all rows. Averaging over the choice of the train rows gives κ, and the fluctuation gives the variance. The
-mean of r² over the pool is (1 - f) times the test error plus f times the train error; this is the correction for train
-rows that belong to the pool. The formula is exact at n = N, where ρ = Nκ and the pool's mean of r² is
-Σ (1 - ℓ_i)² v_i², and it becomes that of a population for N → ∞. At ρ = 0 both have the same κ, and the error of a pool
-is that of a population divided by 1 - f.
+Derivation for a pool: let D be the diagonal matrix with 1/ρ for train rows and 0 for the other rows. The residual of
+all N rows is r = (I + KD)⁻¹y. Its entry r_i is the residual that row i would have with D_ii = 0, divided by 1 + h D_ii,
+with the same h for all rows. Averaging over the choice of the train rows gives κ, and the fluctuation gives the
+variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train error, because the train
+rows belong to the pool. The formulas are exact at n = N, where ρ = Nκ and the mean of r² over the pool is
+Σ (1 - ℓ_i)² v_i². For N → ∞ they become those of a population. At ρ = 0 a pool and a population have the same κ, and
+the test error of a pool is that of a population divided by 1 - f.
 """
 
 from typing import NamedTuple
@@ -95,9 +95,9 @@ def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) 
 def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float, pool: int = 0) -> float:
     """Return the effective ridge κ, the root of L + ρ/κ = n or, for a pool, of L + (ρ/κ)(1 - L/N) = n.
 
-    L = Σ λ_i/(λ_i + κ) depends on κ. The left side decreases in κ from the number of positive eigenvalues (with a ridge
-    from infinity, for a pool with a ridge from N) to 0, so there is one root. It is found by Brent's method in log κ.
-    At ridge 0, κ is 0 if n is at least the number of positive eigenvalues.
+    L = Σ λ_i/(λ_i + κ) depends on κ. The left side decreases to 0 as κ grows. As κ tends to 0, it exceeds n if ρ > 0,
+    or if ρ = 0 and more than n eigenvalues are positive; there is then one root, which is found by Brent's method in
+    log κ. At ρ = 0 with at most n positive eigenvalues, κ is 0.
 
     Args:
         eigenvalues: λ, at least 0, in any order.

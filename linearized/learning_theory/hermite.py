@@ -159,7 +159,7 @@ def hermite_target(
         components: For each of 1 to n/2 modes the indices of its principal components, each repeated by its degree.
 
     Raises:
-        UserError: For another number of modes.
+        UserError: If there are no modes, or more than n/2.
     """
     rows, modes = len(scores), len(components)
     if not 1 <= modes <= rows // 2:

@@ -16,9 +16,9 @@ class PowerLaw(NamedTuple):
         exponent: b; above 0 if y decreases.
         error: Standard error of b.
         factor: c.
-        chi: Root of the sum of squared residuals of log y, each divided by its standard error, over the degrees of
-            freedom. If it is above 1, the points are farther from a power law than their errors explain, and `error`
-            has been multiplied by it; NaN for points without errors.
+        chi: √(Σ (r/s)² / (points - 2)) for the residuals r of log y and the standard errors s of log y. Above 1, the
+            points are farther from a power law than their errors explain, and `error` has been multiplied by `chi`. NaN
+            for points without errors.
         points: Number of points that were fitted.
     """
 

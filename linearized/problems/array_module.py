@@ -55,13 +55,13 @@ def blocks(total: int, size: int) -> list[slice]:
 
 
 def block_size(other: int, memory: int, *, floats: int = 2**25, least: int = 256, most: int = 2048) -> int:
-    """Return the number of rows to compute together, as one tile of a feature matrix whose rows have `other` numbers.
+    """Return the number of rows of a tile, consecutive rows of a feature matrix that are computed together.
 
-    A tile holds about `floats` numbers, in `least` to `most` rows so that the matrix product is deep enough to run at
-    full speed. It takes at most a quarter of the memory budget in float32, but has at least 16 rows.
+    A tile has about `floats` entries, in `least` to `most` rows, so that the matrix product runs at full speed. In
+    float32 a tile takes at most a quarter of the memory budget, unless that leaves fewer than 16 rows.
 
     Args:
-        other: Length of a row.
+        other: Length of a row of the matrix.
         memory: Memory budget in bytes.
         floats: Target number of entries.
         least: Smallest number of rows, unless the memory is too small.

@@ -1,7 +1,7 @@
-"""Choice of the number of columns by which block Lanczos multiplies the Gram matrix K at once, to take the least time.
+"""Choice of the block size of block Lanczos: the number of columns by which it multiplies the Gram matrix K at once.
 
-A product of more columns takes little longer than one of few, most of all where K is read from files or computed in
-every product; but a wider block has a larger basis to keep orthogonal.
+A product with more columns takes little longer than one with few, above all where K is read from files or computed in
+every product. But a wider block has a larger basis to keep orthogonal. The size with the least estimated time is used.
 """
 
 import time
@@ -21,12 +21,12 @@ SAMPLE = 2**27  # bytes that are read to measure the read rate
 
 
 def reading_columns(gram: Gram, columns: int) -> float:
-    """Measure the time to read K once, in units of the time that a product with K takes longer per additional column.
+    """Measure the time to read K once, in units of the time that one more column adds to a product with K.
 
-    It is measured on the first 128 MiB of the matrix; for smaller matrices 0 is returned. If all files fit in the
-    system's cache, the time of a cached read is used. Otherwise it is the time of the first read minus that of the
-    second and that of comparing checksums, which takes as long as the second read, but at least the time of the second
-    read.
+    The first 128 MiB of the stored matrix are read twice, the second time from the system's cache; for smaller matrices
+    0 is returned. If all files fit in the cache, the time is t₂, that of the second read. Otherwise it is t₁ - 2 t₂ and
+    at least t₂, where t₁ is the time of the first read. One t₂ is subtracted for comparing checksums, which happens
+    only in the first read and takes about as long, and one for copying from the cache.
 
     Args:
         gram: K in shards.
@@ -65,10 +65,11 @@ def _sample(gram: Gram, columns: int) -> float:
 def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
     """Return the number of columns of a Lanczos block with which the solution takes the least time.
 
-    All times are in units of a product's time per additional column. A pass over K takes 20 + b for the product of b
-    columns and `reading` for the files, at the same time if `overlapped`. The number of passes is proportional to 1/√b,
-    and the cost of reorthogonalisation to b, because the basis has EXPECTED_VECTORS · √b vectors. Random columns are
-    added to those of the right-hand side if they save at least a tenth of the time.
+    The unit of time is the time that one more column adds to a product with K. A pass over K with b columns takes
+    20 + b for the product and `reading` for the files: the larger of both if `overlapped`, otherwise their sum. The
+    number of passes is proportional to 1/√b. The cost of reorthogonalisation is proportional to b, because the basis
+    has EXPECTED_VECTORS · √b vectors. A block wider than the right-hand side, which random columns fill up, is used if
+    it saves at least a tenth of the time.
 
     Args:
         columns: Number of columns of the right-hand side.

@@ -6,9 +6,10 @@ band is factored for every ridge (`linearized.solvers.linear.formed`). In the se
 budget, from counts of operations and the rates of this machine (`linearized.solvers.rates`). A mode says what stays in
 memory between products: the features, nothing or the Gram matrix.
 
-The number of operations of the formed matrix is known in advance, apart from the ridges that its float32 factor leaves
-for refinement. That of a Krylov method depends on the data: measured steps to errors of the predictions of 1e-3 differ
-by a factor of two between images and independent Gaussian coordinates at the same size.
+The number of operations of "band" is known in advance, except for the number of small ridges at which the solution by a
+float32 factor must be refined. The number of operations of a Krylov method depends on the data: at the same size, the
+measured steps to a relative error of the predictions of 1e-3 differ by a factor of two between images and independent
+Gaussian coordinates.
 """
 
 import math
@@ -78,9 +79,9 @@ def choose(
 ) -> SolverChoice:  # fmt: skip
     """Choose the solver with the least estimated time, and set the problem to the mode in which it takes that time.
 
-    A mode says what stays in memory between products. A problem without `work`, such as a Jacobian or features on an
-    accelerator, has no estimates. It is solved by the Krylov method that `linearized.solvers.auto` selects, in its
-    present mode.
+    A mode is what stays in memory between products. A problem without `work`, such as a Jacobian or features on an
+    accelerator, has no estimates: the Krylov method that `linearized.solvers.auto` selects is chosen, and the mode is
+    not changed.
 
     Args:
         problem: Problem before its first product.
@@ -88,9 +89,9 @@ def choose(
         asked: The solver's name if the user gave one, otherwise "auto". For "band" only the mode is chosen, and for
             other names nothing is.
         rtol: Relative tolerance of the solver.
-        max_iterations: Largest number of its steps.
-        saved: Checkpoint of the choice, so that a killed run continues with the solver whose state it stored, although
-            free memory or measured rates may have changed. A choice that does not fit any more is not used.
+        max_iterations: Largest number of the solver's steps.
+        saved: Checkpoint in which the choice is stored. A killed run thus continues with the same solver, even if free
+            memory or measured rates have changed. A stored choice that no longer fits in the memory is not used.
         rates: Rates of the machine; None measures them or reads the stored ones.
     """
     if asked not in ("auto", "band") or problem.work is None:
@@ -124,7 +125,7 @@ def estimates(
         ridges: ρ of the grid.
         rates: Rates of the machine.
         rtol: Relative tolerance of the solver.
-        max_iterations: Largest number of its steps.
+        max_iterations: Largest number of the solver's steps.
     """
     work, before = problem.work, problem.mode
     fitting = [mode for mode, needed in work.modes.items() if needed <= problem.memory] or [before]
@@ -150,7 +151,7 @@ def formed_seconds(
 
     Args:
         problem: Problem to solve.
-        work: Its operations.
+        work: Numbers of operations of the problem.
         ridges: ρ of the grid.
         rates: Rates of the machine.
         rtol: Relative tolerance of the solver; ridges whose float32 factor misses it are refined.
@@ -176,7 +177,7 @@ def krylov_seconds(
 
     Args:
         problem: Problem to solve.
-        work: Its operations.
+        work: Numbers of operations of the problem.
         ridges: Number of ridges.
         rates: Rates of the machine.
         steps: Number of steps.
@@ -211,7 +212,7 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
 
     Args:
         problem: Problem to solve.
-        work: Its operations.
+        work: Numbers of operations of the problem.
         rates: Rates of the machine.
         passes: Number of passes over A while the solver runs.
         ridges: Number of ridges whose predictions and residuals take further passes at the end.
@@ -226,7 +227,7 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
 
     Args:
         problem: Problem to solve.
-        work: Its operations.
+        work: Numbers of operations of the problem.
         rates: Rates of the machine.
         columns: Number of columns of the solutions at all ridges.
         formed: Whether A Aᵀ is in memory in float64; the passes are then two products with it, and v is not computed.
@@ -247,7 +248,7 @@ def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, name: s
 
     Args:
         problem: Problem to solve.
-        work: Its operations.
+        work: Numbers of operations of the problem.
         ridges: ρ of the grid.
         name: "lanczos" or "cg".
         trace: tr AᵀA.

@@ -67,7 +67,7 @@ class DaskGramProblem(GramProblem):
 
     @property
     def seconds_waiting(self) -> float:
-        """NaN, because workers multiply and read at the same time and do not measure it."""
+        """NaN: workers read while they multiply, and do not measure how long products wait for shards."""
         return float("nan")
 
     def close(self) -> None:

@@ -121,9 +121,10 @@ def solve(
         weights: Weight of each row in the squared error Σ_i weight_i ‖(Φw - Y)_i‖², at least 0; None: 1.
 
     Returns:
-        Solutions whose `value` is w (m, k), `predictions` Φw (n, k), `degrees_of_freedom` those of the kernel and `gcv`
-        mean‖yᵢ - f(xᵢ)‖² / (1 - dof/n)², weighted and over the n rows of weight above 0; the last two are None if the
-        solver does not compute the spectrum.
+        One solution per ridge. Its `value` is w (m, k), and its `predictions` are Φw (n, k). `degrees_of_freedom` (dof)
+        are those of kernel ridge regression with K = ΦΦᵀ. `gcv` is the weighted mean of ‖yᵢ - f(xᵢ)‖² over the rows,
+        divided by (1 - dof/n)², where n counts the rows of weight above 0. Both are None if the solver does not compute
+        the spectrum.
     """
     targets = np.asarray(targets, np.float64)
     square, moment = normal_equations(rows, targets, weights)

@@ -1,10 +1,10 @@
 """The random-features (RF) model as ridge regression on the ReLU features A = [relu(X W), 1].
 
 X (n, d) are the inputs and W (d, N) the fixed first layer; the column of ones is the bias, which is penalised too. The
-features are processed in tiles. A tile T has b rows: it is a block of hidden units with the features of all n rows (b,
-n), or a block of rows with all features (b, N + 1). In both cases one pass over the tiles computes Σ Tᵀ(T u), which is
-A Aᵀu by units and AᵀA v by rows. Below, "short" is the second side of the tiles, and "long" the sum of their first
-sides.
+features are processed in tiles T of two kinds. A tile "by units" holds the features of b hidden units on all n inputs,
+an array (b, n). A tile "by rows" holds all features of b inputs, an array (b, N + 1). One pass over the tiles computes
+Σ Tᵀ(T u), which is A Aᵀu for tiles by units and AᵀA u for tiles by rows. In shapes, "short" is the number of columns of
+a tile (n or N + 1), and "long" the number of rows of all tiles together (N + 1 or n).
 """
 
 import functools
@@ -105,7 +105,10 @@ class FeatureProblem(LeastSquares):
         return self._gather(u) if self._by_units else self._scatter(u)
 
     def dual_product(self, u: Float[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Return A Aᵀ u for the features A (n, p), by one pass over them or a product with the Gram matrix A Aᵀ."""
+        """Return A Aᵀ u for the features A (n, p), by a product with the Gram matrix A Aᵀ if it is kept.
+
+        Otherwise it takes one pass over the features, or two if they are kept in tiles of rows.
+        """
         if self.mode == "gram" and self.dual:
             return self._gram_matrix() @ u
         if self.kept and not self.dual:
@@ -113,7 +116,10 @@ class FeatureProblem(LeastSquares):
         return self._through(u, by_units=True)[1]
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
-        """Return AᵀA v for the features A (n, p), by one pass over them or a product with the Gram matrix AᵀA."""
+        """Return AᵀA v for the features A (n, p), by a product with the Gram matrix AᵀA if it is kept.
+
+        Otherwise it takes one pass over the features, or two if they are kept in tiles of hidden units.
+        """
         if self.mode == "gram" and not self.dual:
             return self._gram_matrix() @ v
         if self.kept and self.dual:
@@ -134,7 +140,7 @@ class FeatureProblem(LeastSquares):
         """Return A v and Aᵀ(Y - A v), multiplied in float64, from the features A (n, p) in every mode.
 
         v (p, c) has k columns for each ridge, one ridge after the other. Costs one pass over the features, or two if
-        they are kept by units.
+        they are kept in tiles of hidden units.
         """
         f, targets = np.zeros((self.rows, v.shape[1])), self.repeated_targets(v.shape[1])
         if self.kept and self.dual:

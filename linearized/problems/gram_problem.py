@@ -1,10 +1,10 @@
-"""Kernel ridge regression, (K + ρI)α = Y, by products with K: in memory, streamed from its shards, or computed.
+"""Kernel ridge regression (K + ρI)α = Y as a problem that solvers access by products with the Gram matrix K.
 
-`GramProblem` presents it to solvers in the form of the least-squares problems of `linearized.problems.least_squares`,
-with AᵀA = K and the right-hand side Y: v is α, its relative residual is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions
-on the train rows. K is the matrix as it is stored, in float32 or float64. Products with it are computed and summed in
-float64 (`linearized.storage.products`), so that residuals are those of K itself. A solver with a loose tolerance may
-use less accurate products.
+K is in memory, streamed from its shards (files), or computed in every product. `GramProblem` has the interface of the
+least-squares problems of `linearized.problems.least_squares`: AᵀA is K, v is α, and the right-hand side is Y. The
+relative residual of α is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is stored in float32 or
+float64. Products with K are computed and summed in float64 (`linearized.storage.products`), so that residuals are those
+of the stored matrix. A solver with a loose tolerance may use the less accurate `GramProblem.rough_product`.
 """
 
 import time
@@ -69,9 +69,9 @@ class GramProblem:
 
     Attributes:
         targets: Y in float64.
-        params: n, the side of K; `rows` and `n` are the same.
-        dtype: Dtype of the entries of K.
-        rounded: Whether factors are those of a rounded copy of K; see `RoundedGramProblem`.
+        params: n, the side of K; the attributes `rows` and `n` have the same value.
+        dtype: Dtype of the entries of K, or of the copy that solvers factor if `rounded` is true.
+        rounded: Whether solvers factor a float32 copy of K, which is in float64, as in `RoundedGramProblem`.
         rounding: Relative rounding error of `primal_product`.
         passes: Number of products so far; each reads K once.
         seconds_multiplying: Total time of the products.
@@ -129,7 +129,7 @@ class GramProblem:
 
     @property
     def spare(self) -> int:
-        """Memory in bytes that a solver may use between products: the budget without K, if K is read into memory."""
+        """Memory in bytes that a solver may use: the budget, less the size of K if shards are read into memory."""
         return max(self.memory - (self._bytes if self._hold else 0), 0)
 
     @property
@@ -210,13 +210,13 @@ class GramProblem:
     def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
         """Return K in memory, C-ordered, as an array that the caller may overwrite.
 
-        It is a copy, unless `overwrite` is set and `keep` is not. Its memory is no longer available to this problem:
-        shards that are not in memory yet will be streamed. Without `keep`, a problem whose K is an array may have no
-        products any more.
+        The array is a copy of K, except for a problem with `overwrite` if `keep` is false: it may then be K's own
+        array, and this problem has no products any more. A matrix that is not in memory yet is read or computed into
+        the result alone, and later products read or compute it again.
 
         Args:
-            dtype: Data type of the result; None: that of K.
-            keep: Whether products are still needed.
+            dtype: Data type of the result; None: the attribute `dtype`.
+            keep: Whether products of this problem are still needed.
         """
         dtype = np.dtype(dtype or self.dtype)
         if isinstance(self.gram, np.ndarray):
@@ -250,9 +250,10 @@ class GramProblem:
 
 
 class RoundedGramProblem(GramProblem):
-    """Kernel ridge regression with K in float64, of which solvers factor a float32 copy and refine with K itself.
+    """Kernel ridge regression with K in float64, for solvers that factor a float32 copy of K.
 
-    The array stays with the caller: nothing is overwritten, and products are available throughout.
+    They refine the solutions by products with K itself. The array K is never overwritten, and products with it remain
+    available. The attribute `dtype` is float32, the type of the copy.
     """
 
     rounded = True

@@ -33,16 +33,16 @@ class ProblemWork(NamedTuple):
     Attributes:
         entries: Number of feature values.
         make: Multiply-adds to compute one feature value.
-        use: Multiply-adds in large matrix products, per feature value, of one product with AAᵀ or AᵀA.
-        narrow: Whether a product also reads every feature value for two matrix products with few columns.
-        squared: Multiply-adds per feature value to form the Gram matrix, of which half are computed; infinite if it
-            cannot be formed.
+        use: Multiply-adds per feature value of one product with AAᵀ or AᵀA, counted in large matrix products alone.
+        narrow: Whether such a product also takes two matrix products with few columns, which read every feature value.
+        squared: Multiply-adds per feature value of the product that forms the Gram matrix; its symmetry saves half of
+            them. Infinite if the Gram matrix cannot be formed.
         precise: Whether the Gram matrix is formed in float64; then nothing is recomputed from A at the end.
         parts: Number of independent blocks of equal size on the diagonal of A Aᵀ.
         modes: Bytes that each mode takes, by its name ("kept", "recomputed" or "gram", see `LeastSquares`), for the
             modes that may be chosen.
-        steps: Expected steps of block Lanczos in the dual with one column until predictions have errors of 1e-3,
-            divided by √rows.
+        steps: Expected steps of block Lanczos in the dual, with blocks of one column, until the predictions have a
+            relative error of 1e-3, divided by √rows.
     """
 
     entries: int
@@ -62,7 +62,7 @@ class LeastSquares(abc.ABC):
     Attributes:
         targets: Y in float64.
         params: p, the length of a column of v.
-        n: Number of data points. The published unit of the ridge is λ of (1/n)‖Av - Y‖² + λ‖v‖², with ρ = nλ.
+        n: Number of data points. Models state the ridge as λ of the loss (1/n)‖Av - Y‖² + λ‖v‖², so that ρ = nλ.
         memory: Budget in bytes for arrays that are kept between products.
         mode: What is kept between products: the features ("kept"), nothing ("recomputed") or the smaller one of A Aᵀ
             and AᵀA ("gram").
@@ -155,7 +155,7 @@ class LeastSquares(abc.ABC):
     def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
         """Return Aᵀ u for columns u (rows, c), multiplied in float64 if the problem overrides this method.
 
-        It takes one pass over the features at half the speed of `adjoint`. By default it is `adjoint` itself.
+        An override takes one pass over the features, at half the speed of `adjoint`. The base class calls `adjoint`.
         """
         return self.adjoint(u)
 
@@ -248,18 +248,18 @@ def cheapest_mode(
 ) -> str:  # fmt: skip
     """Return the fastest of the modes of `LeastSquares` ("kept", "recomputed", "gram") that fit in the memory.
 
-    The mode says what stays in memory between products. The one with the fewest multiply-adds over 100 products is
-    returned, counted in multiply-adds of a large matrix product. A product with only c columns is bound by memory and
-    costs about 6 + 6c of them per number of a matrix that it reads (measured on one core). With s = STEPS:
+    A mode is what stays in memory between products. The mode with the lowest cost over s = STEPS (100) products is
+    returned. The unit of cost is a multiply-add of a large matrix product, in which `skinny` gives the cost of products
+    with few columns. The costs are
 
-        kept        make + s use          per entry
-        recomputed  s (make + use)        per entry
-        gram        make + form           per entry, and s · 2 (6 + 6c) per number of the float64 Gram matrix
+        kept        make + s use          per feature value
+        recomputed  s (make + use)        per feature value
+        gram        make + form           per feature value, and s · 2 (6 + 6c) per number of the float64 Gram matrix
 
     Args:
         entries: n N, the number of feature values.
         make: Multiply-adds to compute one feature value.
-        use: Multiply-adds of a pass per feature value, once computed; see `skinny`.
+        use: Cost of using one computed feature value in one product.
         form: Multiply-adds per feature value to form the Gram matrix.
         columns: c, the number of right-hand sides in one product.
         side: Side of the Gram matrix.
@@ -276,9 +276,10 @@ def cheapest_mode(
 
 
 def skinny(columns: int) -> int:
-    """Return the cost of using one number of a matrix in two products with few columns, each of which memory bounds.
+    """Return the cost, 6 + 6 `columns`, of reading one float32 number of a matrix T for the products T u and Tᵀ(T u).
 
-    The unit is a multiply-add of a large matrix product. `columns` is the number of columns.
+    u has few columns, whose number is `columns`, so that the products are limited by memory. The unit is a multiply-add
+    of a large matrix product; the cost was measured on one core.
     """
     return 6 + 6 * columns
 

@@ -1,15 +1,17 @@
-"""The NT model as a least-squares problem: readout, bias and first-layer directions, trained together.
+"""The neural-tangent (NT) model as a least-squares problem over its readout, bias and first-layer directions.
 
     f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
 
-Here f_k is the output for class k, and the N hidden units have fixed weights w_i, the columns of W (d, N), and a fixed
-readout a⁰ at initialisation. Trained are the readout a, the bias c and the directions g_i, rows of G (N, d). All
-trained parameters form one column v = [a, c, G] with the same penalty. As published, G is shared by the classes, which
-couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by class. With Z = X W, a
-pass over all units takes two additional products of 2nNd operations: X Gᵀ for A v, (step(Z) ∘ (U a⁰))ᵀX for Aᵀu.
+Here f_k is the output for class k. The N hidden units have fixed weights w_i, the columns of W (d, N), and the fixed
+readout a⁰ (k, N) of the initialisation. The readout a, the bias c and the directions g_i, the rows of G (N, d), are
+trained. They form one column v = [a, c, G] and have the same penalty. By default, as published by Ghorbani et al.
+(2020), all classes share G, which couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data
+point, then by class. Besides Z = X W, a product takes 2nNd operations for G: X Gᵀ in A v, or (step(Z) ∘ (U a⁰))ᵀX in
+Aᵀu, where the matrix U (n, k) holds the numbers of u.
 
-A Aᵀ has a closed form, see `tangent_tiles`. With directions of its own for each class, only its blocks within a class
-remain: independent problems of n rows. In the dual predictions need no v: they are K(x, X)α.
+A Aᵀ has a closed form, see `tangent_tiles`. If each class has its own directions, A Aᵀ is 0 between different classes,
+and the problem splits into k independent problems of n rows. In the dual, predictions are computed as K(x, X)α from the
+kernel K of the features, without v.
 """
 
 import functools
@@ -100,7 +102,8 @@ class TangentProblem(LeastSquares):
     def formed_bytes(self) -> int:
         """Bytes of the budget that a solver takes to form A Aᵀ and reduce it to a band.
 
-        They are those of A Aᵀ in float64 and the larger one of the arrays that form it and those that reduce it.
+        That is the size of A Aᵀ in float64, plus the size of the working arrays of the step, forming or reducing, that
+        needs more.
         """
         return self._formed_bytes
 
@@ -185,9 +188,13 @@ class TangentProblem(LeastSquares):
         return self._through_rows(v, None)[1]
 
     def evaluate(self, v: Float[np.ndarray, "p c"]) -> tuple[Float64[np.ndarray, "rows c"], Float64[np.ndarray, "p c"]]:
-        """Return the outputs A v (n k, c) and Aᵀ(Y - A v) (p, c) for parameters v (p, c), multiplied in float64.
+        """Return the outputs A v (n k, c) and the products Aᵀ(y - A v) (p, c), multiplied in float64.
 
-        It takes one pass over X W in every mode. v has one column for each ridge.
+        y (n k, 1) are the labels, ordered like the rows of A v: by data point, then by class. The method takes one pass
+        over X W in every mode.
+
+        Args:
+            v: Parameters (p, c), one column for each ridge; a column contains the parameters of all classes.
         """
         return self._through_rows(v, self._unstack(self.targets), exact=True)
 

@@ -69,8 +69,8 @@ class Weighted:
 
         Args:
             dtype: Data type to which the entries are rounded; None: that of K.
-            keep: Whether products are still needed. Without it, a problem that may be overwritten gives its own array
-                instead of a copy, and has no products any more.
+            keep: Whether products are still needed. If not, and if K may be overwritten, the result may be K's own
+                array instead of a copy, and the problem has no products any more.
         """
         array = self._problem.dense(dtype, keep=keep)
         for start in range(0, len(array), ROWS):
