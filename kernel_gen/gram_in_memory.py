@@ -32,11 +32,12 @@ def gram(
         kernel: A name in `KERNELS`, a user-defined function or its `package.module:function` (see
             `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` returns.
         x1: Rows (n1, d) or images (n1, h, w, c).
-        x2: Rows or images of the same shape, n2 of them, which are the train rows: a bandwidth by the median rule is
-            computed from them. Without `x2` the matrix is that of `x1` with itself, symmetric to the last bit, and its
-            diagonal is exact.
-        scale: "stax" (inputs divided by √d or √channels), "input" (raw) or "published" (the default of the command
-            line: one of the other two, which the module of the kernel names).
+        x2: The n2 train rows or images, of the same shape as those of `x1`. Parameters that depend on the train rows,
+            such as a bandwidth by the median rule, are computed from them. None: the matrix is that of `x1` with
+            itself, symmetric to the last bit, and its diagonal is exact.
+        scale: "stax" (inputs divided by √d or √channels), "input" (raw), or "published" (the default of the command
+            line), which is "input" for the NTK of one hidden layer of ReLUs and for the RF kernel of infinite width,
+            otherwise "stax".
         dtype: Data type of the entries, float32 or float64.
         bias_std: Standard deviation of the biases; None is 0, as in stax.
         image_shape: (h, w, c) if rows are to be read as images.

@@ -187,7 +187,7 @@ class FileWork(GramWork):
 
         Args:
             manifest: Description of the folder of shards.
-            shard: Number of the shard.
+            shard: Index of the shard, from 0.
         """
         return tiles(manifest, shard, run=manifest.n)
 

@@ -20,12 +20,15 @@ class Kernel(abc.ABC):
 
     Attributes:
         tile: Side of a square block that runs at full speed in moderate memory.
-        scale: "input" (raw inputs) or "stax" (inputs divided by √d or √channels). Published matrices of networks with
-            one hidden layer have the former.
+        scale: "input" (raw inputs) or "stax" (inputs divided by √d for rows of d columns, by √channels for images).
+            The setting --scale=published, the default, selects "input" for the NTK of one hidden layer of ReLUs and for
+            the RF kernel of infinite width, because published matrices of these kernels have that scale. For all other
+            kernels with a choice of scales it selects "stax".
         dtype: Data type of the blocks, float32 or float64.
         own_threads: Whether `block` uses all cores itself; otherwise it uses one, and blocks are computed in parallel.
-        on_demand: Whether `prepare` costs nothing, because blocks compute what they need and cache it. Then all train
-            rows are prepared together, so that the rows of a band are found among the columns.
+        on_demand: Whether `prepare` computes nothing, and `block` computes and caches what it needs of each row. A job
+            then prepares all train rows in one call and takes both the rows and the columns of its blocks from the
+            result, so that they share the cache.
         positive: Whether k(x, x) > 0 for every x except 0, so that a diagonal of zeros is an underflow.
     """
 
@@ -93,7 +96,8 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
         entries: A block (n1, n2) of the matrix.
         rows: Name of the array that holds the inputs of the rows, such as "x1", and the index of the block's first row
             in it.
-        columns: The same for the columns of the block.
+        columns: Name of the array that holds the inputs of the columns, and the index of the block's first column in
+            it.
     """
     where = first_not_finite(entries)
     if where is None:

@@ -75,9 +75,9 @@ def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"])
 
 
 def inner_products(one: Rows, two: Rows) -> Float[np.ndarray, "n1 n2"]:
-    """Return x·z for each row x of `one` and each row z of `two`, (n1, n2), in their dtype.
+    """Return x·z for each row x of `one` and each row z of `two`, (n1, n2), in the dtype of the rows.
 
-    Raises `UserError` if their numbers of columns differ.
+    Raises `UserError` if the two sets differ in their numbers of columns.
     """
     same_width(one.values, two.values)
     return one.values @ two.values.T

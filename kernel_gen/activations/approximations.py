@@ -1,8 +1,8 @@
 """Approximate duals of activations: truncated Hermite series and Monte Carlo means.
 
-They serve to measure the error that such an approximation causes in a kernel. The dual of an activation f is E[f(u)
-f(v)] for normal u and v. Both are accepted wherever an activation is, for example `kernel_gen.gram("NTK", x,
-activation=HermiteDual("relu", 9))`.
+The dual of an activation f is E[f(u) f(v)] for normal u and v. `HermiteDual` and `MonteCarlo` approximate it, so that
+the error that such an approximation causes in a kernel can be measured. They are accepted wherever an activation is,
+for example `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
 """
 
 from typing import Any
@@ -20,10 +20,10 @@ from linearized.base.errors import UserError
 class HermiteDual(Series):
     """An activation f whose dual E[f(u) f(v)] is approximated by its Hermite series up to a degree.
 
-    The slope is the exact derivative of that series. For inputs of standard deviations σ₁ and σ₂ and correlation c the
-    dual is Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k. The coefficients are a_k(σ) = E[f(σz) h_k(z)] for z ~ N(0, 1) and the
-    normalised Hermite polynomials h_k of `kernel_gen.activations.hermite`, so that inputs may have any norm. Where both
-    variances are 1, the truncation error is Σ_{k > degree} a_k(1)² c^k.
+    The slope E[f'(u) f'(v)] is the exact derivative of that series. For inputs of standard deviations σ₁ and σ₂ and
+    correlation c the dual is Σ_{k <= degree} a_k(σ₁) a_k(σ₂) c^k. The coefficients are a_k(σ) = E[f(σz) h_k(z)] for
+    z ~ N(0, 1) and the normalised Hermite polynomials h_k of `kernel_gen.activations.hermite`, so that inputs may have
+    any norm. Where both variances are 1, the truncation error is Σ_{k > degree} a_k(1)² c^k.
 
     The integrals of the coefficients are split at 0. For an activation with kinks elsewhere each coefficient of f has
     an error of up to 1e-4, and each coefficient of f' one of up to 2e-2. An entry costs 4(degree + 1) operations.
@@ -55,14 +55,14 @@ class HermiteDual(Series):
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):
-        """Return the Hermite coefficients of f and f' at these variances, whose series `pair` sums, and the variances.
+        """Return the Hermite coefficients of f and those of f' at these variances, and the variances themselves.
 
         Args:
             variance: Variances of the inputs, of any shape.
             terms: Length of the series, as the method `terms` returns it.
 
-        Returns: Two arrays with a first axis of length `terms` and then the axes of `variance`, which are 0 for f above
-        `degree` and for f' above `degree` - 1; and `variance`.
+        Returns: Two arrays of coefficients, with a first axis of length `terms` and then the axes of `variance`; and
+        `variance`. Coefficients of f above the index `degree` are 0, and so are those of f' above `degree` - 1.
         """
         z, weights = hermite.nodes((0.0,), self.degree)
         x = jnp.sqrt(variance)[..., None] * z.astype(variance.dtype)

@@ -188,8 +188,8 @@ class Activation(abc.ABC):
 def correlation(k12: jax.Array, std1: jax.Array, std2: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the correlation c = k12 / (std1 std2) in [-1, 1], 0 where a standard deviation is 0, and √(1 - c²).
 
-    A correlation within four roundings of 1 or -1 is set to that value, because rounding makes the two
-    indistinguishable; entries on a diagonal are then exact.
+    A correlation above 1 - 4 eps in magnitude, with eps of its data type, is set to 1 or -1, because the difference is
+    within rounding errors; entries on a diagonal are then exact.
 
     Args:
         k12: Covariances.

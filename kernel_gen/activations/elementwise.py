@@ -5,9 +5,9 @@
 
 Here k12 is the covariance of the normal numbers u and v, k11 and k22 are their variances, and the slope is E[f'(u)
 f'(v)], the derivative of the dual with respect to k12. The dual of a smooth function is computed by its Hermite series
-(`series`), that of a function with a kink at 0 by polar quadrature (`polar`). Kinks elsewhere reduce the accuracy. The
-attribute `error` of an activation made from a function is an estimate of the relative error of its dual, for kinks from
-the comparison of a quadrature rule with a finer one.
+(`series`), that of a function with a kink at 0 by polar quadrature (`polar`). Kinks elsewhere reduce the accuracy. An
+activation made from a function has the attribute `error`, an estimate of the relative error of its dual: 1e-14 if the
+function is smooth, otherwise the difference between two quadrature rules.
 """
 
 from collections.abc import Callable
@@ -46,10 +46,11 @@ class _Plain:
 class FromDual(Activation):
     """An activation given by its dual E[f(u) f(v)] alone, as an expression; its slope is computed by autodiff.
 
-    Autodiff returns NaN or noise where the correlation c is 1. There dual and slope are continued by interpolation in
-    `√(1 - |c|)`, in which duals are smooth. The error of the continuation, relative to the largest value, is 1e-9 in
-    float64 and 1e-3 in float32 as long as dual and slope change slowly with c, as exp(-‖x - z‖²) does at variances of
-    1. It grows with the cube of the variance: 1e-5 in float64 at variances of 25, where float32 is not usable.
+    Autodiff returns NaN or noise close to the correlations c = 1 and c = -1. There dual and slope are continued by
+    interpolation in `√(1 - |c|)`, in which duals are smooth. The error of the continuation, relative to the largest
+    value, is 1e-9 in float64 and 1e-3 in float32 for duals and slopes that change slowly with c, such as those of
+    exp(-‖x - z‖²) at variances of 1. It grows with the cube of the variance, to 1e-5 in float64 at variances of 25,
+    where float32 is not usable.
 
     Args:
         dual: E[f(u) f(v)] as a function of (k12, k11, k22), the covariance and variances of (u, v), entry by entry in

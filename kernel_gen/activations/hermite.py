@@ -1,4 +1,4 @@
-"""Coefficients of the Hermite series f(σz) = Σ_k a_k(σ) h_k(z) of a function f, for z ~ N(0, 1) and a deviation σ.
+"""Hermite coefficients a_k(σ) of a function f: f(σz) = Σ_k a_k(σ) h_k(z) for z ~ N(0, 1) and any σ > 0.
 
 h_k = He_k / √k! are the normalised probabilists' Hermite polynomials, and a_k(σ) = E[f(σz) h_k(z)]. Mehler's formula
 turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂) c^k for standard normal u and v of correlation c.

@@ -1,8 +1,8 @@
 """ReLU and its duals: the arc-cosine kernels of order 1 and 0 (Cho & Saul, NeurIPS 2009, eq. 6 and 4).
 
 (u, v) ~ N(0, [[k11, k12], [k12, k22]]) are the inputs of the ReLU. The two diagonals are passed as vectors, so that a
-block of a Gram matrix needs no further square blocks. For many entries, `polynomials` computes the same two kernels
-with one square root and two polynomials, without an arccos.
+block of a Gram matrix needs no further square blocks. With the coefficients that `polynomials` returns, programs for
+many entries compute the same two kernels by one square root and two polynomials, without an arccos.
 """
 
 import numpy as np

@@ -110,8 +110,8 @@ def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights, two arrays (nodes,), of the trapezoidal rule for integrals from -`REACH` to `REACH`.
 
     The rule converges exponentially for smooth f, because the normal density makes the integrand vanish at the ends.
-    Its step resolves the Hermite polynomials h_k up to k = `terms` (of wavelength 2π/√terms) and functions that are
-    analytic in the strips to which this number of terms corresponds.
+    Its step resolves the Hermite polynomials h_k up to k = `terms` (of wavelength 2π/√terms), and functions that are
+    analytic in so wide a strip around the real axis that `terms` terms of their series suffice.
     """
     count = 2 * math.ceil(REACH / min(0.0625, 1.4 / math.sqrt(terms))) + 1
     z = np.linspace(-REACH, REACH, count)

@@ -1,7 +1,7 @@
 """Smooth activations whose duals are elementary functions of the covariance, for any variances.
 
-Formulas write the dual E[f(u) f(v)] for (u, v) ~ N(0, K), K = [[k11, k12], [k12, k22]], as in `base`. A class reads the
-numbers of its function (a, b, c, gamma ...) from its `Scalar`, and x is the argument of the function.
+Formulas are those of the dual E[f(u) f(v)] for (u, v) ~ N(0, K) with K = [[k11, k12], [k12, k22]]. A class reads the
+numbers of its function f(x) (a, b, c, gamma ...) from its `Scalar`.
 
 The duals of sin, cos, rbf (Rahimi & Recht, 2007), exp, gaussian and gabor are Gaussian integrals of exponentials; erf
 is due to Williams (1997); gelu to Tsuchida, Pearce et al. (2021, arXiv 2002.08517), derived here from Stein's lemma;

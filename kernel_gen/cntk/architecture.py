@@ -1,8 +1,8 @@
-"""Convolutional networks as short descriptions, from which the fused kernels and their reference versions are built.
+"""Convolutional networks as short descriptions, from which the programs of the CNTK are built.
 
 A network is a tuple of steps: `Conv` (3x3, stride 1, SAME padding), `Relu`, `AvgPool`, and at the end the head,
-`Flatten` or `GlobalAvgPool`, which a dense readout follows. A fused kernel takes the same network divided into
-`Stage`s, each with one image size: convolutions, each followed by its ReLU, and then one average pool.
+`Flatten` or `GlobalAvgPool`, which a dense readout follows. The programs take the network divided into `Stage`s, each
+with one image size: convolutions, each followed by its ReLU, and then one average pool.
 
 A covariance between pixels i of one image and i' of another has an offset i' - i. Only pooling couples different
 offsets. Therefore a stage also stores its `reach`, the largest offset that affects the head: 0 before Flatten, p·r + p

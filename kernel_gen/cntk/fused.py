@@ -1,9 +1,13 @@
 """The CNTK of ReLU networks as a `Kernel`, computed by fused programs on CPU cores or a GPU.
 
-It computes diagonal maps for each image, then pairs of images. The conventions are those of neural-tangents: a 3x3
-convolution divides the weight variance by 9·channels. For the first convolution these are the image channels at scale
-"stax", which "published" stands for; at scale "input" it divides by 9 alone. The readout is dense, with the same weight
-and bias standard deviations.
+A fused program computes all convolutions and ReLUs on images of one size in a single pass over the pairs of pixels of
+two images (`recursion_numba` and `recursion_cuda`). Before that, the standard deviation of every pixel after every
+convolution is computed for each image alone (diagonal maps, `diagonal`).
+
+The parametrisation is that of neural_tangents.stax: a 3x3 convolution divides the weight variance by 9 times the number
+of its input channels. The first convolution has the channels of the images as input. At scale "stax", which
+--scale=published selects, it divides by 9 times their number; at scale "input" it divides by 9 alone. The last layer is
+a dense readout, whose weights and biases have the same standard deviations as those of the convolutions.
 """
 
 import functools
@@ -26,7 +30,7 @@ from linearized.settings.gram_settings import KernelSettings
 class Cntk(Kernel):
     """The CNTK of a ReLU network on images, computed by fused programs on all cores or on a GPU.
 
-    What depends on one image alone (diagonal maps) is computed once per image, then blocks of pairs.
+    The standard deviations of an image's pixels in all layers (diagonal maps) are computed once, by `prepare`.
 
     Args:
         architecture: The network up to its readout.

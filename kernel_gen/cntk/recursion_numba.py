@@ -77,14 +77,17 @@ def fits(dtype: str) -> np.ndarray:
 
 
 def lanes(numbers: int) -> int:
-    """Return `numbers` rounded up to a multiple of `LANES`, the numbers in the widest vector of the processor."""
+    """Return `numbers` rounded up to a multiple of `LANES`, the number of float32 entries of the widest vectors."""
     return -(-numbers // LANES) * LANES
 
 
 def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
     """Apply a convolution and its ReLU to one row of pixel pairs, in place, in a loop over the flat plane.
 
-    The function is inlined, so that addresses and flags are constants. Symbols are those of the module.
+    K is the covariance between pixels of two images, Θ the tangent kernel and T = K + Θ. A plane holds the numbers of K
+    or T for all pairs of columns of two rows of images of width W. q is the variance of the weights divided by 9, b²
+    the variance of the biases, and s and s' are the standard deviations of the two pixels of a pair. The function is
+    inlined, so that addresses and flags are constants.
 
     Args:
         work: Flat array with the planes of this layer.

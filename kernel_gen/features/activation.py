@@ -4,11 +4,11 @@ The activation maps Σ ← E[σ(u)σ(v)] and Θ ← Θ E[σ'(u)σ'(v)], which is
 covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); each has features, arrays
 (rows, columns) whose columns are inputs. (u, v) is normal with the covariance Σ of two inputs. Both means are power
 series in the correlation c of the inputs, Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and s₂² are the values Σ(x, x) of both
-inputs, which are exact, and c is the product of their normalised features û. The constant term is exact, and so is the
-linear term if it has few enough rows. The rest is either
+inputs, which are exact, and c is the product of their normalised features û. The constant term is exact. The linear
+term is exact too, unless û has more than a quarter of the rows that the result may have. The rest is either
 
     random   σ(s W û) without its first terms, W Gaussian: arc-cosine features for ReLU, the neurons of a finite network
-             for any σ. Includes all terms of the series; costs a product W û of `rows` x `rows` per column.
+             for any σ. Includes all terms of the series; costs a product of W (rows, rows of û) with û per column.
     sketch   a_j T_j(û), T_j the sketched powers of PolySketch (Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022),
              each with rows in proportion to its weight. Includes terms up to a degree; costs a fast transform per
              degree.
@@ -91,8 +91,8 @@ class ActivationStep:
     def least(self, shape: Shape) -> int:
         """Return the smallest total number of features of Σ (NNGP) and Θ (NTK) that the layer can have as its result.
 
-        The constant term of Σ, each of its other terms and Θ, unless it is 0, need one. `shape` is the shape of the
-        layer's inputs.
+        One feature is needed for the constant term of Σ, one for each term that is approximated, and one for Θ unless
+        Θ is 0. `shape` is the shape of the layer's inputs.
         """
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 
@@ -101,13 +101,13 @@ class ActivationStep:
     ) -> tuple[Step, Shape]:
         """Return the function that applies the layer to the features of a batch, and the shape of its result.
 
-        The features are those of Σ (NNGP) and Θ (NTK), one row for each.
+        The features of Σ (NNGP) and of Θ (NTK) are two arrays with one row for each feature.
 
         Args:
             shape: Shape of the layer's inputs.
-            rows: Rows of the features of Σ and Θ together in the result.
-            share: Rows of the features of Σ; None: divide the rows in proportion to what is left to approximate in
-                both.
+            rows: Number of rows of both arrays together in the result.
+            share: Number of rows of the array of Σ; None: the rows are divided in proportion to the diagonal entries of
+                those parts of Σ and of Θ that are approximated.
             random: Generator of the random weights and signs.
             summed: Whether only Σ + Θ of the result is needed, and Θ has the same features as Σ: the linear term a_1(s)
                 û of Σ and the constant term of Θ are then equal (a_1(s) = s E σ'(s z) for z ~ N(0, 1)), and one of
@@ -192,8 +192,9 @@ def _applied(
 class RandomRest:
     """Random neurons σ(s W û) that represent the terms of an activation's kernels that are not exact.
 
-    The constant and, if it is exact, the linear term are subtracted. The factor of the tangent kernel Θ uses the same
-    weights W as far as possible.
+    Here û are the features of an input, normalised to length 1, s is the standard deviation of the activation's input,
+    and W are Gaussian weights. The constant and, if it is exact, the linear term of the series of σ are subtracted. The
+    factor of the tangent kernel Θ uses the same weights W as far as possible.
 
     Args:
         layer: The activation's layer.

@@ -89,7 +89,7 @@ class Window:
             )
 
     def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
-        """Return the size of an image after a convolution or pool with this window, and the zeros to add before it.
+        """Return the size of an image after a convolution or pool with this window, and the zeros to put around it.
 
         Args:
             image: Height and width of the image.

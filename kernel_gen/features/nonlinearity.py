@@ -54,8 +54,9 @@ class Nonlinearity:
 
     Args:
         function: σ(x, xp) over numpy and jax.numpy, entry by entry.
-        homogeneous: Degree q >= 0, with which σ is used at scale 1, and s^q σ(x/s) in its place at any other scale s;
-            for ReLU and `|x|` that is σ itself with q = 1. None: σ has no such form.
+        homogeneous: Degree q >= 0 of homogeneity: at a scale s, s^q σ(x/s) takes the place of σ(x). Both are equal for
+            functions that are positively homogeneous of degree q, such as ReLU and `|x|` with q = 1. None: σ itself is
+            used at every scale.
         kinks: Points where σ or its derivative is not smooth.
         largest_variance: Smallest variance s² at which E[σ(s z)²] is infinite.
     """

@@ -93,11 +93,11 @@ class FeatureWork(Work):
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
         """Return the tiles of a shard, runs of `self.tile` rows with all features.
 
-        The number in the manifest is not used, because old manifests store it as one row.
+        `manifest.tile`, the number of rows that the manifest stores, is not used, because it is 1 in old manifests.
 
         Args:
             manifest: Description of the folder of shards.
-            shard: Number of the shard.
+            shard: Index of the shard, from 0.
         """
         return feature_tiles(manifest, shard, self.tile)
 

@@ -116,7 +116,7 @@ class GramWork(Work):
 
         Args:
             manifest: Description of the folder of shards.
-            shard: Number of the shard.
+            shard: Index of the shard, from 0.
         """
         return tiles(manifest, shard)
 

@@ -34,19 +34,19 @@ class Job:
     title: str
 
     def tiles(self, shard: int) -> list[Tile]:
-        """Return the tiles of the shard with the number `shard`, in the order of computation."""
+        """Return the tiles of the shard with the index `shard` (from 0), in the order of computation."""
         return self.work.tiles(self.manifest, shard)
 
     def amount(self, shards: Iterable[int]) -> int:
-        """Return the amount of work of the shards with these numbers, in pairs of rows or, for features, in rows."""
+        """Return the amount of work of the shards with these indices, in pairs of rows or, for features, in rows."""
         return sum(tile.amount(self.manifest) for shard in shards for tile in self.tiles(shard))
 
     def path(self, shard: int) -> Path:
-        """Return the path of the file of the shard with the number `shard`."""
+        """Return the path of the file of the shard with the index `shard` (from 0)."""
         return self.manifest.path(self.folder, shard)
 
     def lock(self, shard: int) -> Path:
-        """Return the path of the file that a process locks while it computes the shard with the number `shard`."""
+        """Return the path of the file that a process locks while it computes the shard with the index `shard`."""
         return self.path(shard).with_suffix(".lock")
 
     def problem(self, shard: int) -> str | None:
@@ -72,7 +72,7 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
 
     Args:
         settings: Settings of the job.
-        shard: Number of the only requested shard; -1: all.
+        shard: Index, from 0, of the only requested shard; -1: all shards.
 
     Raises `UserError` if the folder holds another matrix or other features, or is divided into other shards, and for a
     shard out of range. Nothing is written in that case.

@@ -52,7 +52,7 @@ class PartialShard:
         Args:
             path: Path of the finished shard.
             manifest: Description of the folder.
-            shard: Number of the shard.
+            shard: Index of the shard, from 0.
             tiles: All tiles of the shard. A file that was begun with other tiles is not used.
 
         Raises `OSError` if the disk is full.

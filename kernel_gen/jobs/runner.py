@@ -28,7 +28,7 @@ from linearized.storage.shard_folder import refusals_undone
 
 
 def plan(config: RunnerSettings) -> list[int]:
-    """Return the numbers of the shards that are not finished.
+    """Return the indices, from 0, of the shards that are not finished.
 
     Files that are damaged or of other settings are renamed first, so that they are not read as finished.
 
@@ -61,12 +61,12 @@ def make_or_list(config: RunnerSettings) -> None:
 
 
 def run(config: RunnerSettings) -> list[int]:
-    """Compute the requested shard, or all unfinished ones, and return the numbers of those computed now.
+    """Compute the requested shard, or all unfinished ones, and return the indices (from 0) of those computed now.
 
     Shards finished before are kept, and the same command resumes the job; an error leaves nothing else behind.
 
     Args:
-        config: Settings of the job, with the number of the requested shard.
+        config: Settings of the job, with the index of the requested shard.
 
     Raises `UserError` for errors that a user can correct: another process on the shard, a full disk, entries that are
     not finite.
@@ -84,11 +84,11 @@ def run(config: RunnerSettings) -> list[int]:
 
 
 def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0) -> list[int]:
-    """Compute shards of a job and return the numbers of those computed now; finished ones are not changed.
+    """Compute shards of a job and return the indices of those computed now; finished ones are not changed.
 
     Args:
         job: The job.
-        shards: Numbers of the shards.
+        shards: Indices of the shards, from 0.
         threads: Number of tiles computed in parallel; 0: one for each core.
         wait: Seconds to wait for another process that computes a shard.
 

@@ -22,7 +22,7 @@ class ShardState(NamedTuple):
     """The state of one shard of a folder.
 
     Attributes:
-        shard: Number of the shard.
+        shard: Index of the shard, from 0.
         word: "finished", "at work", "begun", "missing", "damaged" or "foreign".
         detail: The share of its tiles that are done, or the problem, in words; "" if there is none.
         speed: Pairs, or rows of features, per second when the shard was computed; 0 if it is not finished.

@@ -105,7 +105,7 @@ def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
 
     Args:
         manifest: Description of the folder.
-        shard: Number of the shard.
+        shard: Index of the shard, from 0.
         run: Number of columns of a run; 0: `manifest.tile`.
     """
     run = run or manifest.tile
@@ -157,7 +157,7 @@ def feature_tiles(manifest: Manifest, shard: int, rows: int) -> list[Tile]:
 
     Args:
         manifest: Description of the folder.
-        shard: Number of the shard.
+        shard: Index of the shard, from 0.
         rows: Number of rows of a tile.
     """
     return [

@@ -72,7 +72,7 @@ class Work(abc.ABC):
 
         Args:
             manifest: Description of the folder of shards.
-            shard: Number of the shard.
+            shard: Index of the shard, from 0.
         """
 
     @abc.abstractmethod
@@ -144,7 +144,7 @@ class RunnerSettings(JobSettings, Protocol):
     """Protocol of the settings of a command that computes shards.
 
     Attributes:
-        shard: Number of the only shard to compute; -1: all that are not finished.
+        shard: Index, from 0, of the only shard to compute; -1: all that are not finished.
         wait: Seconds to wait for another process that computes a shard.
         threads: Number of tiles computed in parallel; 0: one for each core.
         list: Whether to print the commands of the unfinished shards instead of computing them.

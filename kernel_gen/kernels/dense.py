@@ -33,7 +33,7 @@ class Layers:
         rows: The rows with their squared norms.
         sides: One entry for each activation, as `Activation.rows` returns it: arrays whose last axis is that of the
             rows.
-        terms: One number for each activation, the length of its series or the number of its quadrature rule
+        terms: One number for each activation, the length of its series or the index of its quadrature rule
             (`Activation.terms`).
         diagonal: k(x, x) of each row, (n,), in float64.
     """

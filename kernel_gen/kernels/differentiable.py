@@ -52,7 +52,7 @@ class DifferentiableKernel(Kernel):
         arrays.
 
         Args:
-            points: The m points, prepared by the kernel, with all parameters set from the train rows.
+            points: The m points, prepared by this kernel, whose parameters must all be set (see `on`).
             rows: The n rows x_i, prepared in the same way.
             alpha: Coefficients (n, k) of the expansions, one column for each output c.
         """

@@ -5,9 +5,11 @@ grid. k(X, Z) is the mean over cells of the mean over pairs p, q in a cell of ex
 bandwidth L. It is one layer of a convolutional kernel network (Mairal et al. 2014): a convolution with infinitely many
 filters, a nonlinearity and average pooling.
 
-First, the mean of each patch is subtracted, and patches are divided by their contrast and whitened by the covariance of
-the train patches. Kernels of patches need whitening to be accurate (Coates & Ng 2011; Thiry et al., ICLR 2021;
-Shankar et al., ICML 2020), because natural patches vary most in the directions that carry least information.
+First, unless the setting `patch_whitening` is 0, the mean of each patch is subtracted, the patch is divided by its
+contrast √(v + C), and it is whitened by the covariance of the train patches. Here v is the variance of the entries of
+the patch and C a tenth of the mean of v over train patches. Kernels of patches need whitening to be accurate (Coates &
+Ng 2011; Thiry et al., ICLR 2021; Shankar et al., ICML 2020), because natural patches vary most in the directions that
+carry least information.
 
 As the base of a recursive feature machine the kernel has a metric on patches, learned from the average outer product of
 the gradients in single patches (Beaglehole et al., arXiv 2309.00570). Whitening is also a metric, and the machine
@@ -130,9 +132,13 @@ class PatchKernel(DifferentiableKernel):
         return (self.size, self.size, self.image_shape[2])
 
     def settled(self, train: np.ndarray) -> Self:
-        """Return the kernel with the contrast and whitening of the train rows (n, height · width · channels).
+        """Return the kernel with the constant of the contrast and the whitening that the train rows determine.
 
-        They are computed from up to 50,000 patches of 1,000 train images. A kernel that has them is returned unchanged.
+        They are computed from up to 50,000 patches of 1,000 train images, which are drawn with a fixed seed. A kernel
+        that has them is returned unchanged.
+
+        Args:
+            train: Train images (n, height · width · channels).
 
         Raises `UserError` if all patches are constant.
         """
@@ -157,6 +163,8 @@ class PatchKernel(DifferentiableKernel):
 
     def on(self, train: np.ndarray) -> Self:
         """Return the kernel with all parameters set from the train rows: contrast, whitening and bandwidth.
+
+        A bandwidth of 0 is replaced by half the median distance of up to 1,000 patches, drawn with a fixed seed.
 
         Args:
             train: Train images (n, height · width · channels), or their patches (n, rows, columns, d) as `stretch`
@@ -184,9 +192,10 @@ class PatchKernel(DifferentiableKernel):
         return patches * root if root.ndim == 1 else patches @ root
 
     def whitened(self, x: np.ndarray) -> Float[np.ndarray, "n h w d"]:
-        """Return the patches of images without their mean and contrast, whitened, (n, rows, columns, d).
+        """Return the patches of images, less their mean, divided by their contrast and whitened, (n, rows, columns, d).
 
-        `rows` and `columns` count the positions of patches, and d is the number of entries of a patch.
+        `rows` and `columns` count the positions of patches, and d is the number of entries of a patch. If `whitening`
+        is 0, the patches are returned as they are.
 
         Args:
             x: Images (n, height · width · channels).

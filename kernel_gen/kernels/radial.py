@@ -24,10 +24,10 @@ NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are c
 class RadialKernel(DifferentiableKernel):
     """Base class of kernels f(‖x - z‖ / L) of bandwidth L, whose subclasses define f.
 
-    An entry costs 2d operations in float64, and those of f. Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z in
-    float64, whatever the dtype of the entries, because f is steepest near 0, where that difference loses digits. Those
-    below `NEAR` times ‖x‖² + ‖z‖² are computed from the differences of the coordinates. A block takes 16 bytes per
-    entry in addition to the entries.
+    An entry costs 2d operations in float64, and those of f. Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z. This
+    difference loses digits near 0, where f is steepest. Therefore it is computed in float64, whatever the dtype of the
+    entries, and squared distances below `NEAR` times ‖x‖² + ‖z‖² are computed from the differences of the coordinates.
+    A block takes 16 bytes per entry in addition to the entries.
 
     Args:
         bandwidth: L, in units of the inputs; 0: the median distance between the train rows, which `on` computes.
@@ -76,8 +76,9 @@ class RadialKernel(DifferentiableKernel):
         """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
         With r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L². Costs 2mnd operations for the distances,
-        in float64, and 2mnd for each output, in the dtype of the entries; memory 24mn bytes. Rows that differ by no
-        more than `EQUAL` roundings count as equal and contribute 0, because f'(r)/r may be unbounded there.
+        in float64, and 2mnd for each output, in the dtype of the entries; memory 24mn bytes. Pairs with ‖x - z‖ of at
+        most `EQUAL` · eps · √(‖x‖² + ‖z‖²), with eps of the dtype of the entries, count as equal and contribute 0,
+        because f'(r)/r may be unbounded there.
 
         Args:
             points: The m points, prepared by this kernel.

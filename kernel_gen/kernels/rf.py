@@ -4,9 +4,9 @@ Only the readout of such a model is trained, so its tangent kernel equals its Ga
 NNGP are one kernel.
 
 At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and
-κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width it is, as published, K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X
-(n, d). The ones represent the bias of the readout, K is not divided by N, and W has entries N(0, 1/d) by default. W is
-drawn from a seed and the products are summed block by block.
+κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), it is
+K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones represent the bias of the readout, K is not divided by N,
+and W has entries N(0, 1/d) by default. W is drawn from a seed and the products are summed block by block.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class FiniteFeatures(Kernel):
     Args:
         num_units: Number of hidden units N.
         law: Distribution of W: "gaussian", entries N(0, 1/d), or "sphere", columns uniform on the unit sphere.
-        block: Columns of W per draw, on which the weights depend; 0: all at once.
+        block: Number of columns of W that are drawn at once; the weights of a seed depend on it. 0: all columns.
         seed: Random-number seed of W.
         dtype: Data type of the entries, "float32" or "float64".
     """
@@ -136,8 +136,8 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """Return the kernel of finitely many features if `settings.num_units` is set, otherwise that of infinitely many.
 
-    The published scale of the infinite kernel is "input". `image_shape` is not used, because images are treated as
-    rows.
+    For the kernel of infinitely many features, the scale "published" is "input". `image_shape` is not used, because
+    images are treated as rows.
     """
     if settings.num_units:
         return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)

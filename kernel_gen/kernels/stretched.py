@@ -1,8 +1,8 @@
-"""Kernels k(√M x, √M z) of a base kernel k and a metric M, and the average gradient outer product (AGOP) of their fits.
+"""Kernels k(√M x, √M z) of a base kernel k and a metric M, and the average gradient outer product (AGOP).
 
-They are the kernels of recursive feature machines, which learn M as a power of the AGOP. The metric stretches the
-directions in which a fitted function varies, as the first layer of a network does. A diagonal metric stretches single
-coordinates.
+Recursive feature machines use these kernels. They learn M as a power of the AGOP, the mean over points of the outer
+products of the gradients of a function that was fitted with the kernel. The metric stretches the directions in which a
+fitted function varies, as the first layer of a network does. A diagonal metric stretches single coordinates.
 """
 
 from typing import Any, Self
@@ -61,16 +61,17 @@ class StretchedKernel(Kernel):
     ) -> np.ndarray:
         """Return the average gradient outer product (1/m) Σ_j Σ_c g_jc g_jcᵀ, (d, d) in float64, or its diagonal (d,).
 
-        g_jc is the gradient in x, at point j of m, of output c of k: the expansion f_c(x) = Σ_i alpha_ic k(√M x, √M
-        x_i) in n rows x_i. If the metric acts on patches, gradients are those in each patch of the points, and m counts
-        these. Costs 2mnd operations for the kernel's slopes, 2mndk for gradients and 2md²k for their products (2mdk for
-        the diagonal in a diagonal metric). Gradients are computed in blocks of `gradient_rows` points, or of fewer if a
-        float64 array (points of a block, n) would exceed `BLOCK_BYTES`.
+        Here f_c(x) = Σ_i alpha_ic k(√M x, √M x_i) is the fitted function of output c, an expansion in n rows x_i, and
+        g_jc is its gradient in x at point j. There are m points. If the metric acts on patches, gradients are taken in
+        each patch of the points, and m counts these patches. For K outputs it costs 2mnd operations for the slopes of
+        the kernel, 2mndK for the gradients and 2md²K for their outer products (2mdK for the diagonal in a diagonal
+        metric). Gradients are computed in blocks of `gradient_rows` points, or of fewer if a float64 array (points of a
+        block, n) would exceed `BLOCK_BYTES`.
 
         Args:
             points: The points, prepared by this kernel.
             rows: The n rows of the expansions, prepared by this kernel.
-            alpha: Coefficients of the expansions (n, k).
+            alpha: Coefficients of the expansions (n, K).
             diagonal: Return only the diagonal.
             centred: Subtract from each output's gradients their mean over the points. A linear trend of f_c, whose
                 gradient is the same everywhere, then does not hide the directions in which f_c is nonlinear.
@@ -148,9 +149,9 @@ def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
 def correlation(metric: np.ndarray, weights: np.ndarray) -> float:
     """Return the correlation between the entries of a metric M and those of WWᵀ, with W the first layer of a network.
 
-    According to the neural feature ansatz (Radhakrishnan et al. 2024), training makes WWᵀ proportional to a power of
-    the average outer product of the network's gradients, as M is a power of that of the kernel's expansions. For a
-    diagonal M the diagonals are compared.
+    It tests the neural feature ansatz (Radhakrishnan et al. 2024), by which training makes WWᵀ proportional to a power
+    of the average outer product of the network's gradients. The metric of a recursive feature machine is such a power
+    for the function that its kernel fits. For a diagonal M the diagonals are compared.
 
     Args:
         metric: M, (d, d), or its diagonal (d,).
