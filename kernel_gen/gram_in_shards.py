@@ -26,7 +26,7 @@ from linearized.storage.shards import Stored
 def gram_in_shards(
     folder: Path, kernel: Kernel, dataset: Dataset, *, identity: Mapping[str, Any], title: str, command: str
 ) -> Gram:
-    """Write the kernel matrix of the train rows to a folder, as upper triangle in row blocks, and open it.
+    """Write the kernel matrix of the train rows to a folder, as an upper triangle in bands of rows, and open it.
 
     Tiles that an earlier process finished are kept. For n rows it takes n²/2 entries of disk space; memory is that of
     the prepared rows and of two tiles for each core.

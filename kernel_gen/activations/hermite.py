@@ -81,11 +81,11 @@ def _weighted(z: np.ndarray, degree: int):
 def nodes(kinks: tuple[float, ...], degree: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights, two arrays (m,), of a quadrature rule for integrals over z with `|z|` <= REACH.
 
-    The rule consists of Gauss-Legendre panels.
+    The interval is divided into panels, each with a Gauss-Legendre rule of its own.
 
     Args:
         kinks: Points at which panels end, because the integrand is not smooth there.
-        degree: Largest degree k of the Hermite polynomials h_k that the panels resolve.
+        degree: Largest degree k of the Hermite polynomials h_k that the rule resolves.
     """
     width = min(PANEL, 16 / np.sqrt(degree + 1))
     ends = np.unique([-REACH, *(kink for kink in kinks if abs(kink) < REACH), REACH])

@@ -67,7 +67,7 @@ def prepare(
         pixels: Images (n, height, channels, width), scaled as in `Prepared`.
         stages: Stages of the network.
         q: Weight variance of the convolutions, divided by 9.
-        bias: Variance b² of their biases.
+        bias: Variance b² of the convolutions' biases.
         dtype: Data type of the result.
         block: Number of images that one thread processes at once.
     """
@@ -115,7 +115,7 @@ def _layers(k, q, bias, stds):
     Args:
         k: Covariance before them, (offsets down, offsets across, height, width).
         q: Weight variance of the convolutions, divided by 9.
-        bias: Variance of their biases.
+        bias: Variance of the convolutions' biases.
         stds: Array (convs, height, width), which is filled with the standard deviations after each convolution.
     """
     down, across = k.shape[0] // 2, k.shape[1] // 2

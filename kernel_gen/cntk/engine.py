@@ -38,7 +38,7 @@ class Engine:
         channels: Number of image channels.
         ntk: Whether T is computed besides K.
         q: Weight variance of the convolutions, divided by 9.
-        beta: Variance b² of their biases, divided by `q`.
+        beta: Variance b² of the convolutions' biases, divided by `q`.
         dtype: Data type of the computation, "float32" or "float64".
         make: Function that compiles a stage, with the arguments of `recursion_numba.stage_kernel`.
     """

@@ -172,7 +172,7 @@ class CudaEngine(Engine):
         channels: Number of image channels.
         ntk: Whether T = K + Θ is computed besides the covariance K, with the tangent kernel Θ.
         q: Weight variance of the convolutions, divided by 9.
-        beta: Variance b² of their biases, divided by `q`.
+        beta: Variance b² of the convolutions' biases, divided by `q`.
         dtype: Data type of the computation, "float32" or "float64".
         threads: Number of threads per pair.
     """

@@ -90,7 +90,7 @@ def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage,
         stds2: Standard deviations of the second image's pixels.
         twin: Whether both are the same image.
         q: Weight variance of the convolutions, divided by 9.
-        bias: Variance of their biases.
+        bias: Variance of the convolutions' biases.
         stages: Stages of the network.
     """
     k = jnp.einsum("ycx,vcu->yvxu", pixels1, pixels2, precision="highest")
@@ -113,7 +113,7 @@ def block(one: Prepared, two: Prepared, stages: Sequence[Stage], *, q: float, bi
         two: The second images, prepared.
         stages: Stages of the network.
         q: Weight variance of the convolutions, divided by 9.
-        bias: Variance of their biases.
+        bias: Variance of the convolutions' biases.
         same: Whether both sets are the same; one triangle is then computed and mirrored.
     """
     dtype = one.pixels.dtype

@@ -202,7 +202,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
             right: Index in `pixels2` of each pair's second image.
             twin: For each pair, whether both images are the same.
             q: Weight variance of the convolutions, divided by 9.
-            beta: Variance b² of their biases, divided by `q`.
+            beta: Variance b² of the convolutions' biases, divided by `q`.
             fits: Constants, see `fits`.
             maps_in: Maps of the previous stage; not read in the first one.
             scale: Factor that turns the sums in `maps_in` into means.

@@ -27,7 +27,7 @@ class PolySketch:
     Args:
         dim: Dimension d of the inputs x.
         degree: The highest power, 0 or more.
-        width: Numbers m in each sketch. T_0 is 1, and T_1 is x itself where d <= m.
+        width: Number m of entries of a sketch. T_0 is 1, however, and T_1 is x itself if d <= m.
         random: Generator of this sketch's random numbers.
         field: "real", or "complex" for complex sketches, whose kernel is Re T(x)·conj T(z).
         dtype: Data type of the features; the corresponding complex type for complex sketches.

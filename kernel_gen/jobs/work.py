@@ -93,7 +93,7 @@ class JobSettings(Protocol):
     Attributes:
         dataset: Name of the dataset.
         data: The user's own data, such as a file's path; "": the dataset is used.
-        noise_ind: Index of the noise level.
+        noise_ind: Index of the noise level, from 0.
         num_shards: Number of shards; 0: that of the existing folder, or else the default of the `Work`.
     """
 

@@ -38,10 +38,10 @@ class FullyConnected(DifferentiableKernel):
 
     Accuracy, relative to the largest entry of the matrix and measured up to 20 layers and d = 784: where the
     correlation c of two rows has `|c|` < 0.999, the error of entries is up to 6e-7 for each hidden layer in float32 and
-    2e-15 in float64. Near c = 1 a rounding ε of the inner product is a rounding √(2ε) of the angle, in each hidden
-    layer: errors of NTKs of equal and nearly equal rows are up to 3e-4 for each hidden layer in float32 and 2e-8 in
-    float64, of NNGPs 1e-5 and 1e-14. The diagonal of blocks of rows with themselves is exact. An input of zeros has
-    correlation 0 with all others.
+    2e-15 in float64. Near c = 1, in each hidden layer, a rounding error ε of the inner product changes the angle by
+    √(2ε). For equal and nearly equal rows, errors for each hidden layer are therefore up to 3e-4 in float32 and 2e-8 in
+    float64 for the NTK, and up to 1e-5 and 1e-14 for the NNGP. The diagonal of blocks of rows with themselves is exact.
+    An input of zeros has correlation 0 with all others.
 
     Args:
         num_layers: Number of dense layers, which includes the readout and thus is the number of hidden layers plus 1.

@@ -134,9 +134,9 @@ def squared_distances(one: Rows, two: Rows) -> Float64[np.ndarray, "n1 n2"]:
 
 
 def median_distance(x: np.ndarray) -> float:
-    """Return the median distance between distinct rows of `x` (n, d).
+    """Return the median of the distances ‖x_i - x_j‖ over all pairs i < j of rows of `x` (n, d).
 
-    At most 1,000 rows, spread evenly over `x`, are used. Costs 2d operations per pair of them.
+    At most 1,000 rows, spread evenly over `x`, are used. Costs 2d operations for each pair of these rows.
 
     Raises `UserError` if the median is 0 or there are fewer than two rows, because the data then determine no
     bandwidth.

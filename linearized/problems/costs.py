@@ -3,7 +3,7 @@
 Two methods compete. In the first, "band", the smaller of A Aᵀ and AᵀA is formed and reduced to a band once, and the
 band is factored for every ridge (`linearized.solvers.linear.formed`). In the second, a Krylov method multiplies by A
 (`linearized.solvers.auto` selects which one). Each is estimated in every mode of the problem whose arrays fit in the
-budget, from counts of operations and the rates of this machine (`linearized.solvers.rates`). A mode says what stays in
+budget, from counts of operations and the rates of this machine (`linearized.solvers.rates`). A mode is what stays in
 memory between products: the features, nothing or the Gram matrix.
 
 The number of operations of "band" is known in advance, except for the number of small ridges at which the solution by a
@@ -117,7 +117,7 @@ def estimates(
 ) -> list[Estimate]:
     """Return the estimates of all methods in all modes that fit in the problem's memory, the fastest first.
 
-    A mode says what stays in memory between products. Krylov methods that are expected to need more than
+    A mode is what stays in memory between products. Krylov methods that are expected to need more than
     `max_iterations` steps come last, because they would miss the accuracy. The mode of the problem is not changed.
 
     Args:

@@ -4,8 +4,9 @@ The features A are (rows, p) and the labels Y (rows, columns); the columns are i
 ridge ρ. Products take any number of columns, so that all ridges of a grid share one pass at the end. Arguments and
 results are float64. The products of the iterations multiply in float32 and sum over tiles in float64; `adjoint64` and
 `evaluate`, from which residuals are computed, multiply the same float32 features in float64. In float32 a residual
-below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. This bounds the relative error of v only by
-5e-7 ‖AᵀY‖/(ρ‖v‖): it was measured as 1e-5 at a ridge of 1e-3 ‖AᵀA‖ and as up to 6e-3 at 1e-7 ‖AᵀA‖.
+below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. A residual of 5e-7 ‖AᵀY‖ bounds the relative
+error of v only by 5e-7 ‖AᵀY‖/(ρ‖v‖). Measured errors of v are 1e-5 at a ridge of 1e-3 ‖AᵀA‖, and up to 6e-3 at
+1e-7 ‖AᵀA‖.
 """
 
 import abc

@@ -76,8 +76,8 @@ def kernels(
 ) -> list[np.ndarray]:  # fmt: skip
     """Return the kernel K(x, X) of the NT model between inputs x and the train rows X.
 
-    Products are in the precision of the tiles and summed in float64. Takes 2 m n N operations for Φ Φᵀ and for each
-    pair of classes that is computed.
+    Products are in the precision of the tiles and summed in float64. For N hidden units it takes 2 m n N operations for
+    the products of the relu features, and as many for each pair of classes c <= e, or for each class if `per_class`.
 
     Args:
         pairs: Tiles of the inputs and of the train rows for each block of units, at least one; the same tile twice
