@@ -84,16 +84,17 @@ class CentreChoice:
 def factored(
     exact: Kernel, x: np.ndarray, chosen: Int64[np.ndarray, " m"], dtype: np.dtype
 ) -> tuple[Int64[np.ndarray, " r"], Float64[np.ndarray, "r r"]]:
-    """Factor the kernel K_CC between the centres, without centres whose functions depend linearly on the others.
+    """Factor the kernel K_CC between the centres by Cholesky with pivots, and leave out dependent centres.
 
-    It takes 2 m² d operations for K_CC and m³/3 for the factor.
+    A centre C_i is left out if its function k(x, C_i) is, up to rounding, a combination of the functions of the other
+    centres: if its pivot is at most max(10 · eps of `dtype`, m · eps of float64) times the largest diagonal entry of
+    K_CC. The computation takes 2 m² d operations for K_CC and m³/3 for the factor.
 
     Args:
         exact: Kernel in float64, in which K_CC is computed and factored.
         x: Train rows (n, d).
         chosen: Indices of the m centres.
-        dtype: Data type of the kernel between train rows and centres. A centre is left out if the others explain it up
-            to the rounding error of this type.
+        dtype: Data type of the kernel between train rows and centres.
 
     Returns:
         Indices of the r remaining centres, and the lower triangular L (r, r) with K_CC = L Lᵀ for them. The entries of

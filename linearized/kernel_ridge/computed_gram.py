@@ -1,6 +1,7 @@
-"""Kernel matrix K between train rows that is computed again, tile by tile, in every product, and never stored.
+"""Kernel matrix K between train rows whose entries are computed again in every product and never stored.
 
-It lets iterative solvers work with a K that fits neither in memory nor on a disk.
+Iterative solvers can thus work with a K that fits neither in memory nor on a disk. K is computed in square blocks of
+rows and columns, called tiles.
 """
 
 import threading
@@ -96,10 +97,11 @@ class ComputedGram:
         return gram(self._kernel, self._x).astype(dtype or self.dtype, copy=False)
 
     def computing_columns(self) -> float:
-        """Measure the time to compute all entries of K, in units of the time of one more column in a product K v.
+        """Measure how many columns v can be multiplied by K in the time that it takes to compute the entries of K.
 
-        The times are measured with one tile. An entry off the diagonal is computed once and multiplied twice. A solver
-        uses the result to choose how many columns to multiply together.
+        The result is the time to compute n²/2 entries, divided by the time that each additional column adds to a
+        product K v. Both times are measured with one tile (a square block of K). A solver uses the result to choose
+        how many columns to multiply together.
         """
         part = slice(0, min(TIMED, self._kernel.tile, len(self)))
         self._block(part, part)  # the first block of some kernels is compiled

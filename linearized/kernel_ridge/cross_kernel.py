@@ -1,6 +1,7 @@
-"""Kernel between new rows and train rows that is computed tile by tile while it is multiplied, for predictions.
+"""Kernel between new rows and train rows for predictions, whose entries are computed while it is multiplied.
 
-The whole matrix is never in memory, unless the caller reads all of its rows.
+It is computed in blocks of rows and columns, called tiles. The whole matrix is never in memory, unless the caller reads
+all of its rows.
 """
 
 from collections.abc import Callable, Iterator

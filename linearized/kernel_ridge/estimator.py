@@ -29,7 +29,7 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Parameters
     ----------
     ridges : array of ρ, or one number; not divided by n. None: 28 values from 1e-6 to 1e3 times the mean of K's
-        diagonal, in which each entry is multiplied by the weight of its row.
+        diagonal. With weights w_i, this mean is Σ_i w_i K_ii divided by the number of rows whose weight is not 0.
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
     kernel : "precomputed": X is K, between train rows in `fit` and between new and train rows in `predict`. "NTK",

@@ -108,8 +108,10 @@ def run_child(words: list[str], command: str) -> None:
         command: The command as a user would type it, for error messages.
 
     Raises:
-        TryLater: If the exit code of the command is that of `TryLater`, which a later attempt may avoid.
-        UserError: If the exit code is another one than 0. Both contain the last line of the output.
+        TryLater: If the command ends with the exit code `TryLater.code`, which means that a later attempt may succeed.
+        UserError: If the command ends with any other exit code than 0.
+
+    The message of either error contains the error line of the output, or else its last line.
     """
     environment = {
         **os.environ,

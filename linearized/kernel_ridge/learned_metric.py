@@ -76,9 +76,12 @@ def base_kernel(
 def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
     """Return the side d of the metric M (d, d) that a base kernel k(√M x, √M z) takes.
 
+    For a kernel on patches of images, d is the number of entries of a patch. For all other kernels, d is the number of
+    columns of the train rows.
+
     Args:
-        base: Base kernel. For a kernel on patches of images, d is the number of entries of a patch.
-        train: Train rows (n, columns). For all other kernels, d is their number of columns.
+        base: Base kernel.
+        train: Train rows (n, columns).
     """
     return train.shape[1] if base.metric_shape is None else math.prod(base.metric_shape)
 
@@ -104,17 +107,17 @@ def at_metric(
 def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -> int:
     """Return the index of the ridge whose fitted function determines the next metric.
 
-    This is the ridge with the smallest loss, unless its function is hardly better than a constant (a relative loss
-    above 0.98). While no direction has been learned, the ridge with the smallest loss is a large one, whose fitted
-    function is nearly constant and has gradients of noise. In this case the function returns the largest ridge whose
-    fit leaves at most half the variance of the train labels unexplained. Structure in the labels, such as the quadratic
-    terms that the train rows of SYNTH have at noise level κ = 0, appears in the gradients of this fit before it appears
-    in any loss.
+    This is the ridge with the smallest loss, if that loss is at most 0.98 times the loss of a constant function.
+    Otherwise it is the largest ridge whose fit leaves at most half the variance of the train labels unexplained (or the
+    ridge with the smallest loss, if there is none). The reason: while no direction has been learned, the ridge with the
+    smallest loss is a large one, whose fitted function is nearly constant and has gradients of noise. Structure in the
+    labels, such as the quadratic terms of the dataset SYNTH at noise level κ = 0, appears in the gradients of a closer
+    fit before it appears in any loss.
 
     Args:
         path: Solutions of (K + ρI)α = y, whose residuals on the train rows are ρα.
         y: Train labels (n, k), of mean 0.
-        best: Index of the ridge with the smallest loss.
+        best: Index, from 0, of the ridge with the smallest loss.
         relative: Smallest loss, divided by the loss of a constant function.
     """
     if not relative > UNLEARNED:

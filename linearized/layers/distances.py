@@ -5,7 +5,7 @@ machine precision of the data type. That is harmless unless the distance is a sm
 a filter of norm 1,000 that differ by 0.1, no digit of the distance is correct. Each call therefore checks its own
 result. If some pair has lost digits, the call recomputes all distances as sums of squared differences. That sum runs
 over the entries of a patch, so it stores one number per output at a time and takes as many passes over the outputs as a
-patch has entries. Derivatives always are those of the formula with norms, whose relative error is only
+patch has entries. Derivatives are always those of the formula with norms, whose relative error is only
 eps ‖x‖ / ‖x - w‖.
 """
 
@@ -29,8 +29,8 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
         x: Inputs of the layer, in float32 or float64.
         weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
         scale: 1.0 for squared distances, or -γ (a number or a scalar tensor) for the exponents of a Gaussian. Exponents
-            need only absolute accuracy, so the costlier sum of differences is used more rarely for them. The factor is
-            applied to the filters and norms, not to the outputs, so it costs no additional pass.
+            need only absolute accuracy, so the costlier sum of squared differences is used more rarely if `scale` is
+            -γ. The filters and norms are multiplied by `scale`, not the outputs, so it costs no additional pass.
 
     Rounding can give a result near 0 the wrong sign, with a magnitude of a few eps (‖x‖² + ‖w‖²).
     """

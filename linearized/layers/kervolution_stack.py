@@ -24,15 +24,17 @@ WHY = {
 def warn_of_stack(layer: Any, x: Any) -> None:
     """Warn if a kervolution takes its input from kervolutions of the same kind, with no normalisation in between.
 
+    There are two kinds: polynomial kervolutions of degree 2 or more, and those with the kernels "l1" or "l2". Other
+    layers give no warning. The warning is given once for each stack: at the third polynomial kervolution, or at the
+    second with "l1" or "l2".
+
     A layer cannot normalise its own outputs without changing its kernel, and stacks do train at low learning rates or
     with bounded activations between the layers. Therefore a stack causes a warning and no error.
 
     Args:
-        layer: Layer that is called. Only polynomial (of degree 2 or more), "l1" and "l2" kervolutions can warn.
-        x: Its input. The stack is read from the history of a symbolic tensor. A tensor with values has no history, so
-            there is no warning for layers that are called in a subclassed model.
-
-    The warning is given once for each stack: at the third polynomial kervolution, or at the second of "l1" or "l2".
+        layer: Layer that is called.
+        x: Input of the layer. The stack is read from the history of a symbolic tensor. A tensor with values has no
+            history, so there is no warning for layers that are called in a subclassed model.
     """
     kernel = _growing(layer)
     if kernel is None or getattr(x, "_keras_history", None) is None:

@@ -9,30 +9,36 @@ with t = P σ² m. p, c and γ are the degree, the offset and the width of the k
 
 | kernel       | σ² of the filters           | variance of the outputs where m = 1                               |
 |--------------|-----------------------------|-------------------------------------------------------------------|
-| "polynomial" | a² / P, see `_polynomial`   | .3 (p = 2 and 3, c = 1), at most .6 however many layers follow    |
+| "polynomial" | a² / P                      | .3 (p = 2 and 3, c = 1); at most .6 in a stack of any depth       |
 | "sigmoid"    | (5/3)² / P                  | .5                                                                |
-| "gaussian"   | 1 / (2 γ P)                 | that of x·w in the exponent is largest; e⁻³ · 4/P where γ = 1/P   |
+| "gaussian"   | 1 / (2 γ P)                 | 4 e⁻³ / P for γ = 1/P                                             |
 | "l2"         | 1                           | .75                                                               |
-| "l1"         | 1                           | .6 P: no filters bring it below (1 - 2/π) P                       |
+| "l1"         | 1                           | .6 P; at least (1 - 2/π) P for any filters                        |
+
+For "polynomial", a² is chosen so that the mean square of the outputs stays bounded from layer to layer (`_polynomial`).
+For "gaussian", σ² makes the variance that x·w causes in exp(-γ‖x - w‖²) as large as possible. The variance of the
+outputs of a Gaussian on independent inputs is at most 2 e⁻² / P.
 
 Stacks of distances grow. For filters with σ = 1 the mean "l2" distance is √(P (m + 1)) and the mean "l1" distance
 P √(2 (m + 1) / π), so each "l2" layer of a stack multiplies the mean square by about P, and each "l1" layer by about
-P². Put a normalisation between them, as the networks of `linearized.models` do. Initial values alone cannot replace it.
-Outputs that are centred and divided by their standard deviation at m = 1, which is another kernel, have mean squares of
-1.1, 2.2, 14 and 880 after one to four "l2" layers of 16 filters on 8x8x3 inputs N(0, 1), and of 1.2, 2.2, 20 and 1,700
-after "l1" layers: ‖x‖ is part of every filter's output, so that the inputs of a deeper layer are correlated and their
-sums grow with P. Larger filters with a bias of -√(‖w‖² + P) keep four "l2" layers near 1 (1.1 at σ = 4), because a
-distance to far filters is nearly a linear layer, but the outputs grow from the sixth layer on. The derivative of "l1"
-is ±1 in each input, so its outputs grow with P in any case.
+P². Put a normalisation between them, as the networks of `linearized.models` do. Initial values cannot replace it:
 
-Stacks of polynomials keep the variance of their outputs, but their gradients grow: the derivative p (c + s)^(p-1)
-multiplies each gradient, and a shared mean of the outputs makes gradients add up over positions. Four layers of degree
-3 with 16 filters, trained on 256 images of 8x8 in batches of 32 for five epochs, diverge under plain SGD in 8 of 8 runs
-at learning rates .01 and .003, in 3 of 8 at .001 and in none at .0001; with Adam at .001 in none. Smaller filters would
-not remove the shared mean, since the outputs at s = 0 are c^p: normalise between the layers, or lower the learning
-rate. Models with either kind of stack give a warning when they are built, see `kervolution_stack`.
+- Suppose that each layer subtracts a fixed mean from its outputs and divides by a fixed standard deviation, those of
+  its outputs at m = 1. (This is another kernel.) On 8x8x3 inputs N(0, 1), the mean squares after one to four layers of
+  16 filters are 1.1, 2.2, 14 and 880 for "l2", and 1.2, 2.2, 20 and 1,700 for "l1". All outputs at a position contain
+  the same ‖x‖, so the inputs of the next layer are correlated, and their sums grow with P.
+- Filters with σ = 4 and a bias of -√(‖w‖² + P) keep the mean square near 1 for four "l2" layers (1.1), because the
+  distance to far filters is nearly linear in x. From the sixth layer on the outputs grow.
+- The derivative of "l1" is ±1 in each input, so its outputs grow with P for any filters.
 
-The variance of the outputs of a Gaussian on independent inputs is at most 2 e⁻² / P.
+Stacks of polynomials keep the variance of their outputs, but their gradients grow. The derivative p (c + s)^(p-1)
+multiplies each gradient, and a mean that all outputs share makes gradients add up over positions. An experiment with
+four layers of degree 3 with 16 filters, trained on 256 images of 8x8 in batches of 32 for five epochs: with plain SGD,
+8 of 8 runs diverge at learning rates of .01 and .003, 3 of 8 at .001 and none at .0001; with Adam at .001, none.
+Smaller filters would not remove the shared mean, since the outputs at s = 0 are c^p. Normalise between the layers, or
+lower the learning rate.
+
+Models with a stack of distances or of polynomials give a warning when they are built, see `kervolution_stack`.
 """
 
 import math

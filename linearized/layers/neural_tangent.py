@@ -26,8 +26,8 @@ class NeuralTangent(keras.layers.Layer):
     Args:
         units: N, the number of hidden units.
         outputs: k, the number of outputs.
-        directions: "shared": one G (N, d) serves all outputs through a⁰, as there; "per_class": each output has its own
-            G, (k, N, d) together, so that the outputs are trained independently of each other.
+        directions: "shared": one G (N, d) serves all outputs through a⁰, as in the paper; "per_class": each output has
+            its own G, (k, N, d) together, so that the outputs are trained independently of each other.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)). The
             entries of a⁰ are N(0, 1).
         seed: Random-number seed of W and a⁰; 1990 is that of Ghorbani et al. (arXiv 2006.13409).

@@ -77,9 +77,9 @@ LEAST_SQUARES = (*LINEAR, "band")  # `band` requires a problem that can form its
 def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
     """Choose between block Lanczos and CG for a least-squares problem; return the name and the reason in one line.
 
-    Block Lanczos needs the fewest products and, in the dual, loses no accuracy at small ridges in float32. If its
-    basis (see `basis_bytes`) does not fit in the free memory, CG is chosen: it stores two vectors per ridge and label
-    column.
+    Block Lanczos needs the fewest products. In a dual problem, where solvers work with A Aᵀ, it loses no accuracy at
+    small ridges in float32. CG is chosen if the Lanczos basis (see `basis_bytes`) does not fit in the spare memory of
+    the problem, or in 256 MiB if that is more. CG stores only two vectors per ridge and label column.
 
     Args:
         problem: Problem to solve, min ‖A v - Y‖² + ρ‖v‖².

@@ -2,8 +2,9 @@
 
 The rates are measured once per machine, which takes a few seconds, and stored in `rates.json` in the cache folder.
 They are measured again if the processor, the number of threads or the BLAS library differs, or if the file is damaged.
-They are CPU seconds of the measuring thread, which works or waits for the other threads of BLAS. Measured by the clock,
-long measurements would seem slower than those within one time slice while other processes use the processor.
+They are CPU seconds of the measuring thread, which takes part in the products of BLAS and waits for the other threads
+of BLAS. Wall-clock seconds would be misleading: while other processes use the processor, a long measurement is
+interrupted, and one that fits in a time slice of the scheduler is not.
 """
 
 import math
@@ -38,14 +39,14 @@ class Rates(NamedTuple):
     Attributes:
         single: Seconds per multiply-add in a product of large float32 matrices.
         double: Seconds per multiply-add in a product of large float64 matrices.
-        square: Seconds per multiply-add in TᵀT for a float32 matrix T, summed in float64; half of the entries are
-            computed.
-        read, column: The two products T u and Tᵀ(T u) of a float32 matrix T and u with c columns take read + c · column
-            seconds per entry of T.
+        square: Seconds per multiply-add in TᵀT for a float32 matrix T, including the addition of TᵀT to a float64 sum.
+            TᵀT is symmetric, so only half of its multiply-adds are made and counted.
+        read, column: The two products T u and Tᵀ(T u) of a float32 matrix T and u with c columns together take
+            read + c · column seconds per entry of T.
         reduced, reduction: The band reduction of a matrix of side s takes s² · reduced + s³ · reduction seconds.
         factor: Seconds per row of the matrix for one banded factorisation and one solution with it.
-        step, turned: A step of block Lanczos takes, besides its products with the problem's matrix and with the basis,
-            step + turned seconds times the number of entries of a block.
+        step, turned: A step of block Lanczos takes step + e · turned seconds for blocks of e entries, in addition to
+            the products with the problem's matrix and with the basis.
     """
 
     single: float

@@ -36,9 +36,10 @@ def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray,
 
 
 def effective_rank(kernel: Float[np.ndarray, "n n"]) -> float:
-    """Return the effective rank of a kernel, between 1 and n (Roy & Vetterli, EUSIPCO 2007).
+    """Return the effective rank of a kernel, between 1 and n, or 0 for a kernel that is 0.
 
-    It is exp(-Σ p_i log p_i), where p_i are the positive eigenvalues divided by their sum; 0 for a kernel that is 0.
+    It is exp(-Σ p_i log p_i), where p_i are the positive eigenvalues divided by their sum (Roy & Vetterli, EUSIPCO
+    2007).
     """
     values = np.clip(np.linalg.eigvalsh(kernel.astype(np.float64)), 0, None)
     shares = values[values > 0] / values.sum()

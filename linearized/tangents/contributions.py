@@ -1,8 +1,8 @@
 """The term that each variable of a network adds to its tangent kernel, computed in one of two ways.
 
 For rows x and x' and outputs f_k and f_l of a network, a variable w adds ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ to the tangent
-kernel. This term is called the contribution of w, and ∂f_k(x)/∂w is called a row gradient. Each of the two classes
-stores what it needs of each row, and multiplies that of pairs of rows.
+kernel. This term is called the contribution of w, and ∂f_k(x)/∂w is called a row gradient. The classes `Gradients` and
+`Factors` store different arrays for each row, from which they compute contributions for pairs of rows.
 
 `Gradients` stores row gradients. `Factors` is for the weights w and the bias of a layer that computes
 s_t = h_t w + bias at T positions (such as pixels or tokens), with inputs h_t of length a and results s_t of length b.
@@ -14,7 +14,8 @@ contribute
 where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ. For k outputs and the trace of the
 kernel over them, `Factors` takes T² (a + k b) operations per pair of rows. `Gradients` takes k T a b operations per row
 to compute the row gradients, and k a b per pair. If all pairs of outputs are computed, k is replaced by k² in the
-operations per pair. Both are computed in float32; BLAS sums products in the data type of the arrays.
+operations per pair. BLAS sums the products in the data type of the arrays, which is
+float32 unless `astype` converts them.
 """
 
 import dataclasses
@@ -239,9 +240,9 @@ Contribution = Gradients | Factors
 def operations(
     positions: int, width: int, outputs: int, out_width: int, *, rows: int, full: bool
 ) -> tuple[float, float]:
-    """Return how many operations per pair of rows a layer's contribution to the tangent kernel takes, in two ways.
+    """Return how many operations per pair of rows a layer's contribution to the tangent kernel takes.
 
-    The caller compares the two numbers: that of `Factors` and that of `Gradients`, in this order.
+    The first number is for the class `Factors`, the second for `Gradients`. The caller chooses the cheaper class.
 
     Args:
         positions: T, the number of positions.

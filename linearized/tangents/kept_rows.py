@@ -4,10 +4,10 @@ These derivatives, the contributions of `linearized.tangents.contributions`, may
 convolutions of 32 channels they take about 1 MB per row. They are computed when a block of the Gram matrix needs them,
 in chunks of rows whose size depends only on the model and not on the free memory.
 
-A Gram matrix is computed in bands of rows. The blocks of a band have the same rows and take their columns from left to
-right; each band starts further to the right than the band before, because the matrix is symmetric. If not all chunks
-fit in memory, the chunks of the band's rows have priority, then those furthest to the right. The others are computed
-again for each band.
+A Gram matrix is computed in bands, which are ranges of its rows. The blocks of a band are computed from left to right.
+Each band starts further to the right than the band before, because only the upper triangle of the symmetric matrix is
+computed. If not all chunks fit in memory, the chunks for the rows of the present band have priority, then the chunks
+for the columns furthest to the right, which all later bands need. The other chunks are computed again for each band.
 """
 
 import weakref
@@ -39,8 +39,8 @@ class ChunkStore:
     def run(self, x: np.ndarray) -> "KeptRows":
         """Register an array of rows, and return an object that gives access to their contributions.
 
-        Nothing is computed yet. The chunks of these rows stay in the cache, at most, until the returned object and all
-        slices of it are deleted.
+        Nothing is computed yet. Cached chunks of these rows are freed when the returned object and all slices of it
+        are deleted, or earlier if the memory is needed for other chunks.
 
         Args:
             x: Rows (n, ...).
@@ -57,11 +57,12 @@ class ChunkStore:
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
         """Return the contributions of one chunk of rows, from the cache or computed.
 
-        What is computed is cached if there is room, or if chunks of lower priority can be dropped.
+        Computed contributions are cached if there is room, or if chunks of lower priority can be dropped.
 
         Args:
-            run: Array of rows that was registered by `run`.
-            index: Index of the chunk in this array, which contains the rows from index · chunk size onwards.
+            run: Array of rows that the method `run` registered.
+            index: Index, from 0, of the chunk in this array. The chunk contains the rows from index · chunk size
+                onwards.
         """
         if index not in run.chunks:
             rows = run.x[index * self.rows : (index + 1) * self.rows]
@@ -145,7 +146,10 @@ class KeptRows:
         return KeptRows(self._store, self._run, self._start + start, self._start + max(start, stop))
 
     def chunks(self) -> tuple[int, range]:
-        """Return the number of the array in the `ChunkStore`, and the indices of the chunks that contain these rows."""
+        """Return the index of the array in the `ChunkStore`, and the indices of the chunks that contain these rows.
+
+        Both count from 0, arrays in the order in which they were registered.
+        """
         size = self._store.rows
         return self._run.number, range(self._start // size, -(-self._stop // size))
 

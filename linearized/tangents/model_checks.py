@@ -20,10 +20,11 @@ def checked_inputs(x: Any) -> np.ndarray:
     """Return rows (n, ...) as a float32 array, or as int32 if they are integers.
 
     Args:
-        x: Anything that NumPy converts to an array of rows.
+        x: Array of rows, or another object that NumPy converts to one, except a list, tuple or dictionary.
 
     Raises:
-        UserError: For several arrays, for anything else than rows of real numbers, and if an entry is not finite.
+        UserError: For a list, tuple or dictionary, for an array that does not consist of rows (n, ...) of real numbers,
+            and if an entry is not finite.
     """
     if isinstance(x, list | tuple | dict):
         raise UserError("Tangent kernels take one array of rows (n, ...). Give a model of one input.")

@@ -6,7 +6,7 @@ signals of a layer are the derivatives of the outputs with respect to its result
 ("path" is also the name of the column in the table of `linearized.empirical_ntk(..., explain=True)`):
 
     factors     products of the layer's inputs and signals, T² (a + k b) operations per pair of rows
-    gradients   derivatives from the same arrays, k T a b operations per row and k a b per pair
+    gradients   derivatives from inputs and signals, k T a b operations per row and k a b per pair of rows
     jacobian    derivatives by automatic differentiation, k backward passes per row
 
 The first two need a rule for the type of the layer (see `linearized.tangents.rules`); the cheaper one is taken. For one
@@ -36,7 +36,7 @@ class Path:
     Attributes:
         variable: Keras variable.
         name: "factors", "gradients" or "jacobian", see the docstring of the module.
-        calls: Number of calls of its layer in one forward pass; 0 for a variable without a rule.
+        calls: Number of layer calls in one forward pass that use the variable; 0 for a variable without a rule.
         operations: Number of multiplications per pair of rows.
     """
 

@@ -82,8 +82,9 @@ class JacobianProducts:
         """Estimate the mean over rows x (n, ...) of Σ_k ‖∂f_k(x)/∂θ‖², for the outputs f_k and the variables θ.
 
         This is the mean diagonal of the tangent kernel with outputs="trace", which is tr(J Jᵀ)/n. At most 64 rows,
-        evenly spaced, are used. For each of them ‖Jᵀs‖² with random signs s of the outputs is an unbiased estimate,
-        which is exact for a single output. It costs a forward and a backward pass for each of these rows.
+        evenly spaced, are used. For each of them the estimate is ‖Jᵀs‖², where s has a random sign ±1 for each output,
+        from a fixed random-number seed. It is unbiased, and exact for a single output. It costs a forward and a
+        backward pass for each of these rows.
         """
         rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))

@@ -44,7 +44,8 @@ class Linear:
     def flat_gradients(self) -> np.ndarray:
         """Return the derivatives of the k outputs with respect to the p entries of the kernel, (n, k, p).
 
-        The entries are in an order that needs no copy, which is not that of the kernel; it is the same for all rows.
+        The order of the p entries differs from that of the flattened kernel, which saves a copy. It is the same for all
+        rows.
         """
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)

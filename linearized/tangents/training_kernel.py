@@ -16,12 +16,12 @@ ROWS = 128  # rows of `others` that are prepared together
 def training_kernels(
     model: keras.Model, x: Any, others: Any
 ) -> tuple[Float32[np.ndarray, "n n"], Float32[np.ndarray, "m n"]]:
-    """Return the training kernel Θ of a Keras model f at its present weights, between rows and to other rows.
+    """Return the training kernel Θ of a Keras model f at its present weights, among rows and between them and others.
 
     Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs f_l and all trainable weights w, where r_w is
     the factor of the learning rate that the layer of w declares (`gradient_scales`). For one output, Θ determines how a
-    small step of SGD changes f. For several outputs it is the mean of their kernels, which is the kernel of each output
-    if the outputs are independent, as at infinite width.
+    small step of SGD changes f. For several outputs, Θ is the mean of the kernels of the outputs. If the outputs are
+    independent of each other, as at infinite width, this is also the kernel of each output.
 
     Args:
         model: Keras model with one input and one output.

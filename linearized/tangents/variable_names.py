@@ -31,7 +31,7 @@ def listed_names(text: str) -> tuple[list[str], list[str]]:
 
 
 def chosen_by_name(text: str, paths: Iterable[str]) -> Callable[[Any], bool]:
-    """Return a function from a variable to whether a text of names chooses it.
+    """Return a function that takes a variable and returns whether the names in a text choose it.
 
     Args:
         text: Names, separated by commas, see the module's docstring.

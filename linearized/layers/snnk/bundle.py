@@ -1,11 +1,11 @@
 """Bundling: multiply the linear maps around trained SNNKs into one matrix each, with equal outputs and fewer weights.
 
 An SNNK (scalable neural network kernel) from d inputs to u outputs computes the m features Φ(x) and multiplies them by
-the trained matrix Ψ, (m, u). If a linear layer follows, one product replaces Ψ and its kernel. If another SNNK follows,
-whose features Φ' depend on m' fixed projections of its inputs, one product replaces Ψ and these projections ("Scalable
-Neural Network Kernels", ICLR 2024, section on bundling). A ReLU network of width u with SNNKs of m features thus
-changes from u x u matrices to m x m ones. In the table, a Dense after an SNNK has k units, and a Dense before one maps
-d₀ inputs to d outputs.
+the trained matrix Ψ, (m, u). If a linear layer follows, the product of Ψ and the kernel of that layer replaces both. If
+another SNNK follows, whose features Φ' depend on m' fixed projections of its inputs, the product of Ψ and these
+projections replaces both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU network of width u
+with SNNKs of m features thus changes from u x u matrices to m x m ones. In the table, a Dense after an SNNK has k
+units, and a Dense before an SNNK maps d₀ inputs to d outputs.
 
 | chain                       | becomes            | weights                       |
 |-----------------------------|--------------------|-------------------------------|
@@ -13,9 +13,10 @@ d₀ inputs to d outputs.
 | Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m  ->  d₀ m          |
 | SNNK -> SNNK (relu, power)  | Φ -> Φ' -> ...     | m u + u m'  ->  m m'          |
 
-Features of exponentials (sines, cosines) and features with `normalize` need the norm of their input in addition to its
-projections, so no map before them can be folded into them; maps after them can. Bounded features of the other kinds
-(see `UniversalFeatures`) measure the norm of the projections, so their centre, radius and growth are unchanged.
+Features of exponentials, sines and cosines, and features with `normalize`, need the norm of their input in addition to
+its projections. A linear map before such features cannot be folded into them, but a linear map after them can be folded
+into Ψ. Features with a `radius` (see `UniversalFeatures`) keep it: "relu" and power features compute the distance of a
+row from the centre from the projections, which folding leaves unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,9 +39,9 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
     An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ, which can be multiplied with a linear
     layer that follows. At inference the outputs of the new model are those of `model` up to rounding, a relative
-    difference near 1e-6. A pair of maps is folded if the product has no more weights than both. Dropout between folded
-    layers is removed: bundle when training is over, or continue training without it. Folded projections stay fixed,
-    like those of any SNNK.
+    difference near 1e-6. A pair of maps is folded if their product has no more weights than both together. Dropout
+    between folded layers is removed: bundle when training is over, or continue training without it. Folded projections
+    stay fixed, like those of any SNNK.
 
     Args:
         model: Any built Keras model with SNNKs; it is unchanged. In functional and sequential models, including nested

@@ -40,7 +40,10 @@ NODES = 512  # number of points of the least-squares fit of frequencies
 
 
 class Expansion:
-    """Base class of functions f(z) that are sums of simple terms. Two of them are equal if their coefficients are."""
+    """Base class of functions f(z) that are sums of simple terms.
+
+    Two expansions of the same class are equal (`==`) if their coefficients are equal.
+    """
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()

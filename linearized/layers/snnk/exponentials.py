@@ -64,7 +64,7 @@ class Exponentials(Expansion):
         """Return the expansion whose amplitudes and exponents are the values of functions at given points.
 
         Args:
-            xi: Points ξ_j, a sample of the measure.
+            xi: Points ξ_j, one for each of the K terms. In the paper they are drawn from a measure.
             amplitude: A, a function on arrays.
             exponent: a, a function on arrays.
             weight_amplitude: B; None: A.

@@ -9,20 +9,23 @@ projection; m features are m such estimates, scaled so that their products add u
 | "relu"       | √2 relu(g·x + h)                              | √2 relu(g·w + h b)                                   |
 | "power"      | Πₗ gₗ·x, n factors                            | aₙ(b) Πₗ gₗ·w, where f(z + b) = Σ aₙ(b) zⁿ           |
 | "asymmetric" | κᵈᐟ² exp(±κ s g·x - s²‖x‖²/2 - M‖g‖²)         | κᵈᐟ² Re γ exp(iωb ± iκ(ω/s) g·w + ω²‖w‖²/2s² - M‖g‖²) |
-| "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | γ e^{iωb} times the same of w; the real part counts  |
+| "symmetric"  | κᵈᐟ² exp(κ√(iω) g·x - iω‖x‖²/2 - M‖g‖²)       | κᵈᐟ² γ exp(iωb + κ√(iω) g·w - iω‖w‖²/2 - M‖g‖²)      |
 
 "power" is for the term n of a power series f(z) = Σ aₙ zⁿ; aₙ(b) are the coefficients of the shifted series. The last
 two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion with the frequency ω and the complex amplitude γ.
-There M >= 0 is the shift of `UniversalFeatures`, κ = √(1 + 4M), s = scale·√ω, and d is the length of x; a complex
-number counts as two features. They are cases of the general form of `snnk.exponentials`. The relative variance of one
-estimate is near exp(2ω‖w‖‖x‖) for them and 3ⁿ for a power, so inputs and weights should have norms near 1
-(`normalize`), or Ψ should be fitted (`SNNK.from_dense` with inputs).
+There M >= 0 is the shift of `UniversalFeatures`, κ = √(1 + 4M), s = scale·√ω, and d is the length of x. For
+"symmetric", the estimate is the real part of the product of two complex numbers, each of which is stored as two
+features. Both lines are cases of the general form of `snnk.exponentials`.
+
+The relative variance of one estimate is near exp(2ω‖w‖‖x‖) for "asymmetric" and "symmetric", and near 3ⁿ for the power
+n. Therefore inputs and weights should have norms near 1 (`normalize`), or Ψ should be fitted (`SNNK.from_dense` with
+inputs).
 
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π with
-the angle θ between the two vectors. This is twice the kernel of Cho & Saul and of the paper's code, whose features lack
-the factor √2. It is not relu(w·x + b), but shares its value at θ = 0 and its homogeneity; the paper uses it instead of
-the ReLU. With a floor c, max(g·x + h, c) replaces the ReLU, as in the paper's uptraining (c = -5 or .1). The paper is
-"Scalable Neural Network Kernels" (ICLR 2024).
+the angle θ between the two vectors. This kernel is not relu(w·x + b), but equals it at θ = 0 and has the same
+homogeneity; "Scalable Neural Network Kernels" (ICLR 2024) uses it instead of the ReLU. It is twice the kernel of Cho &
+Saul and of that paper's code, whose features lack the factor √2. With a floor c, max(g·x + h, c) replaces
+relu(g·x + h), as in the paper's uptraining (c = -5 or .1).
 """
 
 import math

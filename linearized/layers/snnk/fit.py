@@ -61,9 +61,10 @@ def outputs(layer, rows: np.ndarray) -> np.ndarray:
 def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Return guard rows: random rows around the mean of the given ones, and given rows that are moved outwards.
 
-    A fit includes them with a small weight, so that it does not diverge outside the given rows. With r the 95 %
-    quantile of the distances to the mean, the 2·count random rows are up to 2r away from it and the others r to 4r, so
-    that both reach the radius of calibrated features, which is at most 1.5r.
+    A fit includes them with a small weight, so that it does not diverge outside the given rows. Let r be the 95 %
+    quantile of the distances of the given rows from their mean. The 2·count random rows are at distances of up to 2r
+    from the mean, and the moved rows at distances of r to 4r. Both thus reach the radius of calibrated features, which
+    is at most 1.5r.
 
     Args:
         rows: Given rows (n, d).

@@ -31,7 +31,8 @@ class SNNK(keras.layers.Layer):
 
     Args:
         units: u, the number of outputs.
-        num_features: m, the number of features; activations whose terms need pairs or equal shares may use fewer.
+        num_features: m, the number of features. Fewer are used if features come in pairs or in equal numbers per term
+            (sines and cosines, `Exponentials`) and m does not divide accordingly.
         activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials`; or a
             function on arrays.
         trained: "psi": Ψ itself is trained, m u numbers; it starts at the features of initial W and b, which are then
@@ -108,22 +109,24 @@ class SNNK(keras.layers.Layer):
 
         The relative error ‖f̂ - f‖ / ‖f‖ of the SNNK's outputs f̂ against the layer's outputs f, on rows that the fit
         does not use, is logged and stored as `error`; an error above 0.2 causes a warning. As an example, ReLU features
-        for the tanh of 12 standard normal inputs have an error below 0.25 with m = 128 and 3,000 rows; with fewer of
-        either the error grows.
+        for the tanh of 12 standard normal inputs have an error below 0.25 with m = 128 features and 3,000 rows. With
+        fewer features or rows the error is larger.
 
         Args:
             layer: Layer whose kernel, bias and activation are read; it is not changed.
             num_features: m, the number of features Φ.
             inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is fitted to the layer's outputs by ridge regression
                 on Φ(inputs). The error is smaller by orders of magnitude than that of the unbiased estimate Ψ(W, b),
-                and norms may be larger. Costs O((n + m) m²). None: Ψ(W, b) is used (for relu it estimates the
-                arc-cosine layer), and its error is measured on rows N(0, 1).
+                and the norms of inputs and weights may be larger. Costs O((n + m) m²). None: Ψ(W, b) is used, and its
+                error is measured on rows N(0, 1). For relu, Ψ(W, b) estimates the arc-cosine kernel instead (see
+                `snnk.features`).
             ridge: Ridge of that regression, in units of the mean square of a feature times n; None: chosen by
                 leave-one-out errors.
             bounded: Whether to centre and scale the features by `inputs` and to bound them outside the radius of these
-                rows, see `linearized.layers.UniversalFeatures`. Without `inputs` they are bounded where `|Wx|` reaches
-                the end of the expansion, at ‖x‖ = reach / max‖w‖ for the weights w of a unit; "relu", `Power` and
-                `Fourier` objects have no such end.
+                rows, see `linearized.layers.UniversalFeatures`. Without `inputs`, the features are bounded outside
+                ‖x‖ = reach / max‖w‖, the largest ‖x‖ for which `|w·x| <= reach` holds for the weights w of all units:
+                the expansion of f is valid there only. "relu", `Power`, `Fourier` and `Exponentials` objects are then
+                not bounded.
             held_out: Rows like `inputs`, on which the error is measured; None: a fifth of `inputs`.
             rows_are: Description of the rows on which the error is measured, for the log.
             **options: Other arguments of `SNNK`. `activation` is that of `layer` unless it is given.

@@ -1,10 +1,11 @@
 """The features Φ(x) of an SNNK as a layer: functions (see `snnk.features`) of fixed random projections of the inputs.
 
 Features of powers and of frequencies grow without bound, and a matrix Ψ that was fitted on some rows is not valid for
-rows far from them. Therefore a layer with a `radius` R scales each row x by s = max(1, ‖P(x - c)‖ / R), with the random
-projections P and the mean c of the calibration rows, and returns s^growth · Φ(c + (x - c) / s). For a row outside the
-ball of radius R around c these are the features of the point where the line from c to the row leaves the ball. With
-growth 0 outputs stay in the range that they have in the ball.
+rows far from them. Therefore a layer with a `radius` R bounds its features: with z = a (x - c) for a row x, it returns
+s^growth · Φ(z / s), where s = max(1, ‖z‖ / R). The centre c is 0 and the scale a is 1 until `calibrate` sets them. For
+a row outside the ball ‖z‖ <= R these are the features of the point where the line from c to the row leaves the ball,
+times s^growth. With growth 0 outputs stay in the range that they have in the ball. Where Φ is a function of the random
+projections P alone ("relu" and powers), ‖z‖ is estimated by ‖P z‖ divided by the root of the number of projections.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ class UniversalFeatures(keras.layers.Layer):
     their symbols.
 
     Args:
-        num_features: m. The number of features, `count`, can be smaller where terms need pairs or equal shares of them.
+        num_features: m, the largest number of features. The number in use, `count`, is smaller if features come in
+            pairs or in equal numbers per term (sines and cosines, `Exponentials`) and m does not divide accordingly.
         activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials` with your
             own coefficients; or any function on arrays, which is expanded at once.
         expansion: Kind of the expansion of functions other than relu, sin and cos: "power" or "fourier".
@@ -51,11 +53,10 @@ class UniversalFeatures(keras.layers.Layer):
         biased: Whether f has a bias b. If so, "relu" has the coordinate 1 beside x, and powers reserve features for b.
         constant: Floor c of the "relu" features max(g·x + h, c), for a random projection g and offset h. 0 is the ReLU;
             -5 makes them nearly linear.
-        radius: R > 0 bounds the features outside the ball of this radius around the centre c: a row outside it is
-            moved to the border, and its features are multiplied by its distance in radii to the power `growth`. For
-            "relu" and powers the distance is measured by the projections P, as ‖P(x - c)‖ divided by the root of their
-            number, which is about ‖x - c‖; for others it is ‖x - c‖ times the scale. 0: features are not bounded.
-            `calibrate` sets centre, scale and radius from rows.
+        radius: R. 0: features are not bounded. R > 0: a row outside the ball of radius R around the centre c is moved
+            to the border of the ball, and its features are multiplied by (distance from c / R)^growth. The distance is
+            ‖a (x - c)‖ with a scale a; for "relu" and powers it is estimated from the random projections. `calibrate`
+            sets c, a and R from rows; before, c is 0 and a is 1.
         growth: Exponent with which bounded features continue to grow outside the radius: 0 for functions that stay
             bounded, 1 for those that grow like `|z|`, such as the ReLU.
 

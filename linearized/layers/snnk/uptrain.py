@@ -31,7 +31,7 @@ class MLP(NamedTuple):
 
     Attributes:
         expand: Dense layer with an activation, or the SNNK that replaced it.
-        contract: Linear Dense layer that takes its output.
+        contract: Linear Dense layer that takes the output of `expand`.
     """
 
     expand: keras.layers.Layer
@@ -92,15 +92,15 @@ def uptrain(
 ) -> keras.Model:  # fmt: skip
     """Return a copy of a model in which the last MLP blocks begin with an SNNK instead of a dense layer.
 
-    Each block gets its own SNNK of m features Φ(x) and a trained matrix Ψ, with weights computed from the block's and
-    random projections from its own seed. The relative error of each SNNK on held-out rows is logged and stored as its
-    attribute `error`; an error above 0.2 causes a warning.
+    Each block gets an SNNK of its own, with m features Φ(x), a trained matrix Ψ and its own random projections. The
+    start of Ψ is computed from the dense layer that the SNNK replaces. The relative error of each SNNK on held-out rows
+    is logged and stored as the attribute `error` of the SNNK; an error above 0.2 causes a warning.
 
     Args:
         model: Keras model with MLP blocks, see `linearized.layers.snnk.uptrain.mlp_blocks`; it is unchanged.
         last: Number of blocks that are changed, counted from the end.
         num_features: m of each SNNK. None: for each layer the first of 64, 128, ..., 1,024 for which its error is at
-            most 0.2, or 1,024 if there is none (at most twice the cost of the last fit); 256 with fit=False.
+            most 0.2, or 1,024 if there is none. All fits together cost at most twice the last one. 256 with fit=False.
         activation: Activation that the features estimate. ReLU features suit any activation if Ψ is fitted, as in the
             paper for BERT's GELU. None: the block's own activation.
         fit: Whether to fit Ψ to the first layer of the block, and to bound its features, on 8 m rows that this layer

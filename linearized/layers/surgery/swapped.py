@@ -13,7 +13,8 @@ Layer = keras.layers.Layer
 def walk(layer: Layer) -> Iterator[Layer]:
     """Yield a layer and all layers inside it, at any depth and each once.
 
-    They are in the order of the layers of a functional or sequential model, and in that of the attributes otherwise.
+    The layers inside a functional or sequential model are in the order of `model.layers`, and those inside any other
+    layer in the order of its attributes.
     """
     seen = set()
     stack = [layer]

@@ -76,7 +76,8 @@ def polish(
         precondition: In the primal, a function of residuals (l, p, c) and their ridges (l,) that returns approximately
             (AᵀA + ρI)⁻¹ times them; None: no preconditioner.
 
-    Takes 24 · p · columns bytes (rows for p in the dual) per solution, in batches of `ridge_batch` solutions.
+    For A of shape (rows, p), the vectors of CG take 24 · p · columns bytes per solution in the primal, and
+    32 · rows · columns in the dual. Solutions are processed in batches of `ridge_batch`.
     """
     return _Passes(problem, tolerance, run, precondition).polished(solutions, duals)
 

@@ -38,11 +38,11 @@ Algorithm = Callable[..., list[Solution]]  # of (problem, ridges, run) and optio
 
 
 class TimedCheckpoint(Checkpoint):
-    """A `Checkpoint`, which stores named sets of arrays ("states"), with a timer that says when the next one is due.
+    """A `Checkpoint`, which stores named sets of arrays ("states"), with a timer for the next state.
 
     Args:
         folder: Folder of the states; None stores nothing.
-        interval: Seconds between two states.
+        interval: Seconds after which `due` becomes true.
         identity: Values that identify the run. A state that was stored with other values is not read.
     """
 

@@ -5,7 +5,7 @@ the leave-one-out error of row i is α_i/[(K + ρI)⁻¹]_ii with [(K + ρI)⁻�
 takes about 9 n³ operations once and memory for 3 n² numbers; if exact leave-one-out errors are not needed, the other
 solvers are much cheaper.
 
-LAPACK's syevd is used, because the default (syevr) loses the orthogonality of float32 eigenvectors of such spectra.
+LAPACK's syevd is used, because SciPy's default (syevr) loses the orthogonality of the float32 eigenvectors of K.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
 """Solver "band" of least squares: forms the smaller of A Aᵀ and AᵀA once, and then needs one banded factor per ridge.
 
 The problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) at all ridges ρ. In the dual (rows < p) it solves
-(A Aᵀ + ρI)α = Y and computes v = Aᵀα; otherwise it solves (AᵀA + ρI)v = AᵀY. With s the smaller side of A and n N its
-number of entries, it takes n N s multiply-adds to form the matrix, 4/3 s³ operations for the band reduction
-(`linearized.solvers.linear.band.solver`) and two passes over A, for α and for the residuals. It is faster than a Krylov
-method if many ridges or columns need many steps, and takes 12 s² bytes.
+(A Aᵀ + ρI)α = Y and computes v = Aᵀα; otherwise it solves (AᵀA + ρI)v = AᵀY. With s = min(rows, p), it takes
+at most rows · p · s multiply-adds to form the matrix, 4/3 s³ operations for the band reduction
+(`linearized.solvers.linear.band.solver`), and at most two passes over A: one for v = Aᵀα, one for the residuals. It
+takes 12 s² bytes. It is faster than a Krylov method if many ridges or columns need many steps.
 
 A Aᵀ may consist of independent blocks on its diagonal, such as one for each class; each is then solved by itself.
 """
@@ -51,9 +51,10 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     """Solve min ‖A v - Y‖² + ρ‖v‖² at every ridge ρ, from A Aᵀ or AᵀA in memory.
 
     The residuals and the bound on the error of the predictions are recomputed from A, or from A Aᵀ if the problem
-    forms it in float64. Otherwise the formed matrix is that of float32 features, so ridges below about 1e-7 of its norm
-    are lost to rounding, which the bound shows. With `run.accuracy`, they are corrected by the factor and the
-    recomputed residuals.
+    forms it in float64. Otherwise the matrix is formed from float32 features. Its rounding errors then spoil the
+    solutions at ridges below about 1e-7 of its norm, and the recomputed bound (`Solution.prediction_error`) shows this.
+    With `run.accuracy`, such solutions are corrected, with the band factor applied to the recomputed residuals, unless
+    A Aᵀ consists of several blocks.
 
     Args:
         problem: A and Y, a problem that can form A Aᵀ or AᵀA.

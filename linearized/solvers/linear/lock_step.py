@@ -24,16 +24,18 @@ class LockStep:
     Args:
         b: Right-hand sides (r, p, c).
         ridges: ρ of each system, (r,).
-        limit: Primal residual, over the columns of a ridge, at which it is done: one number, or one for each ridge.
+        limit: Norm of the primal residual of a ridge, over all its columns, at which the ridge is done: one number, or
+            one for each ridge.
         steps: Largest number of products for each ridge, (r,).
         primal_norms: In the dual, ‖Aᵀbᵢ‖ of each ridge; None in the primal.
         precondition: In the primal, a function of residuals (l, p, c) and the indices of their ridges (l,) that
             returns approximately (H + ρI)⁻¹ times them; None returns the residuals themselves.
-        stall: Number of steps without halving its residual after which a ridge is stopped; None never stops it.
+        stall: Number of steps after which a ridge is stopped if its residual has not halved; None never stops a ridge.
 
     Attributes:
         values: The current v of every ridge, (r, p, c).
-        norms: Last known primal residual of each ridge, (r,). In the dual it is that of the iterate before `values`.
+        norms: Last known norm of the primal residual of each ridge, (r,): in the primal at `values`, in the dual at the
+            iterate before `values`.
         trace: `norms` after each product, (products, r); NaN where a ridge was already done.
         active: Mask of the ridges that are not done, (r,).
     """
@@ -63,8 +65,8 @@ class LockStep:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one product with the directions of all ridges that are not done.
 
-        A column is no longer updated once its residual is exhausted, or if rounding makes the curvature along it
-        vanish.
+        A column of a ridge is no longer updated once its residual (in the norm of the preconditioner) has fallen by a
+        factor of 1e15, or if rounding makes the curvature along its search direction vanish.
 
         Args:
             product: Function that returns H times a matrix whose columns have length p.

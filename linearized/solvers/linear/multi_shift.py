@@ -1,13 +1,13 @@
 """Multi-shift conjugate gradients: (H + ρI)v = b for all ridges ρ with one product with H per step.
 
 All ridges share the Krylov space of H and b, and their residuals are parallel (Frommer, Computing 70, 2003;
-Jegerlehner, hep-lat/9612014): the recurrence runs at the smallest ridge and updates the others with it, with two
-vectors for each ridge. Every column has its own coefficients.
+Jegerlehner, hep-lat/9612014). CG therefore runs at the smallest ridge, and its coefficients also determine the steps at
+all other ridges. Two vectors are stored for each ridge. Every column of b has its own coefficients.
 
 H is AᵀA and b is AᵀY in the primal; in the dual H is A Aᵀ and b is Y. In both cases the primal residual decides whether
-a ridge is done. In the dual it is Aᵀs for a residual s, whose squared norm sᵀHs follows from the next product, because
-s is a combination of two directions. In the primal, rounding errors of float32 products in the null space of A are
-divided by ρ; the dual has no such null space.
+a ridge is done. In the dual, a residual s has the primal residual Aᵀs. The squared norm sᵀHs of Aᵀs is known after the
+next product, because s is a combination of the last two search directions. In the primal, rounding errors of float32
+products in the null space of A are divided by ρ; the dual has no such null space.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,14 @@ class MultiShift:
     Args:
         b: Right-hand side (p, c).
         ridges: ρ of each system, (r,).
-        limit: Primal residual, over all columns of a ridge, at which it is done.
+        limit: Norm of the primal residual of a ridge, over all its columns, at which the ridge is done.
         steps: Largest number of products.
         primal_norm: In the dual, ‖Aᵀb‖; None in the primal.
 
     Attributes:
         values: The current v of every ridge, (r, p, c).
-        norms: Last known primal residual of each ridge. In the dual it is that of the iterate before `values`.
+        norms: Last known norm of the primal residual of each ridge, (r,): in the primal at `values`, in the dual at the
+            iterate before `values`.
         trace: `norms` after each product, (products, r); NaN where a ridge was already done.
         active: Mask of the ridges that are not done.
     """
@@ -62,9 +63,10 @@ class MultiShift:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one product with H and one step of every ridge that is not done.
 
-        The residual of a ridge is ζ times that of the smallest ridge, with ``|ζ| <= 1``. So the smallest ridge is the
-        last to be done, and its direction is always available. A column is no longer updated once its residual is
-        exhausted, or if rounding makes the curvature along it vanish.
+        The residual of every ridge is ζ times the residual of the smallest ridge, with ``|ζ| <= 1``. So the smallest
+        ridge is the last to be done, and its search direction is always available. A column of b is no longer updated
+        once the norm of its residual has fallen by a factor of 1e15, or if rounding makes the curvature along its
+        search direction vanish.
 
         Args:
             product: Function that returns H times a matrix (p, c).

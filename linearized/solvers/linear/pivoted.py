@@ -89,12 +89,12 @@ def pivoted_cholesky(
 ) -> tuple[Float64[np.ndarray, "r r"], Int64[np.ndarray, " r"]]:
     """Factor a positive semi-definite matrix of m rows by Cholesky with pivoting, without rows that depend on others.
 
-    What the factor does not explain of the diagonal entries of the rows that are left out is at most `least`. It takes
-    m³/3 operations.
+    Pivoting ends when no remaining row has a pivot (a diagonal entry of the residual matrix) above `least`. These rows
+    are left out. It takes m³/3 operations.
 
     Args:
         matrix: Symmetric positive semi-definite matrix, whose upper triangle is read; it may be overwritten.
-        least: Largest residual of a diagonal entry that counts as 0.
+        least: Largest pivot that counts as 0.
 
     Returns:
         L and the order of r rows, the largest pivot first, with matrix[order][:, order] = L Lᵀ for the lower triangle

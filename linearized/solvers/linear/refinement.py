@@ -6,7 +6,8 @@ corrects the solutions, with the factorisation as the preconditioner. The factor
 than ρ, if K + ρI is not positive definite in the precision of K. All ridges and columns take their steps together, so
 that one product with K serves them all; a ridge is dropped once it is done.
 
-The state is stored as (n, ridges, columns), which can be reshaped for a product without copying.
+The coefficients α of all ridges are stored in one array (n, ridges, columns), which can be reshaped for a product with
+K without copying.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,9 @@ Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def floor(dtype: np.dtype, norm: float) -> float:
-    """Return the smallest ridge at which a solver factorises K + ρI, so that rounding leaves it positive definite.
+    """Return 4 eps ‖K‖, the smallest ridge ρ at which a solver factorises K + ρI.
+
+    It is large enough that rounding leaves K + ρI positive definite. eps is the machine precision of `dtype`.
 
     Args:
         dtype: Data type of K.
@@ -64,8 +67,8 @@ class Refinement(NamedTuple):
     def solutions(self, ridges: Float64[np.ndarray, " r"], shifts: Float64[np.ndarray, " r"]) -> list[Solution]:
         """Solve (K + ρI)α = Y at every ridge, by the factorisation and, for residuals above the tolerance, by CG.
 
-        It takes one product for the true residuals and, if some miss the tolerance, one per step of CG and one at the
-        end.
+        It takes one product for the true residuals. If some miss the tolerance, it takes one product per step of CG,
+        and one after each run of CG. CG runs again as long as it halves a residual that still misses the tolerance.
 
         Args:
             ridges: ρ.

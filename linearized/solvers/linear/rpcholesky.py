@@ -8,8 +8,8 @@ so that one factor preconditions every ridge (Díaz, Epperly, Frangella, Tropp &
 take their steps side by side, so that one product with K serves them all. Once r exceeds the number of eigenvalues of
 K above the smallest ridge, the number of steps does not depend on n or the ridge.
 
-Block Lanczos needs fewer products for a whole grid, with a basis of some hundred vectors that grows with every
-step; here the memory is fixed: F takes 8 n r bytes, and small ridges take few steps more.
+Block Lanczos needs fewer products for a whole grid of ridges, but its basis of some hundred vectors grows with every
+step. Here the memory is fixed: F takes 8 n r bytes. Small ridges need only a few steps more than large ones.
 """
 
 from typing import Protocol, runtime_checkable

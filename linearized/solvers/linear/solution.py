@@ -80,8 +80,10 @@ class Solution(NamedTuple):
     Attributes:
         ridge: ρ.
         value: v, (p, columns); None if a solver was asked for α alone.
-        converged: Whether the recomputed residual meets the tolerance within SLACK, or SLACK32 for float32 products.
-        iterations: Number of products until the residual that the solver updates met the tolerance, or all products.
+        converged: Whether the recomputed residual is at most 1.1 times the tolerance (4 times for float32 products). If
+            an accuracy of the predictions was requested: whether the bound on their error meets it.
+        iterations: Number of products after which the residual that the solver updates met the tolerance; all products
+            if it never did.
         residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
         history: The residual that the solver updates after each product, in the same unit, until the ridge was done.
         predictions: A v on the train rows, (rows, columns).
@@ -98,8 +100,8 @@ class Solution(NamedTuple):
         degrees_of_freedom: tr K(K + ρI)⁻¹; None if the solver does not compute the spectrum.
         gcv: Generalised cross-validation, mean‖α_i‖² / (tr(K + ρI)⁻¹/n)².
         leave_one_out: y_i - f₋ᵢ(x_i) for every row, (rows, columns): α_i / [(K + ρI)⁻¹]_ii.
-        left_out_loss: The mean over the rows of ‖y_i - f₋ᵢ(x_i)‖², of all rows or estimated from a sample of them.
-        left_out_error: Its standard error, as an estimate of the loss on fresh rows.
+        left_out_loss: The mean over all rows of ‖y_i - f₋ᵢ(x_i)‖², exact or estimated from a sample of the rows.
+        left_out_error: Standard error of `left_out_loss` as an estimate of the loss on fresh rows.
     """
 
     ridge: float
@@ -127,8 +129,9 @@ class Tolerance(NamedTuple):
     Attributes:
         moment_norm: ‖Aᵀy‖; if it is 0, v = 0 is exact.
         relative: Residual ‖Aᵀy - (AᵀA + ρI)v‖, relative to ‖Aᵀy‖, at which a ridge is done.
-        accuracy: Norm of the error of the predictions, relative to that of the predictions, at which a ridge is done.
-            Then `relative` only ends the first run of CG. None: the residual decides.
+        accuracy: Frobenius norm of the error of the predictions, divided by the norm of the predictions, at which a
+            ridge is done. If it is given, `relative` only determines when the first run of CG ends. None: the residual
+            decides.
     """
 
     moment_norm: float
@@ -152,7 +155,9 @@ class Tolerance(NamedTuple):
         return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf, accuracy)
 
     def excess(self, error: float, predictions: Float64[np.ndarray, "rows c"]) -> float:
-        """Return the factor by which the relative error of the predictions may exceed `accuracy`; up to 1 is enough.
+        """Return a bound on the relative error of the predictions, divided by `accuracy`; a ridge is done at 1 or less.
+
+        The relative error is that in the Frobenius norm.
 
         Args:
             error: Bound on the Frobenius norm of the error.
@@ -239,8 +244,9 @@ def measured(
         tolerance: Tolerance at which a ridge is done.
         duals: α with v = Aᵀα for each ridge, if available: it tightens the bound on the error of the predictions.
 
-    For s = AᵀY - (AᵀA + ρI)v the error of the predictions is A(AᵀA + ρI)⁻¹s, whose norm is at most ‖s‖/(2√ρ) since
-    σ/(σ² + ρ) <= 1/(2√ρ). With α it is K(K + ρI)⁻¹(Y - (K + ρI)α) for K = AAᵀ, at most ‖Y - (K + ρI)α‖.
+    Bounds on the error of the predictions: with s = AᵀY - (AᵀA + ρI)v, the error is A(AᵀA + ρI)⁻¹s. Its norm is at most
+    ‖s‖/(2√ρ), since σ/(σ² + ρ) <= 1/(2√ρ) for every singular value σ of A. With α and K = A Aᵀ, the error is
+    K(K + ρI)⁻¹(Y - (K + ρI)α). Its norm is at most ‖Y - (K + ρI)α‖.
     """
     values, found = residuals(problem, ridges, values, duals)
     solutions = []

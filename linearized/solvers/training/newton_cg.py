@@ -38,7 +38,7 @@ class NewtonResult:
         converged: Whether `gradient_norm` is at most the tolerance times the norm of the gradient at the start.
         message: Description of the end of the run.
         history: The objective after each iteration.
-        gradient_norms: The norm of its gradient after each iteration.
+        gradient_norms: The norm of the gradient of the objective after each iteration.
     """
 
     iterations: int

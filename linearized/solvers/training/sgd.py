@@ -39,8 +39,8 @@ class FitResult:
             epoch), accuracy (not for regression), penalty (at the epoch's end), seconds, and, with a validation split,
             validation_loss and validation_accuracy at the epoch's end.
         epochs_done: Number of epochs that ended with a finite loss and finite weights.
-        diverged: Whether the run was stopped because these were no longer finite; the model then has the last finite
-            weights.
+        diverged: Whether the run was stopped because the loss or the weights were no longer finite. The model then has
+            the last finite weights.
         message: Description of the end of the run.
     """
 

@@ -1,9 +1,11 @@
 """Reduction K = Q B Qᵀ to a matrix B of half-width b, in the memory of K, by blocked Householder reflections (BLAS-3).
 
-The entries more than b rows below the diagonal are cleared b columns at a time. With A₂₁ = H R, H = I - V T Vᵀ (the
-compact WY form: Schreiber & Van Loan, SIAM J. Sci. Stat. Comput. 10, 1989), the rest becomes
-Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T: one symmetric product and one symmetric update
-of rank 2b. (The first stage of Bischof, Lang & Sun, ACM TOMS 26, 2000.)
+Each step clears the entries that are more than b rows below the diagonal in the next b columns. Let A be the matrix
+before the step, A₂₁ the part of these b columns that is below their diagonal block (b, b), and A₂₂ the square block to
+the right of A₂₁. The QR decomposition A₂₁ = H R has H = I - V T Vᵀ (the compact WY form: Schreiber & Van Loan, SIAM J.
+Sci. Stat. Comput. 10, 1989). Then A₂₁ becomes R, and A₂₂ becomes Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where
+W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T: one symmetric product and one symmetric update of rank 2b. (The first stage of
+Bischof, Lang & Sun, ACM TOMS 26, 2000.)
 
 The reduction works on one triangle of the array. V and R are stored in the cleared columns, and the other triangle
 keeps K.
@@ -22,7 +24,7 @@ SLAB = 512  # columns per array of a saved state
 
 
 class BandReduction:
-    """Reduction K = Q B Qᵀ of a symmetric matrix to a band B, performed step by step so that it can be saved between.
+    """Reduction K = Q B Qᵀ of a symmetric matrix to a banded matrix B, in steps between which it can be saved.
 
     It takes 4/3 n³ operations in n/b steps, and n · b numbers of memory in addition to K. Call `step` until `done`,
     then `band` for B, and `forward` and `backward` for products with Qᵀ and Q.

@@ -4,8 +4,10 @@ K = Q B Qᵀ takes 4/3 n³ operations, all BLAS-3 (one Cholesky factor takes n³
 α = Q(B + ρI)⁻¹QᵀY takes n · b² operations per ridge, and one pass of reflections for all ridges together. One triangle
 of the array holds the reduction, the other keeps K for true residuals and refinement: n² + O(n · b) numbers in all.
 
-The band is factored in float64. In float32, B equals K only up to rounding. Where a residual misses `rtol`, the factor
-at λ' = max(ρ, c eps ‖K‖) preconditions CG in float64 at the true ρ (`linearized.solvers.linear.refinement`).
+The band is factored in float64. If K is in float32, the reduction is too, and Q B Qᵀ equals K only up to its rounding
+errors. Where a residual misses `rtol`, CG in float64 corrects the solution, with the factor of B + λ'I as
+preconditioner. Here λ' is max(ρ, 4 eps ‖K‖) or larger, with eps of the data type of K
+(`linearized.solvers.linear.refinement`).
 """
 
 import numpy as np
@@ -33,8 +35,9 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
         run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. In float32 a ridge
             is refined if its residual misses the tolerance: rtol = 1e-3 rarely needs refinement, 1e-7 needs a few
             steps. Iterations are steps of CG. Progress is reported during the reduction as (thousandths done, 1000,
-            ones, ridges), and after each step of CG. Checkpoints contain the reduction, about half of the size of K,
-            which is valid for any ridges and labels; the last one is written when the reduction is complete.
+            residuals of 1, number of ridges), and after each step of CG. Checkpoints contain the reduction, about half
+            of the size of K, which is valid for any ridges and labels; the last one is written when the reduction is
+            complete.
 
     Degrees of freedom, GCV and the mean leave-one-out error are returned for every ridge that the precision of K
     resolves. The leave-one-out error is estimated from 256 rows (`linearized.solvers.linear.left_out`), which takes
