@@ -42,8 +42,8 @@ class FeatureStep:
         bandwidth: Bandwidth L of a kernel that depends on ‖√M(x - z)‖ / L; NaN for kernels without one.
         effective_rank: (tr M)² / ‖M‖_F², between 1 and d.
         validation_losses: Mean squared norm of the validation residuals at each ridge; NaN if the ridge was not solved.
-        place: Index of the ridge with the smallest validation loss, among the ridges that were solved to the requested
-            tolerance, if there are any.
+        place: Index, from 0, of the ridge with the smallest validation loss. Ridges that were not solved to the
+            requested tolerance are considered only if no ridge was.
     """
 
     metric: np.ndarray
@@ -119,7 +119,7 @@ def fit(
         ridges: ρ; None: 17 values from 1e-8 to 1 times the trace of the fixed kernel's K.
         diagonal: Whether only the diagonal of M is learned.
         centred: Whether the mean gradient is subtracted before the outer products are averaged.
-        power: Exponent of the AGOP, above 0 and at most 10; below 1 the metric changes more slowly.
+        power: Exponent of the matrix power of the AGOP, above 0 and at most 10; below 1 the metric changes more slowly.
         factor: Ratio of the bandwidth to the median distance ‖√M(x - z)‖ of the train rows, if no bandwidth is given.
         sample: m, the number of evenly spaced train rows at which gradients are computed; 0: all.
         solver: Solver of `linearized.solvers.GRAM_SOLVERS`, or "auto".

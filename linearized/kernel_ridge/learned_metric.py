@@ -29,7 +29,8 @@ class Variant:
         diagonal: Whether only the diagonal of M is learned (the weights of the coordinates). It needs fewer rows than
             the full matrix.
         centred: Whether the mean gradient is subtracted before the outer products are averaged.
-        power: Exponent of the average outer product of gradients (AGOP); below 1 the metric changes more slowly.
+        power: Exponent of the matrix power of the average outer product of gradients (AGOP); below 1 the metric changes
+            more slowly.
         factor: Ratio of the bandwidth to the median distance ‖√M(x - z)‖ of the train rows, if no bandwidth is given.
         base: Name of the base kernel; "": that of the kernel settings.
     """
@@ -130,9 +131,9 @@ def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -
 def next_metric(
     kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0
 ) -> np.ndarray | None:
-    """Return the average outer product of the gradients of a fitted function, the metric of the next iteration.
+    """Return the metric of the next iteration, from the average outer product of gradients of a fitted function.
 
-    It is raised to the power `variant.power` and scaled to trace d.
+    The average outer product (d, d) is raised to the matrix power `variant.power`, and scaled to trace d.
 
     Args:
         kernel: Kernel k(√M x, √M z) with the current metric M.

@@ -147,7 +147,8 @@ class CentreRegression:
             path: Result of `solve`.
 
         Returns:
-            The same path with these predictions and diagnostics in its solutions.
+            The same path, whose solutions contain these predictions and this GCV, and no leave-one-out errors (those of
+            the solver are for the normal equations).
         """
         outputs, everyone = path.predict(self.cross("train", self._x)), np.ones(len(self.targets))
         return dataclasses.replace(path, solutions=[

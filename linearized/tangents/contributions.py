@@ -14,8 +14,8 @@ contribute
 where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ. For k outputs and the trace of the
 kernel over them, `Factors` takes T² (a + k b) operations per pair of rows. `Gradients` takes k T a b operations per row
 to compute the row gradients, and k a b per pair. If all pairs of outputs are computed, k is replaced by k² in the
-operations per pair. BLAS sums the products in the data type of the arrays, which is
-float32 unless `astype` converts them.
+operations per pair. BLAS sums the products in the data type of the arrays, which is float32 unless `astype` converts
+them.
 """
 
 import dataclasses

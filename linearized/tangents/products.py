@@ -3,8 +3,9 @@
 `JacobianProducts` computes J v and Jᵀu for NumPy arrays of rows. `first_order` computes J v for tensors of the backend,
 so that a layer can use it in its own call. J is never stored.
 
-J v takes two backward passes on TensorFlow, the second one with respect to the cotangents of the first, and one
-forward-mode derivative on JAX; Jᵀu takes one backward pass. All products are in float32 and inference mode.
+On TensorFlow, J v takes two backward passes: Jᵀu is linear in u, and the second pass differentiates vᵀJᵀu with respect
+to u. On JAX, J v takes one forward-mode derivative. Jᵀu takes one backward pass. All products are in float32 and
+inference mode.
 """
 
 from collections.abc import Sequence

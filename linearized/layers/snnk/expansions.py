@@ -2,8 +2,8 @@
 
 Random features factorise (w·x)ⁿ and e^{iω w·x} into a function of the weights w and a function of the inputs x
 ("Scalable Neural Network Kernels", ICLR 2024). Therefore f(w·x + b) is first written as a sum of terms of one of these
-kinds. sin and cos are exactly one frequency. Other functions are approximated on [-reach, reach]. The largest absolute
-errors there, for reach 3, are:
+kinds. sin and cos are exact, with one frequency. Other functions are approximated on [-reach, reach]. The largest
+absolute errors there, for reach 3, are:
 
 | f        | powers up to 4 | up to 8 | up to 12 | frequencies 0..4 | 0..8 |
 |----------|--------|--------|--------|--------|--------|
@@ -128,8 +128,8 @@ def _finite(what: str, values: Sequence[float]) -> np.ndarray:
 def power(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Power:
     """Return the polynomial that interpolates a function at the Chebyshev nodes of [-reach, reach].
 
-    Its largest error is within a factor of order log(degree) of the best polynomial's. As `reach` goes to 0 it becomes
-    the Taylor polynomial.
+    The largest error of this polynomial is that of the best polynomial, times a factor of order log(degree) at most. As
+    `reach` goes to 0 it becomes the Taylor polynomial.
 
     Args:
         function: Function on arrays.

@@ -31,8 +31,8 @@ class SNNK(keras.layers.Layer):
 
     Args:
         units: u, the number of outputs.
-        num_features: m, the number of features. Fewer are used if features come in pairs or in equal numbers per term
-            (sines and cosines, `Exponentials`) and m does not divide accordingly.
+        num_features: m, the number of features. Fewer are used if m features cannot be split into pairs (sines and
+            cosines) or into equal numbers per term (`Exponentials`).
         activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials`; or a
             function on arrays.
         trained: "psi": Ψ itself is trained, m u numbers; it starts at the features of initial W and b, which are then

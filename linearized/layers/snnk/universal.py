@@ -32,8 +32,8 @@ class UniversalFeatures(keras.layers.Layer):
     their symbols.
 
     Args:
-        num_features: m, the largest number of features. The number in use, `count`, is smaller if features come in
-            pairs or in equal numbers per term (sines and cosines, `Exponentials`) and m does not divide accordingly.
+        num_features: m, the largest number of features. The number in use, the attribute `count`, is smaller if m
+            features cannot be split into pairs (sines and cosines) or into equal numbers per term (`Exponentials`).
         activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials` with your
             own coefficients; or any function on arrays, which is expanded at once.
         expansion: Kind of the expansion of functions other than relu, sin and cos: "power" or "fourier".
@@ -54,9 +54,9 @@ class UniversalFeatures(keras.layers.Layer):
         constant: Floor c of the "relu" features max(g·x + h, c), for a random projection g and offset h. 0 is the ReLU;
             -5 makes them nearly linear.
         radius: R. 0: features are not bounded. R > 0: a row outside the ball of radius R around the centre c is moved
-            to the border of the ball, and its features are multiplied by (distance from c / R)^growth. The distance is
-            ‖a (x - c)‖ with a scale a; for "relu" and powers it is estimated from the random projections. `calibrate`
-            sets c, a and R from rows; before, c is 0 and a is 1.
+            to the border of the ball, and its features are multiplied by (distance / R)^growth. The distance of a row x
+            from c is ‖a (x - c)‖ with a scale a; for "relu" and powers it is estimated from the random projections.
+            `calibrate` sets c, a and R from rows; before, c is 0 and a is 1.
         growth: Exponent with which bounded features continue to grow outside the radius: 0 for functions that stay
             bounded, 1 for those that grow like `|z|`, such as the ReLU.
 

@@ -12,8 +12,9 @@ gives the residual at every step: in the dual, `Y - (A Aᵀ + ρI)α = Q_{j+1} z
 basis. A dual residual r corresponds to the primal residual Aᵀr, whose squared norm `tr zᵀT_{j+1}z` with z = z_{j+1} is
 exact, and is available one product later.
 
-The relative error of the predictions f is bounded at every step, because ‖f‖ is bounded from below:
-`tr RᵀX = Σ tr z_jᵀD_j⁻¹z_j` equals tr Yᵀα in the dual and tr YᵀAv in the primal, and tr Yᵀf <= ‖Y‖‖f‖.
+The relative error of the predictions f is bounded at every step: the residual bounds the error, and
+‖f‖ >= tr Yᵀf / ‖Y‖ bounds ‖f‖ from below. tr Yᵀf follows from `tr RᵀX = Σ tr z_jᵀD_j⁻¹z_j`, which is tr Yᵀf itself in
+the primal and tr Yᵀα in the dual, where tr Yᵀf = ‖Y‖² - ρ tr Yᵀα.
 
 A step costs one product, 8 · m · l · w operations of reorthogonalisation for a basis of m vectors of length l and
 blocks of w columns, and a negligible amount per ridge. (Golub & Underwood, Mathematical Software III, 1977; shifted

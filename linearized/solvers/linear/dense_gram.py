@@ -23,7 +23,7 @@ class DenseProblem(LinearProblem, Protocol):
 
     Attributes:
         dtype: Dtype of the entries that `dense` returns.
-        rounded: Whether `dense` returns a rounded copy of K, and `primal_product` still multiplies by K itself.
+        rounded: Whether `dense` returns K rounded to `dtype`, although `primal_product` multiplies by K itself.
     """
 
     dtype: np.dtype

@@ -90,7 +90,7 @@ def pivoted_cholesky(
     """Factor a positive semi-definite matrix of m rows by Cholesky with pivoting, without rows that depend on others.
 
     Pivoting ends when no remaining row has a pivot (a diagonal entry of the residual matrix) above `least`. These rows
-    are left out. It takes m³/3 operations.
+    are left out. The factorisation takes m³/3 operations.
 
     Args:
         matrix: Symmetric positive semi-definite matrix, whose upper triangle is read; it may be overwritten.

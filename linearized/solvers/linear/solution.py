@@ -63,13 +63,17 @@ class LinearProblem(Protocol):
         """Return the product AᵀA v for columns v, (p, c)."""
 
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the predictions A v and Aᵀ(Y - A v), for one or several v side by side, (p, columns · number)."""
-
-    def prediction_bound(self, residual: float, ridge: float) -> float:
-        """Return a bound on the norm of the error of the predictions A v.
+        """Return the predictions A v, and Aᵀ(Y - A v).
 
         Args:
-            residual: ‖AᵀY - (AᵀA + ρI)v‖.
+            v: One or several v side by side, (p, number of v · columns of Y). The results are in the same order.
+        """
+
+    def prediction_bound(self, residual: float, ridge: float) -> float:
+        """Return a bound on the Frobenius norm of the error of the predictions A v.
+
+        Args:
+            residual: Frobenius norm ‖AᵀY - (AᵀA + ρI)v‖.
             ridge: ρ.
         """
 
@@ -219,7 +223,7 @@ class Residual(NamedTuple):
         predictions: A v, (rows, columns).
         primal: AᵀY - (AᵀA + ρI)v, (p, columns); None if it was not formed.
         norm: ‖AᵀY - (AᵀA + ρI)v‖.
-        error: Bound on the norm of the error of the predictions; infinite if there is none.
+        error: Bound on the Frobenius norm of the error of the predictions; infinite if no bound is known.
     """
 
     predictions: np.ndarray

@@ -19,7 +19,7 @@ class Recipe:
         warm_up: Epochs of warm-up for "cosine" and "lambda".
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
         weight_decay: Decay of AdamW: every step subtracts the product of this number, the rate and the weight.
-        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, like the weight_decay of these in PyTorch.
+        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, as with PyTorch's `weight_decay` for them.
         beta_2: β₂ of Adam and AdamW.
         momentum: Rule of momentum SGD: "classical", "nesterov" or "keras", see
             `linearized.solvers.training.scaled.ScaledSGD`.

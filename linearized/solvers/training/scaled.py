@@ -1,9 +1,9 @@
 """Momentum SGD, Adam and AdamW with a scale for the gradient of each variable, in the conventions of TensorFlow 1.
 
 The gradient of each variable is multiplied by its scale before the optimizer uses it. The mean-field layers declare
-scales (see `linearized.solvers.training.declared`); a model without such layers trains as usual. Where the conventions
-of Keras differ from those of the programs of Ghorbani et al. (arXiv 2006.13409), the latter are the default: the rule
-of momentum (`ScaledSGD`) and Adam's ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras.
+scales (see `linearized.solvers.training.declared`); a model without such layers trains as usual. The programs of
+Ghorbani et al. (arXiv 2006.13409) differ from Keras in the rule of momentum (`ScaledSGD`) and in Adam's ε, which is
+1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras. The defaults here are those of the programs.
 """
 
 import keras
@@ -65,12 +65,12 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
     | `rule`      | step                                       | used by                                       |
     |-------------|--------------------------------------------|-----------------------------------------------|
     | "classical" | v ← m v + g, w ← w - η v                   | TensorFlow 1, PyTorch, arXiv 2006.13409       |
-    | "nesterov"  | v ← m v + g, w ← w - η (g + m v)           | the same paper's random features by momentum  |
+    | "nesterov"  | v ← m v + g, w ← w - η (g + m v)           | random features in arXiv 2006.13409           |
     | "keras"     | v ← m v - η g, w ← w + v                   | Keras                                         |
 
-    "classical" and "keras" are the same at a constant rate η; "nesterov" is the same as these only for m = 0. In an
-    epoch of rate 0 the first two accumulate momentum and the third does not; after a change of the rate the third
-    continues with steps of the old rate.
+    "classical" and "keras" are the same at a constant rate η; for m = 0 all three are the same. In an epoch of rate 0
+    "classical" and "nesterov" accumulate momentum, and "keras" does not. After a change of the rate the momentum of
+    "keras" still contains steps of the old rate.
 
     Args:
         learning_rate: Learning rate η.

@@ -22,8 +22,8 @@ def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " e
 
     This is the schedule of Ghorbani et al. (arXiv 2006.13409). With lr = `learning_rate` and W =
     `warm_up_epochs(epochs)`, the rate of epoch t is lr·2t/W for t < W (so the first epoch has rate 0 and changes
-    nothing), then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). For at most 15 epochs, where their schedule would end
-    within its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch has rate 0.
+    nothing), then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). For at most 15 epochs, which the published schedule
+    would spend in its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch has rate 0.
 
     Raises `UserError` if there are no epochs or the rate is not positive and finite.
     """
