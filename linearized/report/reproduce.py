@@ -107,6 +107,7 @@ def main(config: ReproduceSettings) -> None:
         refuse_failures(ended)
         raise UserError(f"No run of {config.figure} left a result. Look into the logs above.")
     folder = Path(config.out) if config.out else storage() / "figures"
+    recipe = recipe.titled(dataset, config.scale)
     draw(recipe, dataset, points, folder, f"{config.figure}-{config.scale}{suffix(changes)}")
     refuse_failures(ended)
 
@@ -177,7 +178,9 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
     with whole_file(folder / f"{name}.csv") as path:
         points[shown].to_csv(path, index=False)
     print_means(recipe.metric, own.tabled(recipe, points) if own else points)
-    say(f"the {'published ' if recipe.published and not own else ''}figure shows: {recipe.shows}")
+    published = recipe.published and not own
+    where = "" if published or dataset == recipe.dataset else f" on {recipe.dataset}"
+    say(f"the {'published ' if published else ''}figure{where} shows: {recipe.shows}")
 
 
 def _own_figure(recipe: FigureRecipe) -> ModuleType | None:

@@ -32,6 +32,7 @@ def log_axis(axis: Axes, which: str) -> None:
     ticks.set_major_formatter(at_powers)
     ticks.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     ticks.set_minor_formatter(between)
+    ticks.set_tick_params(which="both", length=3.5, pad=3.5)  # labels of both stand in one line
 
 
 def in_powers(value: float, digits: int = 6) -> str:

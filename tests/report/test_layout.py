@@ -406,7 +406,7 @@ def theory_run(values):
 
 
 def test_learning_curves_have_predicted_lines_through_measured_points():
-    recipe, values = RECIPES.load("learning_curves"), (250, 500, 1000, 2000)
+    recipe, values = RECIPES.load("learning_curves").titled("CIFAR10", "laptop"), (250, 500, 1000, 2000)
     runs = []
     for place, curve in enumerate(recipe.curves):
         common = {"label": curve.label, "seconds": 1.0, "path": "x"}
@@ -419,7 +419,8 @@ def test_learning_curves_have_predicted_lines_through_measured_points():
     table = theory_figure.points(recipe, pd.DataFrame(runs))
     assert (table.groupby(["label", "value"]).size() == 2).all() and {*table["value"]} == {*values}
     assert (table["ridge"].dropna() == 1).all() and table.loc[table["label"] == "NN", "predicted"].isna().all()
-    figure = laid_out(theory_figure.figure(recipe, "NFMNIST", table))
+    figure = laid_out(theory_figure.figure(recipe, "CIFAR10", table))
+    assert figure.get_suptitle() == "Learning curves on CIFAR10 at noise level 6"
     labels = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
     assert any(label.startswith("NTK, n^-0.200") for label in labels)
     assert any(label.startswith("NN, n^-0.400") for label in labels)

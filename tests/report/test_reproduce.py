@@ -14,7 +14,7 @@ from linearized.data import DATASETS
 from linearized.experiments import krr as kernel_fit
 from linearized.experiments import train
 from linearized.experiments.theory_settings import TheorySettings
-from linearized.report import reproduce
+from linearized.report import plots, reproduce
 from linearized.report.recipes import RECIPES, SCALES, plot
 from linearized.report.recipes.estimate import disk_bytes, seconds
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Run, Scale, runs
@@ -120,6 +120,15 @@ def test_rf_has_as_many_parameters_as_the_network():
     recipe = RECIPES.load("fmnist_noise")
     units = {run.label: run.flags.get("num_units") for run in runs("", recipe, "paper", "FMNIST")}
     assert units["NN"] == 4096 and units["RF"] == 321126
+
+
+def test_what_a_figure_shows_is_said_of_its_own_dataset(monkeypatch, capsys, tmp_path):
+    recipe, points = dataclasses.replace(SMALL, published=False), pd.DataFrame({"label": ["a"], "path": ["x"]})
+    monkeypatch.setattr("linearized.report.recipes.plot.figure", lambda *_: plots.new_figure(2, 2)[0])
+    monkeypatch.setattr(reproduce, "print_means", lambda *_: None)
+    for dataset, words in (("DIGITS", "the figure shows"), ("CIFAR10", "the figure on DIGITS shows")):
+        reproduce.draw(recipe, dataset, points, tmp_path, "small")
+        assert f"{words}: nothing but a test" in capsys.readouterr().out
 
 
 def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkeypatch, capsys):

@@ -72,7 +72,7 @@ class FigureRecipe:
     """Description of a figure that `linearized reproduce` makes: one of Ghorbani et al., or one of the suite's own.
 
     Attributes:
-        title: Title of the figure.
+        title: Title of the figure; "{dataset}" and "{noise_ind}" in it stand for those of the runs.
         shows: Sentence that states what the figure shows; for a figure of Ghorbani et al., their finding.
         dataset: Dataset of the figure.
         axis: Flag whose values are on the horizontal axis.
@@ -100,6 +100,11 @@ class FigureRecipe:
     tangents: str = ""
     theory: str = ""
     published: bool = True
+
+    def titled(self, dataset: str, scale: str) -> "FigureRecipe":
+        """Return the recipe with the dataset, and the noise level of a scale such as "laptop", in its title."""
+        title = self.title.format(dataset=dataset, noise_ind=self.scales[scale].shared.get("noise_ind"))
+        return dataclasses.replace(self, title=title)
 
     def source(self) -> str:
         """Return the dataset to run on: the recipe's own if it is available, otherwise its replacement `stand_in`."""

@@ -25,7 +25,7 @@ def _predicted(label: str, **kernel: object) -> Curve:
 
 
 LEARNING_CURVES = FigureRecipe(
-    title="Learning curves on Fashion-MNIST without its 6x6 lowest frequencies",
+    title="Learning curves on {dataset} at noise level {noise_ind}",
     shows="the predicted curves go through what fixed kernels measure; those that learn features fall faster",
     dataset="NFMNIST",
     axis="num_train",

@@ -115,13 +115,14 @@ def figure(recipe: FigureRecipe, dataset: str, table: pd.DataFrame) -> Figure:
 
     Args:
         recipe: The recipe.
-        dataset: Dataset of the runs; if it is the recipe's replacement, the title states this.
+        dataset: Dataset of the runs; if it is not the recipe's, the title states this.
         table: Data of the figure, as `points` returns them.
     """
     picture, (axis,) = new_figure(6.4, 4.2)
     drawers = {"learning_curves": _draw_learning, "double_descent": _draw_descent, "spectrum": _draw_spectrum}
     about = drawers[recipe.theory](axis, recipe, table)
-    stands = f" ({dataset} instead of {recipe.dataset})" if dataset != recipe.dataset else ""
+    other = dataset != recipe.dataset and dataset not in recipe.title
+    stands = f" ({dataset} instead of {recipe.dataset})" if other else ""
     wrapped_title(picture, f"{recipe.title}{stands}{about}")
     legend_below(picture, handles_of([axis]), fontsize=8)
     return picture
