@@ -1,15 +1,16 @@
 """Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
 
-For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) = E[f(σz)
-h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the same series of
-f'. Inputs may have any norm. For f analytic in a strip `|Im x|` < δ the coefficients decrease like exp(-δ √(2k)/σ), so
-that
+For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) =
+E[f(σz) h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the same series of
+f'. Inputs need not be normalised. For f analytic in a strip `|Im x|` < δ the coefficients decrease like
+exp(-δ √(2k)/σ), so that
 
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.
 
 For example, tanh (δ = π/2) needs 256 terms at σ = 1 and 2,048, the maximum, up to σ = 3.4; silu (δ = π) needs 64 terms
-at σ = 1. The terms that are omitted contribute less than 1e-15 (float32: 1e-9) of the sum Σ k a_k² at the largest
-variance. An entry costs 4 operations per term. An input costs 400 values of f and f', and 800 operations per term.
+at σ = 1. Where more are needed, `UserError` is raised. The terms that are omitted contribute less than 1e-15 (float32:
+1e-9) of the sum Σ k a_k² at the largest variance. An entry costs 4 operations per term. An input costs 400 values of f
+and f', and 800 operations per term.
 """
 
 import functools

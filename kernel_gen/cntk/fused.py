@@ -66,9 +66,9 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Return the images in rows (n, height·width·channels) with the standard deviations of their pixels.
+        """Return the images of rows (n, height·width·channels) with the kernel's standard deviations at each layer.
 
-        These are the diagonal maps, one for each convolution. Raises `UserError` for rows of another length and for
+        These are square roots of the diagonals of the kernel, one for each pixel and convolution. Raises `UserError` for rows of another length and for
         numbers that are not finite.
         """
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)

@@ -84,7 +84,7 @@ class GeneralCntk(Cntk):
         self._step = jax.jit(self._layer, static_argnums=2)
 
     def prepare(self, x: np.ndarray) -> Images:
-        """Return the images in rows (n, height·width·channels) with the variances of their pixels in each layer.
+        """Return the images of rows (n, height·width·channels) with the kernel's variances of pixels in each layer.
 
         It costs as much as one pair per image. Raises `UserError` for rows of another length, for numbers that are not
         finite, and for variances beyond the range of the activation.

@@ -16,9 +16,11 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
-    """Return the features of the fully connected network that the settings describe; images are treated as rows.
+    """Return features whose products approximate the NTK or NNGP kernel of the network that the settings describe.
 
-    The scale "published" is "input" for one hidden layer of ReLUs, otherwise "stax".
+    The network is fully connected, and images are treated as rows. The setting `scale` states by which power of the
+    dimension d inputs are divided (see "Conventions"); its value "published" stands for "input" with one hidden layer
+    of ReLUs, and for "stax" otherwise.
 
     Args:
         settings: Settings of the kernel and of the features.

@@ -45,7 +45,9 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return the linearization as an uncompiled Keras model from rows (n, d) to outputs (n, k), at v = 0.
+    """Return the linearization of the model f in a file: an uncompiled Keras model from rows (n, d) to outputs (n, k).
+
+    Its outputs are f(x; θ₀) plus the derivative of f along v, a change of the chosen weights that starts at 0.
 
     Args:
         config: Settings model (path of the file), init ("file": θ₀ are the weights of the file; "fresh": new ones),

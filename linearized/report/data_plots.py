@@ -99,7 +99,7 @@ def frequency_spectra(levels: Mapping[str, np.ndarray], image_shape: tuple[int, 
     """Draw the mean power of the cosine transform's coefficients against their distance from the lowest frequency.
 
     Args:
-        levels: Images (n, d) by name of the level; each level is one line.
+        levels: Images (n, d) by name of the noise level; each level is one line.
         image_shape: Height, width and number of channels.
     """
     height, width, channels = image_shape

@@ -43,8 +43,8 @@ def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) 
         kind: Expected content of the folder, `GRAM` or `FEATURES`.
         fingerprint: Fingerprint of the dataset that the shards must belong to; None skips this check.
 
-    Raises `UserError`, which names the file and the command that makes it, if a file is missing, damaged or belongs to
-    other settings or data.
+    Raises `UserError`, which names the file and the command that makes it, if a file is missing, damaged or of other
+    settings or data than the folder's description states.
     """
     manifest = load_manifest(folder, kind)
     if fingerprint is not None and fingerprint != manifest.fingerprint:

@@ -1,4 +1,7 @@
-"""Conversion of flat rows that `--image_shape` declares to be images: arrays (n, d), tables with a column per pixel."""
+"""Conversion of rows of pixels, from arrays (n, d) or tables with a column per pixel, to images.
+
+`--image_shape` declares that the rows are images, and their height, width and channels.
+"""
 
 import dataclasses
 import re

@@ -84,11 +84,11 @@ def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"
 
 
 def file_names(recipe: SynthRecipe, noise_ind: int | np.integer) -> dict[str, str]:
-    """Return the names of the authors' files, by "X_train", "y_train", "X_test" and "y_test".
+    """Return the file names that Ghorbani et al. use, by "X_train", "y_train", "X_test" and "y_test".
 
     Args:
-        recipe: Parameters of the rows, whose d and d₁ are in the names.
-        noise_ind: Index of κ, which is in the names too.
+        recipe: Parameters of the rows, whose dimension and number of informative directions are in the names.
+        noise_ind: Ten times the anisotropy κ, which is in the names too.
     """
     tail = f"anisotropic_{recipe.dim}_{recipe.effective}_{noise_ind}.npy"
     return {f"{letter}_{kind}": f"{letter}_{kind}_{tail}" for kind in ("train", "test") for letter in ("X", "y")}
@@ -101,7 +101,7 @@ def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) 
 
     Args:
         recipe: Parameters of the rows.
-        noise_ind: Index of κ, for the file names.
+        noise_ind: Ten times the anisotropy κ, for the file names.
         folder: Folder of the files, which is made.
 
     Raises `UserError` if the disk is too small or not writable.
@@ -140,7 +140,7 @@ def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -
 
     Args:
         recipe: Parameters of the rows.
-        noise_ind: Index of κ, for the file names.
+        noise_ind: Ten times the anisotropy κ, for the file names.
         folder: Folder of the files.
 
     Returns: Both sets; None if the four files do not exist or hold another number of train rows.

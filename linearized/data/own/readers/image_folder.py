@@ -53,7 +53,8 @@ class ImageFolder:
             text: Path of the folder, the value of --data.
             options: Settings of the user's own data, of which `image_size`, `channels` and `skip_bad` are used.
 
-        Raises `UserError` for pictures of several sizes, grey ones among colour ones, and files that are not pictures.
+        Raises `UserError` for pictures of several sizes without `image_size`, for grey ones among colour ones without
+        `channels`, and for files that are not pictures without `skip_bad`.
         """
         folder = Path(text)
         parts, _classes = found_pictures(folder)
