@@ -1,8 +1,8 @@
 """Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
 
-For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) =
-E[f(σz) h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the same series of
-f'. Inputs need not be normalised. For f analytic in a strip `|Im x|` < δ the coefficients decrease like
+For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) is
+E[f(σz) h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the same
+series of f'. Inputs need not be normalised. For f analytic in a strip `|Im x|` < δ the coefficients decrease like
 exp(-δ √(2k)/σ), so that
 
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.

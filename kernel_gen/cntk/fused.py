@@ -68,8 +68,8 @@ class Cntk(Kernel):
     def prepare(self, x: np.ndarray) -> Prepared:
         """Return the images of rows (n, height·width·channels) with the kernel's standard deviations at each layer.
 
-        These are square roots of the diagonals of the kernel, one for each pixel and convolution. Raises `UserError` for rows of another length and for
-        numbers that are not finite.
+        These are the square roots of the kernel's diagonal, one for each pixel and convolution. Raises `UserError` for
+        rows of another length and for numbers that are not finite.
         """
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
