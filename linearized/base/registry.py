@@ -17,6 +17,9 @@ FILE_ENTRY = "FILE.keras"  # entry in declarations that stands for every model f
 OWN_ENTRIES = {FUNCTION_ENTRY, FILE_ENTRY}
 
 
+_TABLES: list["Registry"] = []  # all registries of this process
+
+
 class Registry(Mapping[str, str]):
     """A read-only table that maps the names of one kind of object ("model", "dataset", ...) to their import paths."""
 
@@ -24,6 +27,7 @@ class Registry(Mapping[str, str]):
         self.kind = kind
         self._paths = dict(paths)
         self.aliases = dict(aliases or {})
+        _TABLES.append(self)
 
     def __getitem__(self, name: str) -> str:
         return self._paths[name]
@@ -118,6 +122,11 @@ class FunctionRegistry(Registry):
         function.
         """
         return loaded(self.own) if own_functions.is_reference(name) else super().load(name)
+
+
+def number_of_entries() -> int:
+    """Return the number of names in all registries. What is cached about their entries is outdated when it changes."""
+    return sum(map(len, _TABLES))
 
 
 def loaded(path: str) -> Any:

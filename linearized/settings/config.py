@@ -1,6 +1,7 @@
 """Settings of a command as one flat frozen dataclass: its fields define the flags, their checks and the run's name."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -12,7 +13,7 @@ from linearized.base.errors import SHOWN, UserError, shown
 from linearized.base.names import checked_name
 from linearized.base.nearest import hint
 from linearized.base.own_functions import named_function
-from linearized.base.registry import FunctionRegistry, Registry
+from linearized.base.registry import FunctionRegistry, Registry, number_of_entries
 from linearized.settings.flags import field_type, read_flags
 from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse, where_read
 
@@ -108,6 +109,10 @@ class Settings:
         """
         return {}
 
+    def declarations(self) -> Declarations:
+        """Return `kinds`, which is computed once for each class and each state of the registries."""
+        return _declarations(type(self), number_of_entries())
+
     def chosen(self) -> Mapping[str, str | None]:
         """Return the selected entry of each registry, such as {"model": "RF"}; None for a registry without a selection.
 
@@ -121,14 +126,14 @@ class Settings:
         Args:
             name: Name of the setting.
         """
-        return is_read(name, self, self.kinds(), self.chosen())
+        return is_read(name, self, self.declarations(), self.chosen())
 
     def where_read(self, name: str) -> str:
         """Return a phrase that states when the setting called `name` is read.
 
         An example is "by --model=RF, or with --subset=random".
         """
-        return where_read(name, self, self.kinds(), self.chosen())
+        return where_read(name, self, self.declarations(), self.chosen())
 
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for a setting that is given although nothing reads it; the message states when it is read.
@@ -136,7 +141,7 @@ class Settings:
         Args:
             given: Names of the settings that differ from their defaults, or that the command line contains.
         """
-        refuse(given, self, self.kinds(), self.chosen())
+        refuse(given, self, self.declarations(), self.chosen())
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
@@ -230,7 +235,7 @@ class Settings:
         They are a digest of the settings that are read and determine the result, and are the same on every machine.
         Settings at their defaults take no part, so that a setting that a later version adds does not rename any folder.
         """
-        identity, kinds, chosen = self.identity(), self.kinds(), self.chosen()
+        identity, kinds, chosen = self.identity(), self.declarations(), self.chosen()
         named = ((self.STORED.get(field.name, field.name), field) for field in dataclasses.fields(self))
         said = {
             stored: identity[stored] for stored, field in named
@@ -238,6 +243,12 @@ class Settings:
             and is_read(field.name, self, kinds, chosen)
         } | self.content()  # fmt: skip
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+@functools.cache
+def _declarations(settings_class: type[Settings], _entries: int) -> Declarations:
+    """Return the declarations of a class of settings; `_entries` is `number_of_entries()`, which outdates them."""
+    return settings_class.kinds()
 
 
 def bounds(field: dataclasses.Field) -> tuple[int | float, int | float] | None:
