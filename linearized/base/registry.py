@@ -124,9 +124,9 @@ class FunctionRegistry(Registry):
         return loaded(self.own) if own_functions.is_reference(name) else super().load(name)
 
 
-def number_of_entries() -> int:
-    """Return the number of names in all registries. What is cached about their entries is outdated when it changes."""
-    return sum(map(len, _TABLES))
+def all_entries() -> tuple[tuple[tuple[str, str], ...], ...]:
+    """Return the names and import paths of all registries; a key for what is cached about their entries."""
+    return tuple(tuple(table._paths.items()) for table in _TABLES)
 
 
 def loaded(path: str) -> Any:

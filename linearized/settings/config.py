@@ -13,7 +13,7 @@ from linearized.base.errors import SHOWN, UserError, shown
 from linearized.base.names import checked_name
 from linearized.base.nearest import hint
 from linearized.base.own_functions import named_function
-from linearized.base.registry import FunctionRegistry, Registry, number_of_entries
+from linearized.base.registry import FunctionRegistry, Registry, all_entries
 from linearized.settings.flags import field_type, read_flags
 from linearized.settings.reads import ALWAYS, Declarations, When, is_read, refuse, where_read
 
@@ -111,7 +111,7 @@ class Settings:
 
     def declarations(self) -> Declarations:
         """Return `kinds`, which is computed once for each class and each state of the registries."""
-        return _declarations(type(self), number_of_entries())
+        return _declarations(type(self), all_entries())
 
     def chosen(self) -> Mapping[str, str | None]:
         """Return the selected entry of each registry, such as {"model": "RF"}; None for a registry without a selection.
@@ -246,8 +246,8 @@ class Settings:
 
 
 @functools.cache
-def _declarations(settings_class: type[Settings], _entries: int) -> Declarations:
-    """Return the declarations of a class of settings; `_entries` is `number_of_entries()`, which outdates them."""
+def _declarations(settings_class: type[Settings], _entries: tuple) -> Declarations:
+    """Return the declarations of a class of settings; `_entries` is `all_entries()`, on which they depend."""
     return settings_class.kinds()
 
 
