@@ -13,6 +13,7 @@ from linearized.base.accelerators import NVIDIA, devices_of
 from linearized.base.errors import UserError
 
 SCHEDULER_HELP = "address of a Dask scheduler that runs already, such as tcp://127.0.0.1:8786 or tls://host:8786"
+MOST_WORKERS = 10_000
 TIMEOUT = 20  # seconds within which a scheduler must answer
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 

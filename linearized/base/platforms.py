@@ -36,6 +36,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def core_share(workers: int) -> int:
+    """Return the number of cores of each of some processes that share those of this one, at least 1."""
+    return max(1, usable_cores() // workers)
+
+
 def processor() -> str:
     """Return the name of the processor's model; on systems that do not report it, its architecture."""
     try:

@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from linearized.base.machine_memory import working_bytes
+from linearized.cluster.tiles import Here, OnWorkers
 from linearized.data.dataset import Dataset
 from linearized.experiments import run as life
 from linearized.experiments.kernel_record import outputs_of, scored
@@ -22,14 +23,16 @@ from linearized.experiments.path_solve import watched
 from linearized.experiments.step_progress import progress_line
 from linearized.kernel_ridge.centre_choice import CentreChoice
 from linearized.kernel_ridge.nystrom import CentreRegression
+from linearized.kernel_ridge.row_passes import RowPasses
 from linearized.solvers.linear.driver import Watch
 
 Ridges = Callable[[Any, Dataset, str, Callable[[], float]], np.ndarray]
 
 
 def fitted(
-    config: Any, level: int, dataset: Dataset, work: Path, kernel_of: Callable[[Any, Dataset], Any], ridges_of: Ridges
-) -> life.Outcome:
+    config: Any, level: int, dataset: Dataset, work: Path, kernel_of: Callable[[Any, Dataset], Any], ridges_of: Ridges,
+    place: Here | OnWorkers,
+) -> life.Outcome:  # fmt: skip
     """Fit kernel ridge regression on centres at every ridge, and return the record and the arrays of the result.
 
     The record has the entries that `kernel_record.scored` returns, and an entry "centres" with these values:
@@ -52,6 +55,7 @@ def fitted(
             computed from the train rows.
         ridges_of: Function of (settings, data set, scale of the kernel's inputs, function that returns the trace of K)
             that returns the ridges ρ.
+        place: Place where blocks of rows are computed.
     """
     start, x, name = time.monotonic(), np.asarray(dataset.train.x), config.label()
     kernels = (kernel_of(config, dataset), kernel_of(dataclasses.replace(config, dtype="float64"), dataset))
@@ -62,11 +66,11 @@ def fitted(
         with progress_line(f"{name}, {what}", total) as report:
             yield report
 
+    watch = Watch(None, work, f"{dataset.fingerprint}-{config.key()}", config.checkpoint_seconds)
     fit = CentreRegression(
         *kernels, x, dataset.targets(dataset.train, centred=True),
         CentreChoice(config.centres, config.centre_choice, config.centre_seed), solver=config.solver,
-        memory=working_bytes(config.memory), phase=phase,
-        watch=Watch(None, work, f"{dataset.fingerprint}-{config.key()}", config.checkpoint_seconds),
+        memory=working_bytes(config.memory), passes=RowPasses(watch, phase, place),
     )  # fmt: skip
     seconds = round(time.monotonic() - start, 3)
     ridges = ridges_of(config, dataset, fit.kernel.scale, lambda: fit.trace)

@@ -10,7 +10,7 @@ import numpy as np
 
 from linearized.base.directories import directory
 from linearized.base.errors import UserError
-from linearized.base.extras import SCHEDULER_HELP, checked_address, refuse_unreachable
+from linearized.base.extras import MOST_WORKERS, SCHEDULER_HELP, checked_address, refuse_unreachable
 from linearized.data.dataset import Dataset
 from linearized.data.loading import load_preprocessed
 from linearized.experiments import run as life
@@ -23,18 +23,21 @@ from linearized.settings.config import setting
 from linearized.settings.data_settings import MOST_ROWS, LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import KERNELS, GramSettings, KernelSettings, RowSettings
-from linearized.settings.reads import Declarations, when
+from linearized.settings.reads import SET, Declarations, reads, when
 from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
 from linearized.solvers import AUTO_GRAM, GRAM_SOLVER_READS, GRAM_SOLVERS
 from linearized.storage import results
 
 if TYPE_CHECKING:
+    from linearized.cluster.tiles import Here, OnWorkers
     from linearized.kernel_ridge.computed_gram import ComputedGram
     from linearized.storage.embeddings import Embedding
     from linearized.storage.gram import Gram
 
-OF_SHARDS = ("num_shards", "scheduler")  # settings of matrices that are stored in shards
-OF_FIXED = (*OF_SHARDS, *CentreSettings.own(), "on_the_fly")  # settings of kernels that do not depend on labels
+OF_SHARDS = ("num_shards",)  # settings of matrices that are stored in shards
+# settings of kernels that do not depend on labels
+OF_FIXED = (*OF_SHARDS, "scheduler", "workers", *CentreSettings.own(), "on_the_fly")
+TILED = when(centres=SET) | when(on_the_fly=SET)  # fits that compute tiles of K, on workers if there are some
 SOLVER_READS = GRAM_SOLVER_READS | {
     "auto": {name: on for solver in AUTO_GRAM for name, on in GRAM_SOLVER_READS[solver].items()}
 }
@@ -89,6 +92,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
     memory: float = setting(
         0.0, MEMORY_HELP, minimum=0.0, maximum=MOST_GIB, identity=False, group="Run", when=when(features="")
     )
+    workers: int = setting(
+        0, "processes that compute blocks of rows, with an equal share of this machine's cores each; 0: this process "
+        "computes them", minimum=0, maximum=MOST_WORKERS, identity=False, group="Run",
+        when=TILED & when(scheduler=""),
+    )  # fmt: skip
     scheduler: str = setting("", SCHEDULER_HELP, identity=False, group="Run", when=when(features=""))
 
     @classmethod
@@ -97,7 +105,9 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
 
         The keys are names of settings such as "kernel" and "solver", whose values select a kernel or a solver.
         """
-        return super().kinds() | {"solver": SOLVER_READS}
+        kinds = super().kinds()
+        own = {name: entry | reads("scheduler", when=TILED) for name, entry in kinds[""].items()}
+        return kinds | {"solver": SOLVER_READS, "": own}
 
     def chosen(self) -> Mapping[str, str | None]:
         """Return the selected kernel, solver and the like by the name of the setting, as `Settings.chosen` does."""
@@ -260,6 +270,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
         level: Noise level.
         unfinished: Folder of the solver's checkpoints.
     """
+    from linearized.cluster.tiles import places
     from linearized.experiments.kernel_record import outputs_of, scored
     from linearized.experiments.path_solve import solved
 
@@ -270,16 +281,17 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     refuse_endless_fit(config, level, {name: len(split) for name, split in dataset.splits().items()})
     if config.by_labels():
         return KERNELS.load(config.kernel).fit_level(config, level, dataset, unfinished)
-    if config.centres:
-        from linearized.experiments.centres_fit import fitted
+    with places(config.workers, config.scheduler if TILED.holds(config) else "") as place:
+        if config.centres:
+            from linearized.experiments.centres_fit import fitted
 
-        return fitted(config, level, dataset, unfinished, fixed_kernel, _ridges)
-    start = time.monotonic()
-    gram, made, blocks, scale = _gram_of(config, asked, level, dataset)
-    about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}
-    ridges = _ridges(config, dataset, scale, lambda: _trace(gram))
-    path = solved(config, dataset, gram, ridges, unfinished)
-    record, arrays = scored(config, level, dataset, path, outputs_of(dataset, path, blocks), scale)
+            return fitted(config, level, dataset, unfinished, fixed_kernel, _ridges, place)
+        start = time.monotonic()
+        gram, made, blocks, scale = _gram_of(config, asked, level, dataset, place)
+        about = {"found": not made, "seconds": round(time.monotonic() - start, 3)}
+        ridges = _ridges(config, dataset, scale, lambda: _trace(gram))
+        path = solved(config, dataset, gram, ridges, unfinished)
+        record, arrays = scored(config, level, dataset, path, outputs_of(dataset, path, blocks), scale)
     return life.Outcome({**record, "kernel": about}, arrays)
 
 
@@ -303,8 +315,9 @@ def _ridges(config: KernelFitSettings, dataset: Dataset, scale: str, trace: Call
 
 
 def _gram_of(
-    config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset
-) -> tuple["Gram | Embedding | ComputedGram", bool, dict[str, Any], str]:
+    config: KernelFitSettings, asked: KernelFitSettings, level: int, dataset: Dataset,
+    place: "Here | OnWorkers | None" = None,
+) -> tuple["Gram | Embedding | ComputedGram", bool, dict[str, Any], str]:  # fmt: skip
     """Find or compute the kernel matrices of one noise level.
 
     K is read from the --gram folder after a check against the settings, or from the kernel's own folder, where it is
@@ -315,6 +328,7 @@ def _gram_of(
         asked: Settings as the user gave them.
         level: Noise level.
         dataset: Rows and labels.
+        place: Place where tiles of K are computed with --on_the_fly; None: this process.
 
     Returns:
         K between the train rows; whether it had to be computed; the kernel between validation or test rows and train
@@ -328,7 +342,7 @@ def _gram_of(
         train = kernel.prepare(x)
         blocks = {name: CrossKernel(kernel, np.asarray(split.x), train) for name, split in dataset.splits().items()
                   if name != "train"}  # fmt: skip
-        return ComputedGram(kernel, x), True, blocks, kernel.scale
+        return ComputedGram(kernel, x, place), True, blocks, kernel.scale
     if config.gram:
         from linearized.kernel_ridge.gram_source import open_folder
 

@@ -50,8 +50,9 @@ def solved(
             from linearized.kernel_ridge.ridge_path import fit
 
             path = fit(
-                gram, targets, ridges, memory=memory or working_bytes(config.memory), scheduler=config.scheduler,
-                overwrite=isinstance(gram, np.ndarray), rank=config.preconditioner_rank, **common,
+                gram, targets, ridges, memory=memory or working_bytes(config.memory),
+                scheduler="" if config.on_the_fly else config.scheduler, overwrite=isinstance(gram, np.ndarray),
+                rank=config.preconditioner_rank, **common,
             )  # fmt: skip
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path

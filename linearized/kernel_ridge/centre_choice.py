@@ -11,6 +11,7 @@ import numpy as np
 from kernel_gen.kernel import Kernel
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float64, Int64
+from linearized.kernel_ridge.centre_tiles import NAMES
 from linearized.kernel_ridge.cross_kernel import CrossKernel
 from linearized.kernel_ridge.row_passes import RowPasses
 from linearized.settings.centre_settings import refuse_many_centres
@@ -19,7 +20,6 @@ from linearized.storage.products import cut
 
 DEPENDENT = 10  # roundings of the largest entry of K_CC below which a pivot of it counts as 0
 PREPARED = 4096  # rows that are prepared together for the diagonal
-NAMES = ("the rows", "the centres")  # of the two sides of K_nC in messages
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,17 @@
 
 Iterative solvers can thus work with a K that fits neither in memory nor on a disk. K is computed in square blocks of
 rows and columns, called tiles.
+
+On workers, a band of rows of the upper triangle is computed and multiplied at a time. Train rows are sent to a worker
+once, the columns of a product once per product, and the summands of the product are added in the order of the bands.
 """
 
+import dataclasses
+import functools
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +20,79 @@ from kernel_gen.gram_in_memory import gram
 from kernel_gen.kernel import Kernel, quiet, refuse_overflow
 from linearized.base.blocks import for_each
 from linearized.base.shapes import Float, Float64, Int64
+from linearized.cluster.tiles import Here, OnWorkers
 from linearized.kernel_ridge.cross_kernel import CrossKernel
 
 NAMES = ("the train rows", "the train rows")
 FEW, MANY = 16, 64  # columns of two products that are timed
 TIMED = 1024  # rows of a tile that is timed
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRows:
+    """A kernel and the train rows (n, d), from which tiles of K are computed."""
+
+    kernel: Kernel
+    x: np.ndarray
+
+    @functools.cached_property
+    def prepared(self) -> Any:
+        """The rows, prepared by the kernel when a tile first needs them."""
+        with quiet():
+            return self.kernel.prepare(self.x)
+
+    def block(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return a tile of K. Raises `UserError` for entries that are not finite."""
+        with quiet():
+            block = self.kernel.block(self.prepared[rows], self.prepared[columns], same=rows == columns)
+        refuse_overflow(block, (NAMES[0], rows.start), (NAMES[1], columns.start))
+        return block
+
+    def each(self, band: slice, work: Callable[[slice, slice], None]) -> None:
+        """Call `work` for the tiles of a band of rows of the upper triangle, on all cores.
+
+        Args:
+            band: Range of rows, whose start is a multiple of the kernel's tile.
+            work: Function of the rows and the columns of a tile.
+        """
+        side, n = self.kernel.tile, len(self.x)
+        tiles = [(slice(i, min(i + side, n)), slice(j, min(j + side, n)))
+                 for i in range(band.start, band.stop, side) for j in range(i, n, side)]  # fmt: skip
+        self.prepared  # noqa: B018 - before threads need it
+        if self.kernel.own_threads:
+            for tile in tiles:
+                work(*tile)  # in this thread, where the kernel uses all cores
+        else:
+            for_each(tiles, lambda tile: work(*tile))
+
+
+def multiplied(train: TrainRows, v: Float64[np.ndarray, "n c"], band: slice) -> Float64[np.ndarray, "m c"]:
+    """Return the summand of K @ v, from row `band.start` on, of a band of the upper triangle and its mirror image."""
+    out, lock, first = np.zeros((len(v) - band.start, v.shape[1])), threading.Lock(), band.start
+
+    def add(rows: slice, columns: slice) -> None:
+        block = train.block(rows, columns).astype(np.float64, copy=False)
+        ahead, below = block @ v[columns], block.T @ v[rows] if rows != columns else None
+        with lock:
+            out[rows.start - first : rows.stop - first] += ahead
+            if below is not None:
+                out[columns.start - first : columns.stop - first] += below
+
+    train.each(band, add)
+    return out
+
+
+def entries(train: TrainRows, band: slice) -> Float[np.ndarray, "b m"]:
+    """Return the upper triangle's tiles of a band of rows, from column `band.start` on; other entries are 0."""
+    out, first = np.zeros((band.stop - band.start, len(train.x) - band.start), train.kernel.dtype), band.start
+
+    def fill(rows: slice, columns: slice) -> None:
+        out[rows.start - first : rows.stop - first, columns.start - first : columns.stop - first] = train.block(
+            rows, columns
+        )
+
+    train.each(band, fill)
+    return out
 
 
 class ComputedGram:
@@ -30,6 +105,7 @@ class ComputedGram:
     Args:
         kernel: Kernel whose parameters are set.
         x: Train rows (n, d).
+        place: What computes the tiles, see `linearized.cluster.tiles.places`; None: this process.
 
     Attributes:
         shape: (n, n).
@@ -39,10 +115,10 @@ class ComputedGram:
 
     seconds_reading = seconds_waiting = 0.0
 
-    def __init__(self, kernel: Kernel, x: np.ndarray):
-        self._kernel, self._x = kernel, x
-        with quiet():
-            self._rows = kernel.prepare(x)
+    def __init__(self, kernel: Kernel, x: np.ndarray, place: Here | OnWorkers | None = None):
+        self._kernel, self._x, self._place = kernel, x, place or Here()
+        self._train = TrainRows(kernel, x)
+        self._shared = self._place.share(self._train)
         self.shape, self.dtype = (len(x), len(x)), np.dtype(kernel.dtype)
 
     def __len__(self) -> int:
@@ -50,29 +126,21 @@ class ComputedGram:
 
     def multiply(self, v: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
         """Return the product K v in float64. Raises `UserError` if an entry of K is not finite."""
-        out, lock, side = np.zeros(v.shape), threading.Lock(), self._kernel.tile
-
-        def add(tile: tuple[slice, slice]) -> None:
-            rows, columns = tile
-            block = self._block(rows, columns).astype(np.float64, copy=False)
-            ahead, below = block @ v[columns], block.T @ v[rows] if rows != columns else None
-            with lock:
-                out[rows] += ahead
-                if below is not None:
-                    out[columns] += below
-
-        starts = range(0, len(self), side)
-        tiles = [(slice(i, i + side), slice(j, j + side)) for i in starts for j in starts if i <= j]
-        if self._kernel.own_threads:
-            for tile in tiles:
-                add(tile)  # in this thread, where the kernel uses all cores
-        else:
-            for_each(tiles, add)
+        out, columns, bands = np.zeros(v.shape), self._place.share(v), self._bands()
+        summands = self._place.ordered(multiplied, ((self._shared, columns, band) for band in bands))
+        for band, summand in zip(bands, summands, strict=True):
+            out[band.start :] += summand
         return out
+
+    def _bands(self) -> list[slice]:
+        """Return the ranges of rows that are computed together, in whole tiles."""
+        n, side = len(self), self._kernel.tile
+        step = side * max(1, n // (side * self._place.parts))
+        return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
     def diagonal(self) -> Float64[np.ndarray, " n"]:
         """Return the diagonal of K, in float64."""
-        return self._kernel.diagonal(self._rows).astype(np.float64)
+        return self._kernel.diagonal(self._train.prepared).astype(np.float64)
 
     def trace(self) -> float:
         """Return the trace of K, the sum of its diagonal."""
@@ -94,7 +162,16 @@ class ComputedGram:
         Args:
             dtype: Data type of the array; None: that of the kernel.
         """
-        return gram(self._kernel, self._x).astype(dtype or self.dtype, copy=False)
+        if isinstance(self._place, Here):
+            return gram(self._kernel, self._x).astype(dtype or self.dtype, copy=False)
+        whole, bands = np.empty(self.shape, dtype or self.dtype), self._bands()
+        found = self._place.ordered(entries, ((self._shared, band) for band in bands))
+        for band, rows in zip(bands, found, strict=True):
+            own = len(rows)
+            whole[band, band.stop :] = rows[:, own:]
+            whole[band.stop :, band] = rows[:, own:].T
+            whole[band, band] = np.triu(rows[:, :own]) + np.triu(rows[:, :own], 1).T
+        return whole
 
     def computing_columns(self) -> float:
         """Measure how many columns v can be multiplied by K in the time that it takes to compute the entries of K.
@@ -104,18 +181,12 @@ class ComputedGram:
         how many columns to multiply together.
         """
         part = slice(0, min(TIMED, self._kernel.tile, len(self)))
-        self._block(part, part)  # the first block of some kernels is compiled
+        self._train.block(part, part)  # the first block of some kernels is compiled
         began = time.perf_counter()
-        block = self._block(part, part).astype(np.float64, copy=False)
+        block = self._train.block(part, part).astype(np.float64, copy=False)
         computed, seconds = time.perf_counter() - began, []
         for columns in (FEW, MANY):
             v, began = np.ones((block.shape[1], columns)), time.perf_counter()
             block @ v
             seconds.append(time.perf_counter() - began)
         return computed / 2 / max((seconds[1] - seconds[0]) / (MANY - FEW), 1e-9)
-
-    def _block(self, rows: slice, columns: slice) -> np.ndarray:
-        with quiet():
-            block = self._kernel.block(self._rows[rows], self._rows[columns], same=rows == columns)
-        refuse_overflow(block, (NAMES[0], rows.start), (NAMES[1], columns.start))
-        return block

@@ -25,6 +25,7 @@ class CrossKernel:
         x: New rows (m, d).
         train: Train rows, in the form that `kernel.prepare` returns.
         names: Names of the new rows and of the train rows in error messages.
+        first: Index of the first of the new rows in error messages.
 
     Attributes:
         shape: (m, n).
@@ -32,9 +33,10 @@ class CrossKernel:
     """
 
     def __init__(
-        self, kernel: Kernel, x: np.ndarray, train: Any, names: tuple[str, str] = ("the new rows", "the train rows")
-    ):
-        self._kernel, self._x, self._train, self._names = kernel, x, train, names
+        self, kernel: Kernel, x: np.ndarray, train: Any, names: tuple[str, str] = ("the new rows", "the train rows"),
+        first: int = 0,
+    ):  # fmt: skip
+        self._kernel, self._x, self._train, self._names, self._first = kernel, x, train, names, first
         self.shape, self.dtype = (len(x), len(train)), np.dtype(kernel.dtype)
 
     def __len__(self) -> int:
@@ -103,5 +105,5 @@ class CrossKernel:
             columns = slice(start, start + self._kernel.tile)
             with quiet():
                 block = self._kernel.block(new, self._train[columns])
-            refuse_overflow(block, (self._names[0], rows.start), (self._names[1], start))
+            refuse_overflow(block, (self._names[0], self._first + rows.start), (self._names[1], start))
             yield columns, block

@@ -10,6 +10,12 @@ solves for Φ_b and adds Φ_bᵀΦ_b. A solver for kernel matrices then serves a
 computes the predictions. It takes 2 n m d operations for the kernel in each pass, 2 n m² for Φ and ΦᵀΦ, and memory for
 some m x m matrices (`needed_bytes`); K_nC is never stored.
 
+On workers (`linearized.cluster.tiles`) both passes compute their blocks where there is a free core. The rows of a block
+are sent to its worker, and Φ_bᵀΦ_b, m² numbers, is sent back and added in the order of the rows. Blocks are those of
+one process, and so are the sums: with as many threads per block they are equal bit for bit. The centres, K_CC, and the
+solution for the ridges are computed in this process, whose network bounds the number of workers: a block of b rows
+takes 2 b m (m + d) operations and returns m² numbers.
+
 Rounding: ΦᵀΦ could also be computed as L⁻¹(K_nCᵀK_nC)L⁻ᵀ. But the rounding error of K_nCᵀK_nC is eps ‖K_nC‖², and the
 two divisions by L magnify this error to eps ‖K_nC‖² / λ_min(K_CC). Here each block of K_nC is divided by L first. The
 error of the products ΦᵀΦ is then only eps ‖ΦᵀΦ‖ <= eps ‖K‖, in as many operations.
@@ -30,20 +36,22 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.linalg
 
-from kernel_gen.kernel import Kernel, quiet
+from kernel_gen.kernel import Kernel
 from linearized.base.errors import UserError
 from linearized.data.dataset import fingerprint
-from linearized.kernel_ridge.centre_choice import NAMES, CentreChoice, factored
+from linearized.kernel_ridge.centre_choice import CentreChoice, factored
+from linearized.kernel_ridge.centre_tiles import Centres, WatchedCrossKernel, equations
 from linearized.kernel_ridge.ridge_path import RidgePath, checked_labels, checked_path
-from linearized.kernel_ridge.row_passes import Phase, RowPasses, WatchedCrossKernel, silent
+from linearized.kernel_ridge.row_passes import RowPasses
 from linearized.problems.embedding_problem import of_rows
 from linearized.problems.gram_problem import GramProblem
 from linearized.settings.run_settings import KERNEL_ITERATIONS
 from linearized.solvers import GRAM_SOLVERS, WORKING_COPIES
-from linearized.solvers.linear.driver import UNWATCHED, Progress, Watch
+from linearized.solvers.linear.driver import Progress
 
 RTOL = 1e-7
-BLOCK = 2**26  # bytes of K_bC; a tile of rows where that takes more
+BLOCK = 2**26  # largest size of K_bC in bytes; a tile of rows where that takes more
+BLOCKS = 32  # smallest number of blocks, unless blocks would have fewer rows than a tile
 COPIES = {"eigh": 3.0}  # matrices of the size of ΦᵀΦ that a solver needs; WORKING_COPIES where it is not listed
 
 
@@ -61,9 +69,7 @@ class CentreRegression:
         choice: How the centres are chosen.
         solver: A solver of `linearized.solvers.GRAM_SOLVERS`, or "auto", which is band.
         memory: Available memory in bytes.
-        watch: Checkpoints, from which a killed run continues. Its function `progress` is not called.
-        phase: Function that reports the progress of passes over rows: phase(title, total) returns a context manager,
-            whose value is a function that is called with the number of rows done.
+        passes: Checkpoints, from which a killed run continues, progress, and the place where blocks are computed.
 
     Attributes:
         rows: Indices of the centres in x, (r,); r < m if some centres depend on the others.
@@ -77,18 +83,19 @@ class CentreRegression:
 
     def __init__(
         self, kernel: Kernel, exact: Kernel, x: np.ndarray, y: np.ndarray, choice: CentreChoice, *,
-        solver: str = "auto", memory: int, watch: Watch = UNWATCHED, phase: Phase = silent,
+        solver: str = "auto", memory: int, passes: RowPasses | None = None,
     ):  # fmt: skip
         self.kernel, self.targets, self._x = kernel, checked_labels(y), x
         self.solver = "band" if solver == "auto" else GRAM_SOLVERS.canonical(solver)
         refuse_large(choice.count, kernel.dtype.itemsize, self.solver, memory)
-        self._step = max(kernel.tile, BLOCK // (choice.count * kernel.dtype.itemsize))  # rows of a block
-        self._passes, self._automatic = RowPasses(watch, phase), solver == "auto"
+        block = BLOCK // (choice.count * kernel.dtype.itemsize)
+        self._step = max(kernel.tile, min(block, -(-len(x) // BLOCKS)))  # rows of a block
+        self._passes, self._automatic = passes or RowPasses(), solver == "auto"
         chosen, self.pool = choice.centres(kernel, x, memory, self._passes)
         self.rows, self._lower = factored(exact, x, chosen, kernel.dtype)
-        with quiet():
-            self._centres = kernel.prepare(x[self.rows])
-        self._square, self._moment, self.trace = self._equations()
+        self._centres = Centres(kernel, x[self.rows], np.asarray(self._lower, kernel.dtype, order="F"))
+        self._shared = self._passes.place.share(self._centres)
+        self._square, self._moment, self.trace = self._equations(memory)
         kept = float(np.trace(self._square))
         self.lost = float(np.clip(1 - kept / self.trace, 0, 1)) if self.trace > 0 else 0.0
 
@@ -99,8 +106,7 @@ class CentreRegression:
             name: Name of the rows, such as "test", for the progress and the names of checkpoints.
             x: Rows (m, d).
         """
-        return WatchedCrossKernel(self.kernel, x, self._centres, NAMES, passes=self._passes, name=name,
-                                  step=self._step)  # fmt: skip
+        return WatchedCrossKernel(self._centres, self._shared, x, passes=self._passes, name=name, step=self._step)
 
     def solve(
         self, ridges: Sequence[float] | np.ndarray, *, rtol: float | None = None,
@@ -155,22 +161,27 @@ class CentreRegression:
             of_rows(one, output, self.targets, everyone) for one, output in zip(path.solutions, outputs, strict=True)
         ])  # fmt: skip
 
-    def _equations(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return ΦᵀΦ (r, r), ΦᵀY (r, k) and the trace of K, computed in one pass over the train rows."""
-        r, kernel, cross = len(self.rows), self.kernel, self.cross("train", self._x)
-        lower = np.asarray(self._lower, kernel.dtype, order="F")
-        (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (lower,))
+    def _equations(self, memory: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return ΦᵀΦ (r, r), ΦᵀY (r, k) and the trace of K, computed in one pass over the train rows.
+
+        Args:
+            memory: Available memory in bytes.
+        """
+        r, itemsize = len(self.rows), self.kernel.dtype.itemsize
         square, moment, trace = np.zeros((r, r)), np.zeros((r, self.targets.shape[1])), np.zeros(1)
 
-        def add(rows: slice) -> None:
-            features = solve(1.0, lower, cross[rows].T, lower=1, overwrite_b=1)  # Φᵀ, (r, b), column-major
-            square[...] += features @ features.T  # NumPy calls syrk, which is half the work of a product
-            moment[...] += features @ self.targets[rows]
-            trace[...] += kernel.diagonal(kernel.prepare(self._x[rows])).sum()
+        def tile(rows: slice) -> tuple:
+            return self._shared, self._x[rows], self.targets[rows], rows.start
 
+        def add(rows: slice, summands: tuple[np.ndarray, np.ndarray, float]) -> None:
+            for total, summand in zip((square, moment, trace), summands, strict=True):
+                total += summand
+
+        spare = memory - needed_bytes(r, itemsize, self.solver)
         self._passes.over(
-            len(self._x), self._step, add, {"square": square, "moment": moment, "trace": trace},
+            len(self._x), self._step, equations, tile, add, {"square": square, "moment": moment, "trace": trace},
             title="normal equations of the centres, train rows", name="equations", of=fingerprint(self.rows),
+            room=spare // (r * r * itemsize),
         )  # fmt: skip
         return square, moment, float(trace[0])
 

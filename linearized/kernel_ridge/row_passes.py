@@ -1,6 +1,9 @@
 """Loops over blocks of rows that report progress, write checkpoints, and continue from them after a kill.
 
 Kernel ridge regression on centres uses them to form its normal equations and to compute predictions.
+
+Blocks are computed in this process or on workers, and always added in the order of the rows. A checkpoint therefore
+holds the sums of the first rows, and a pass that was killed can continue with more workers, or with none.
 """
 
 import contextlib
@@ -9,10 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernel_gen.kernel import Kernel
-from linearized.base.shapes import Float64
-from linearized.data.dataset import fingerprint
-from linearized.kernel_ridge.cross_kernel import CrossKernel
+from linearized.cluster.tiles import Here, OnWorkers
 from linearized.solvers.linear.driver import UNWATCHED, TimedCheckpoint, Watch
 
 Phase = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], None]]]
@@ -39,10 +39,11 @@ class RowPasses:
         watch: Folder, key and interval of the checkpoints. Its function `progress` is not called.
         phase: Function that reports progress: phase(title, total) returns a context manager, whose value is a function
             that is called with the number of rows done.
+        place: Place where blocks are computed, see `linearized.cluster.tiles.places`; None: this process.
     """
 
-    def __init__(self, watch: Watch = UNWATCHED, phase: Phase = silent):
-        self.watch, self.phase = watch, phase
+    def __init__(self, watch: Watch = UNWATCHED, phase: Phase = silent, place: Here | OnWorkers | None = None):
+        self.watch, self.phase, self.place = watch, phase, place or Here()
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:
         """Return the checkpoint in the run's folder for states that were written with the same `identity`.
@@ -53,18 +54,22 @@ class RowPasses:
         return TimedCheckpoint(self.watch.checkpoint, self.watch.interval, key=self.watch.key, **identity)
 
     def over(
-        self, rows: int, step: int, work: Callable[[slice], None], arrays: dict[str, np.ndarray], *, title: str,
-        name: str, **identity: Any,
+        self, rows: int, step: int, function: Callable, tile: Callable[[slice], tuple],
+        add: Callable[[slice, Any], None], arrays: dict[str, np.ndarray], *, title: str, name: str,
+        room: float = float("inf"), **identity: Any,
     ) -> None:  # fmt: skip
-        """Call `work` for all blocks of rows in order, from the last checkpoint on if there is one.
+        """Compute all blocks of rows, and add the results in the order of the rows, from the last checkpoint on.
 
         Args:
             rows: Number of rows.
             step: Number of rows of a block.
-            work: Function of a range of rows, which writes its results into `arrays`.
-            arrays: Arrays that `work` changes in place. They are stored in checkpoints, and filled from them.
+            function: Function of a module that computes a block.
+            tile: Function of a range of rows that returns the arguments of `function`.
+            add: Function of a range of rows and the result of `function`, which writes into `arrays`.
+            arrays: Arrays that `add` changes in place. They are stored in checkpoints, and filled from them.
             title: Title of the progress.
             name: Name of the checkpoint.
+            room: Number of results that fit in memory while they wait for an earlier one.
             identity: Values that must be equal for a checkpoint to be used.
         """
         saved, done = self.checkpoint(rows=rows, **identity), 0
@@ -72,45 +77,12 @@ class RowPasses:
             done = int(kept["done"])
             for key, array in arrays.items():
                 array[...] = kept[key]
+        blocks = [slice(start, min(start + step, rows)) for start in range(done, rows, step)]
+        results = self.place.ordered(function, map(tile, blocks), room=room)
         with self.phase(title, rows) as report:
             report(done)
-            for start in range(done, rows, step):
-                stop = min(start + step, rows)
-                work(slice(start, stop))
-                report(stop)
+            for block, result in zip(blocks, results, strict=True):
+                add(block, result)
+                report(block.stop)
                 if saved.due:
-                    saved.save(name, {**arrays, "done": np.array(stop)})
-
-
-class WatchedCrossKernel(CrossKernel):
-    """Kernel matrix K (m, n) between new rows and train rows, whose products report progress and write checkpoints.
-
-    Args:
-        kernel: Kernel whose parameters are set.
-        x: New rows (m, d).
-        train: Train rows (or centres), in the form that `kernel.prepare` returns.
-        names: Names of the new rows and of the train rows in error messages.
-        passes: Progress and checkpoints of the run.
-        name: Name of the new rows, for the progress and the names of checkpoints.
-        step: Number of new rows of a block.
-    """
-
-    def __init__(
-        self, kernel: Kernel, x: np.ndarray, train: Any, names: tuple[str, str], *, passes: RowPasses, name: str,
-        step: int,
-    ):  # fmt: skip
-        super().__init__(kernel, x, train, names)
-        self._passes, self._name, self._step = passes, name, step
-
-    def __matmul__(self, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "m k"]:
-        """Return the product K v in float64, in blocks of new rows. Raises `UserError` if an entry is not finite."""
-        out = np.zeros((len(self), v.shape[1]))
-
-        def work(rows: slice) -> None:
-            out[rows] = self.product(rows, v)
-
-        self._passes.over(
-            len(self), self._step, work, {"out": out}, title=f"predictions of {self._name} rows",
-            name=f"predictions-{self._name}", of=fingerprint(v),
-        )  # fmt: skip
-        return out
+                    saved.save(name, {**arrays, "done": np.array(block.stop)})

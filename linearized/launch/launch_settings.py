@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from linearized.base.extras import SCHEDULER_HELP
+from linearized.base.extras import MOST_WORKERS, SCHEDULER_HELP
 from linearized.launch import LAUNCHERS
 from linearized.settings.config import Settings, setting
 from linearized.settings.reads import Declarations, declared
@@ -15,8 +15,9 @@ class WhereSettings(Settings):
 
     launcher: str = setting("local", "where to run", choices=LAUNCHERS)
     workers: int = setting(
-        2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1, maximum=10_000
-    )
+        2, "commands that run at the same time, each on a worker (a Slurm job) of its own", minimum=1,
+        maximum=MOST_WORKERS,
+    )  # fmt: skip
     retries: int = setting(
         3, "more tries after a failure (not after code 2) or a worker's death", minimum=0, maximum=1000
     )

@@ -11,7 +11,6 @@ multiplication.
 import functools
 import uuid
 import warnings
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import numpy as np
 
 from linearized.base.blocks import at_most
 from linearized.base.errors import UserError
-from linearized.base.extras import TIMEOUT, refuse_unreachable
 from linearized.base.shapes import Float
+from linearized.cluster.clients import connected, failures, threads
 from linearized.problems.block_width import reading_columns
 from linearized.problems.gram_problem import GramProblem
 from linearized.problems.least_squares import MEMORY
@@ -54,10 +53,9 @@ class DaskGramProblem(GramProblem):
         super().__init__(gram, targets, memory=memory)
         self._hold = False
         self._own = isinstance(scheduler, str)
-        self.client = _connected(scheduler) if self._own else scheduler
-        threads = _threads(self.client)
+        self.client = connected(scheduler) if self._own else scheduler
         self._key = (str(gram.folder.resolve()), gram.manifest.fingerprint, uuid.uuid4().hex)
-        self._parts = [(part.start, part.stop) for part in gram.parts(max(8, PARTS * threads))]
+        self._parts = [(part.start, part.stop) for part in gram.parts(max(8, PARTS * threads(self.client)))]
         self._read = 0.0
 
     @property
@@ -101,47 +99,8 @@ class DaskGramProblem(GramProblem):
 
         Raises `UserError` if workers died repeatedly or the connection to the scheduler is lost.
         """
-        from distributed import KilledWorker
-
-        try:
+        with failures("multiplying the same part of K"):
             return future.result()
-        except KilledWorker as error:
-            raise UserError(
-                f"Workers died repeatedly while multiplying the same part of K ({error}). Give the workers more "
-                "memory, and run again: a saved run continues from its checkpoint."
-            ) from error
-        except (CancelledError, OSError) as error:
-            raise UserError(
-                f"The connection to the Dask scheduler is lost ({error}). Start it, and run again: a saved run "
-                "continues from its checkpoint."
-            ) from error
-
-
-def _connected(address: str) -> Any:
-    """Return a client of the Dask scheduler at an address such as tcp://127.0.0.1:8786.
-
-    Raises `UserError` if Dask is missing or there is no response.
-    """
-    refuse_unreachable(address)
-    from distributed import Client
-
-    try:
-        return Client(address, timeout=TIMEOUT, set_as_default=False)
-    except Exception as error:  # Dask and its TLS layer raise various types
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"No Dask scheduler answers at {address}: {reason}. Start one, or take none.") from error
-
-
-def _threads(client: Any) -> int:
-    """Return the total number of threads of the workers that a Dask `client` has.
-
-    Raises `UserError` if no worker appears in time.
-    """
-    try:
-        client.wait_for_workers(1, timeout=TIMEOUT)
-    except TimeoutError as error:
-        raise UserError(f"The Dask scheduler {client.scheduler.address} has no workers. Start some.") from error
-    return sum(client.nthreads().values())
 
 
 # Functions that run on the workers. `key` is the folder, the dataset's fingerprint and a name of the run.

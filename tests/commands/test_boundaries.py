@@ -15,12 +15,13 @@ from linearized.base.errors import TryLater, UserError
 from linearized.base.extras import checked_address, refuse_unreachable, require
 from linearized.cli import report as report
 from linearized.cli.launch import command as launch_main
+from linearized.cluster import clients
+from linearized.cluster.clients import told
 from linearized.experiments import krr as kernel_fit
 from linearized.kernel_ridge import gram_source as gram_files
-from linearized.launch import launchers
 from linearized.launch.grid import combinations
 from linearized.launch.launch_settings import LaunchSettings
-from linearized.launch.launchers import local, slurm, told
+from linearized.launch.launchers import local, slurm
 from linearized.launch.plan import plan
 from linearized.settings.command import run_command
 
@@ -59,7 +60,7 @@ def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setitem(sys.modules, name, None)  # as Python treats a module that cannot be imported
     if name == "cryptography":
-        monkeypatch.setattr(launchers, "configure", lambda settings: None)
+        monkeypatch.setattr(clients, "configure", lambda *arguments: None)
     assert launch_main([f"--logs={tmp_path}", *flags]) == 2
     err = capsys.readouterr().err
     assert "needs the extra [cluster]" in err and '"linearized[cluster]"' in err and err.count("\n") == 1

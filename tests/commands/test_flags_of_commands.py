@@ -76,6 +76,7 @@ DIFFERENT = {  # flags of one name that differ between commands, and why
     "solver": "solvers of models, and of kernel ridge regression",
     "subset": "theory takes a random pool, because the first rows of a data set may be easier than the others",
     "validation": "finetune has one ridge to score",
+    "workers": "launch runs commands on workers, krr blocks of rows, by default in its own process",
 }
 
 

@@ -57,7 +57,7 @@ UNFIT = [
     (kernel_fit, ["--ridges=1e308"], "at most 1e\\+30"), (kernel_fit, ["--ridges=1,-1"], "at least 0"),
     (kernel_fit, ["--ridges=1,nan"], "finite"), (kernel_fit, ["--noise_ind=99"], "0..14"),
     (kernel_fit, ["--scheduler=foo"], "tcp://127.0.0.1:8786"), (kernel_fit, ["--scheduler=tcp://a:99999"], "address"),
-    (kernel_fit, ["--solver=eigh", "--scheduler=tcp://a:1"], "--scheduler is read by --solver=block_lanczos, cg, auto"),
+    (kernel_fit, ["--solver=eigh", "--scheduler=tcp://a:1"], "or by --solver=block_lanczos, cg, auto"),
     (kernel_fit, ["--features=RF", "--scheduler=tcp://a:1"], "with no --features"),
     (kernel_fit, ["--features=NTK", "--gram=x"], "no --gram"), (kernel_fit, ["--embedding_dim=64"], "--features"),
     (generate, ["--kernel=CNTK", "--dataset=SYNTH"], "CNTK needs images"), (generate, ["--noise_ind=99"], "0..14"),

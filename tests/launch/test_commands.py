@@ -15,6 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from linearized.base.errors import UserError
+from linearized.cluster import clients
 from linearized.launch.commands import run_commands
 from linearized.launch.launch_settings import LaunchSettings
 from linearized.launch.launchers import address, local, plain
@@ -263,7 +264,7 @@ def test_address(tmp_path, monkeypatch):
             (result,) = run_commands(other, [("echo", "hello")], logs=tmp_path)
         assert result.outcome.tail.strip() == "hello"
         assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3  # the cluster lives on
-    monkeypatch.setattr(address, "TIMEOUT", 1)
+    monkeypatch.setattr(clients, "TIMEOUT", 1)
     for scheduler, words in (("", "needs --scheduler"), ("tcp://127.0.0.1:1", "No Dask scheduler answers")):
         settings = LaunchSettings(launcher="scheduler", scheduler=scheduler)
         with pytest.raises(UserError, match=words), address.client(settings):

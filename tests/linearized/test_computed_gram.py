@@ -5,6 +5,7 @@ import pytest
 
 from kernel_gen import KERNELS, gram
 from linearized.base.errors import UserError
+from linearized.cluster.tiles import places
 from linearized.experiments.krr import KernelFitSettings as Config
 from linearized.experiments.krr import run
 from linearized.kernel_ridge.computed_gram import ComputedGram
@@ -35,6 +36,21 @@ def test_products_columns_and_diagonal_are_those_of_the_matrix(tile, own_threads
     np.testing.assert_allclose(ours.diagonal(), np.diagonal(whole), rtol=1e-12)
     assert ours.trace() == pytest.approx(np.trace(whole)) and ours.computing_columns() > 0
     np.testing.assert_array_equal(ours.to_memory(), whole)
+
+
+def test_workers_give_the_products_and_the_entries_of_one_process():
+    ours, whole = computed(7)
+    v = np.random.default_rng(2).standard_normal((90, 3))
+    with places(workers=2) as workers:
+        there = ComputedGram(ours._kernel, X, workers)
+        assert len(there._bands()) == 13
+        np.testing.assert_allclose(there.multiply(v), whole @ v, rtol=1e-12, atol=1e-11)
+        np.testing.assert_array_equal(there.to_memory(), ours.to_memory())
+        np.testing.assert_array_equal(there.to_memory("float32"), whole.astype(np.float32))
+        for memory in (0, 10**9):
+            path = fit(there, Y, RIDGES, solver="block_lanczos", memory=memory, rtol=1e-10)
+            exact = fit(whole, Y, RIDGES, solver="eigh").alpha
+            np.testing.assert_allclose(path.alpha, exact, atol=1e-7 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("solver", ["auto", *COMPUTED])

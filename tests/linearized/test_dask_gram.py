@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from linearized.base.errors import UserError
-from linearized.problems import GramProblem, dask_gram
+from linearized.cluster import clients
+from linearized.problems import GramProblem
 from linearized.problems.dask_gram import DaskGramProblem
 from linearized.solvers.linear import block_lanczos
 from linearized.storage.gram import open_gram
@@ -141,7 +142,7 @@ def test_what_cannot_work_is_refused(example, monkeypatch):
     gram, matrix, targets = example
     with pytest.raises(UserError, match="from shards"):
         DaskGramProblem(matrix, targets, scheduler="tcp://127.0.0.1:9")
-    monkeypatch.setattr(dask_gram, "TIMEOUT", 1)
+    monkeypatch.setattr(clients, "TIMEOUT", 1)
     with pytest.raises(UserError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         DaskGramProblem(gram, targets, scheduler="tcp://127.0.0.1:9")
     for name in ("distributed", "distributed.security"):
@@ -154,6 +155,6 @@ def test_a_scheduler_without_workers_is_refused(example, monkeypatch):
     from distributed import LocalCluster
 
     gram, _, targets = example
-    monkeypatch.setattr(dask_gram, "TIMEOUT", 1)
+    monkeypatch.setattr(clients, "TIMEOUT", 1)
     with LocalCluster(n_workers=0, dashboard_address=":0") as empty, pytest.raises(UserError, match="has no workers"):
         DaskGramProblem(gram, targets, scheduler=empty.scheduler_address)

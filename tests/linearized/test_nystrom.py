@@ -1,14 +1,21 @@
 """Kernel ridge regression on centres: against the exact solution, dense formulas and restricted least squares."""
 
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 
 from kernel_gen import KERNELS, gram
+from linearized.base.blocks import at_most
 from linearized.base.errors import UserError
+from linearized.cluster.tiles import OnWorkers, places
 from linearized.kernel_ridge import nystrom
 from linearized.kernel_ridge.centre_choice import CentreChoice
 from linearized.kernel_ridge.nystrom import CentreRegression, needed_bytes
 from linearized.kernel_ridge.ridge_path import fit
+from linearized.kernel_ridge.row_passes import RowPasses
 from linearized.settings.gram_settings import KernelSettings
 from linearized.solvers import GRAM_SOLVERS
 from linearized.solvers.linear.driver import Watch
@@ -152,19 +159,80 @@ def test_what_cannot_be_fitted_is_refused():
         CentreRegression(kernel(), kernel(), zeros, Y, CentreChoice(10), memory=10**9)
 
 
+@pytest.fixture(scope="module")
+def workers():
+    """Two processes; a tile uses one core."""
+    with places(workers=2) as found:
+        yield OnWorkers(found.client)
+
+
+@pytest.mark.parametrize("name, by, dtype", [("NTK", "uniform", "float32"), ("POLYNOMIAL", "rpcholesky", "float64")])
+def test_workers_give_the_numbers_of_one_process_bit_for_bit(workers, name, by, dtype):
+    """With one thread for each tile in both; sums are in the order of the rows."""
+    made, exact = kernel(name, dtype, **SETTINGS[name]), kernel(name, **SETTINGS[name])
+    made.tile, choice = 16, CentreChoice(40, by)
+    with at_most(1):
+        here = CentreRegression(made, exact, X, Y, choice, memory=10**9)
+        path, new = outputs(here)
+        there = CentreRegression(made, exact, X, Y, choice, memory=10**9, passes=RowPasses(place=workers))
+        other, found = outputs(there)
+    assert here._step == 16 and (there.trace, there.lost) == (here.trace, here.lost)
+    np.testing.assert_array_equal(other.alpha, path.alpha)
+    np.testing.assert_array_equal(found, new)
+    for one, two in zip(path.solutions, other.solutions, strict=True):
+        np.testing.assert_array_equal(two.predictions, one.predictions)
+
+
+def test_a_worker_killed_in_a_pass_changes_nothing(workers, tmp_path):
+    flag = tmp_path / "killed"
+    own = kernel("LAPLACE")
+    own.tile = 10
+
+    def on_workers(block):
+        def killing(one, two, *, same=False):
+            if multiprocessing.parent_process() is not None and not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return block(one, two, same=same)
+
+        return killing
+
+    whole = outputs(CentreRegression(own, kernel("LAPLACE"), X, Y, CentreChoice(40), memory=10**9))[1]
+    assert not flag.exists()
+    own.block = on_workers(own.block)
+    of = CentreRegression(own, kernel("LAPLACE"), X, Y, CentreChoice(40), memory=10**9,
+                          passes=RowPasses(place=workers))  # fmt: skip
+    np.testing.assert_allclose(outputs(of)[1], whole, atol=1e-12)
+    assert flag.exists()
+
+
+def test_an_entry_that_is_not_finite_is_named_by_its_row_in_the_data(workers):
+    own, rows = kernel("POLYNOMIAL", degree=4), X.copy()
+    own.tile, rows[100] = 10, 1e200
+    for place in (None, workers):
+        with pytest.raises(UserError, match="row 100 of the rows and row 0 of the centres"):
+            CentreRegression(own, own, rows, Y, CentreChoice(3), memory=10**9, passes=RowPasses(place=place))
+
+
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("by, share", [("uniform", 0.3), ("uniform", 0.8), ("rpcholesky", 0.2)])
-def test_a_killed_fit_goes_on_and_gives_the_same(by, share, tmp_path, monkeypatch):
-    """Killed at each phase: the choice, the pass of the normal equations, and that of the predictions."""
+@pytest.mark.parametrize("by, share, first", [
+    ("uniform", 0.3, "Here"), ("uniform", 0.8, "Here"), ("rpcholesky", 0.2, "Here"), ("uniform", 0.3, "OnWorkers"),
+    ("uniform", 0.8, "OnWorkers"),
+])  # fmt: skip
+def test_a_killed_fit_goes_on_and_gives_the_same(by, share, first, tmp_path, monkeypatch, request):
+    """Killed at each phase: the choice, the pass of the normal equations, and that of the predictions.
+
+    A fit that was killed with workers goes on without them.
+    """
     monkeypatch.setattr(nystrom, "BLOCK", 1)
     made = kernel()
     made.tile = 30
     counts = []
 
-    def attempt(limit, key="a"):
+    def attempt(limit, key="a", place=None):
         done = []
 
         class Phase:
@@ -182,15 +250,15 @@ def test_a_killed_fit_goes_on_and_gives_the_same(by, share, tmp_path, monkeypatc
                 if len(done) == limit:
                     raise Killed
 
-        of = CentreRegression(made, kernel(), X, Y, CentreChoice(30, by), memory=10**9, phase=Phase,
-                              watch=Watch(None, tmp_path, key, 0.0))  # fmt: skip
+        passes = RowPasses(Watch(None, tmp_path, key, 0.0), Phase, place)
+        of = CentreRegression(made, kernel(), X, Y, CentreChoice(30, by), memory=10**9, passes=passes)
         found = outputs(of)[1]
         counts.append(len(done))
         return found
 
     whole = attempt(None, "other")
     with pytest.raises(Killed):
-        attempt(int(share * counts[0]))
+        attempt(int(share * counts[0]), place=request.getfixturevalue("workers") if first == "OnWorkers" else None)
     np.testing.assert_array_equal(attempt(None), whole)
     # at most the block that was killed is repeated, and each of four phases begins with a report
     assert counts[1] <= counts[0] - int(share * counts[0]) + 1 + 4

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from linearized.base.errors import UserError
-from linearized.base.extras import TIMEOUT, refuse_unreachable
+from linearized.cluster.clients import connected
 from linearized.launch.launch_settings import WhereSettings
-from linearized.launch.launchers import configure, told
+from linearized.launch.launchers import configure
 from linearized.settings.reads import reads
 
 if TYPE_CHECKING:
@@ -38,10 +38,5 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
     if not settings.scheduler:
         raise UserError("--launcher=address needs --scheduler=ADDRESS, such as tcp://127.0.0.1:8786.")
     configure(settings)
-    refuse_unreachable(settings.scheduler)
-    from distributed import Client
-
-    with told(f"No Dask scheduler answers at {settings.scheduler}", "Start one there, or give its address."):
-        found = Client(settings.scheduler, timeout=TIMEOUT)
-    with found:
+    with connected(settings.scheduler) as found:
         yield found

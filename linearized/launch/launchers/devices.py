@@ -1,7 +1,7 @@
 """Functions that divide this machine among workers: their GPUs, their share of the cores, and how they run commands."""
 
 from linearized.base.errors import UserError
-from linearized.base.platforms import usable_cores
+from linearized.base.platforms import core_share
 from linearized.launch.launch_settings import WhereSettings
 
 
@@ -34,4 +34,4 @@ def forks(settings: WhereSettings) -> bool:
 
 def share_of_cores(settings: WhereSettings) -> int:
     """Return the number of this machine's cores per worker, at least 1."""
-    return max(1, usable_cores() // len(devices_of(settings)))
+    return core_share(len(devices_of(settings)))

@@ -24,8 +24,9 @@ from linearized.base.directories import storage
 from linearized.base.errors import UserError
 from linearized.base.extras import require
 from linearized.base.nearest import hint
+from linearized.cluster.clients import new_credentials, told
 from linearized.launch.launch_settings import WhereSettings
-from linearized.launch.launchers import configure, new_credentials, told
+from linearized.launch.launchers import configure
 from linearized.settings.reads import reads
 from linearized.storage.files import Busy, claimed
 
@@ -97,7 +98,7 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
         raise UserError(f"There is no network interface {settings.interface}.{hint(settings.interface, known)} "
                         f"--interface is one of: {', '.join(known)}.")  # fmt: skip
     configure(settings)
-    security = new_credentials(settings)
+    security = new_credentials("--launcher=slurm")
     dask_jobqueue = require("dask_jobqueue", "cluster", "--launcher=slurm")
     from distributed import Client
 

@@ -54,6 +54,23 @@ def test_a_result_has_the_minimiser_on_its_centres_and_predicts_new_rows(directo
     assert not run(config)[0].fresh
 
 
+@pytest.mark.parametrize("settings", [{"centres": 30}, {"on_the_fly": True, "solver": "rpcholesky", "memory": 1e-5}])
+def test_workers_and_a_scheduler_give_the_table_of_one_process(directories, settings):
+    distributed = pytest.importorskip("distributed")
+    [here] = run(Config(**SMALL, **settings))
+    tried = [run(Config(**SMALL, **settings, workers=2, exp_name="workers"))]
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as cluster:
+        tried.append(run(Config(**SMALL, **settings, scheduler=cluster.scheduler_address, exp_name="scheduler")))
+    arrays = results.load_arrays(here.folder)
+    for [there] in tried:
+        assert there.fresh and there.record["settings"]["exp_name"] != here.record["settings"]["exp_name"]
+        for one, other in zip(here.record["ridges"], there.record["ridges"], strict=True):
+            for name in ("train_loss", "test_loss", "test_accuracy", "iterations"):
+                assert other[name] == pytest.approx(one[name], rel=1e-6), name
+        found = results.load_arrays(there.folder)["predictions/test"]
+        np.testing.assert_allclose(found, arrays["predictions/test"], atol=1e-6)
+
+
 def test_a_result_from_python_predicts_from_its_centres(directories):
     x, y = np.random.default_rng(0).normal(size=(2, 80, 5))
     found = linearized.krr("GAUSSIAN", (x[:60], y[:60, 0], x[60:], y[60:, 0]), centres=20, ridges="0.1")
@@ -75,7 +92,9 @@ def test_too_many_centres_are_refused(directories, words, message):
     (["--centres=30", "--features=RF"], "--centres is read with no --features and no --gram"),
     (["--centres=30", "--kernel=RFM"], "--centres is read by kernels other than RFM"),
     (["--centres=30", "--num_shards=3"], "--num_shards is read with no --centres"),
-    (["--centres=30", "--scheduler=tcp://a:1"], "--scheduler is read with no --centres"),
+    (["--workers=2"], r"--workers is read with --centres"),
+    (["--centres=30", "--workers=2", "--scheduler=tcp://a:1"], "--workers is read with --centres and no --scheduler"),
+    (["--solver=band", "--scheduler=tcp://a:1"], "--scheduler is read with --centres, or --on_the_fly, or by"),
     (["--centre_choice=uniform"], "--centre_choice is read with --centres"),
     (["--centre_seed=1"], "--centre_seed is read with --centres"),
 ])  # fmt: skip

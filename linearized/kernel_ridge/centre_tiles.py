@@ -1,0 +1,107 @@
+"""What is computed from a block of rows for a fit on centres, in this process or on a worker.
+
+A tile reads its rows, which are sent with it, and `Centres`, which a worker receives once. It returns the block's
+summands of the normal equations, or its predictions; nothing of K_nC leaves the process that computes it.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from kernel_gen.kernel import Kernel, quiet
+from linearized.base.shapes import Float, Float64
+from linearized.data.dataset import fingerprint
+from linearized.kernel_ridge.cross_kernel import CrossKernel
+from linearized.kernel_ridge.row_passes import RowPasses
+
+NAMES = ("the rows", "the centres")  # of the two sides of K_nC in messages
+
+
+@dataclasses.dataclass(frozen=True)
+class Centres:
+    """The kernel, the centres, and what tiles derive from them.
+
+    Attributes:
+        kernel: Kernel whose parameters are set, for K_nC.
+        rows: Centres (r, d).
+        lower: L (r, r) with K_CC = L Lᵀ in the dtype of the kernel, column-major.
+    """
+
+    kernel: Kernel
+    rows: np.ndarray
+    lower: Float[np.ndarray, "r r"]
+
+    @functools.cached_property
+    def prepared(self) -> Any:
+        """The centres, prepared by the kernel when a tile first needs them."""
+        with quiet():
+            return self.kernel.prepare(self.rows)
+
+    def cross(self, x: np.ndarray, first: int) -> CrossKernel:
+        """Return k(x, C) for rows (b, d), of which the first has the index `first` in messages."""
+        return CrossKernel(self.kernel, x, self.prepared, NAMES, first)
+
+
+def equations(
+    centres: Centres, x: np.ndarray, y: Float64[np.ndarray, "b k"], first: int
+) -> tuple[Float[np.ndarray, "r r"], Float64[np.ndarray, "r k"], float]:
+    """Return ΦᵀΦ in the dtype of the kernel, ΦᵀY and the trace of K of a block of rows.
+
+    Args:
+        centres: Centres and L, from which Φ = K_bC L⁻ᵀ follows.
+        x: Rows (b, d).
+        y: Their labels.
+        first: Index of the first row.
+    """
+    kernel, lower = centres.kernel, centres.lower
+    (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (lower,))
+    features = solve(1.0, lower, centres.cross(x, first)[:].T, lower=1, overwrite_b=1)  # Φᵀ, (r, b), column-major
+    square = features @ features.T  # NumPy calls syrk, which is half the work of a product
+    return square, features @ y, float(kernel.diagonal(kernel.prepare(x)).sum())
+
+
+def predictions(
+    centres: Centres, v: Float64[np.ndarray, "r k"], x: np.ndarray, first: int
+) -> Float64[np.ndarray, "b k"]:
+    """Return k(x, C) v for a block of rows.
+
+    Args:
+        centres: The centres.
+        v: Columns of coefficients.
+        x: Rows (b, d).
+        first: Index of the first row.
+    """
+    return centres.cross(x, first) @ v
+
+
+class WatchedCrossKernel(CrossKernel):
+    """The kernel between rows and the centres, whose products are passes over the rows.
+
+    Args:
+        centres: The centres.
+        shared: What stands for them among the arguments of tiles, see `linearized.cluster.tiles`.
+        x: Rows (m, d).
+        passes: The run.
+        name: Name of the rows, for progress and states.
+        step: Number of rows of a block.
+    """
+
+    def __init__(self, centres: Centres, shared: Any, x: np.ndarray, *, passes: RowPasses, name: str, step: int):
+        super().__init__(centres.kernel, x, centres.prepared, NAMES)
+        self._shared, self._passes, self._name, self._step = shared, passes, name, step
+
+    def __matmul__(self, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "m k"]:
+        """Compute the product with v; see `CrossKernel.product`."""
+        out, coefficients = np.zeros((len(self), v.shape[1])), self._passes.place.share(v)
+
+        def tile(rows: slice) -> tuple:
+            return self._shared, coefficients, self._x[rows], rows.start
+
+        self._passes.over(
+            len(self), self._step, predictions, tile, out.__setitem__, {"out": out},
+            title=f"predictions of {self._name} rows", name=f"predictions-{self._name}", of=fingerprint(v),
+        )  # fmt: skip
+        return out
