@@ -135,8 +135,7 @@ def processes(
                 workers=workers, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL
             )
             stack.enter_context(cluster)
-            # Results come from the workers themselves; through the scheduler they would be encrypted twice.
-            found = stack.enter_context(Client(cluster, set_as_default=False, direct_to_workers=True))
+            found = stack.enter_context(Client(cluster, set_as_default=False))
         yield found
 
 
