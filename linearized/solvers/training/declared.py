@@ -2,7 +2,7 @@
 
 A layer can have two optional methods. `gradient_scales()` returns a multiplier for the gradient of each trainable
 variable of the layer. `fixed_variables()` returns the weights that training does not change, so that checkpoints need
-not store them.
+not store them. Keras' own attribute `supports_jit` states whether XLA can compile a layer.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,17 @@ def gradient_scales(model: keras.Model) -> list[float]:
             pairs = zip(layer.trainable_variables, layer.gradient_scales(), strict=True)
             declared |= {id(variable): scale for variable, scale in pairs}
     return [declared.get(id(variable), 1.0) for variable in model.trainable_variables]
+
+
+def computes_rows(model: keras.Model) -> bool:
+    """Return whether XLA can compile the model and every layer maps rows (n, d) to rows, as those of dense networks do.
+
+    It is False for a model that is not functional, because the shapes of its layers are not known.
+    """
+    outputs = [getattr(layer, "output", None) for layer in _layers(model)]
+    return all(layer.supports_jit for layer in _layers(model)) and all(
+        len(getattr(output, "shape", ())) == 2 for output in outputs
+    )
 
 
 def changing_weights(model: keras.Model) -> list[keras.Variable]:

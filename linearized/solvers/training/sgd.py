@@ -16,6 +16,7 @@ from linearized.solvers.checkpoint import Checkpoint
 from linearized.solvers.training.batches import Batches
 from linearized.solvers.training.curves import TestCurves
 from linearized.solvers.training.declared import changing_weights, gradient_scales
+from linearized.solvers.training.epochs import epochs_of, on_cpu_with_tensorflow
 from linearized.solvers.training.objectives import RowLoss, RowMean, loss_kind
 from linearized.solvers.training.recipe import Recipe
 from linearized.solvers.training.scaled import ScaledAdam, ScaledAdamW, ScaledSGD
@@ -129,20 +130,13 @@ def fit(
     targets = dataset.targets(dataset.train)
     held_out = dataset.validation
     validation = None if held_out is None else Batches(held_out.x, dataset.targets(held_out), LARGEST_PREDICTED)
+    train = epochs_of(model, validation, callbacks)
     warm_up = recipe.warm_up_epochs(epochs)
     for stop, size in ((warm_up, sizes[0]), (epochs, sizes[1])):
         if run.failure or run.done >= stop:
             continue
         run.batches = Batches(dataset.train.x, targets, size, seed, recipe, dataset.image_shape)
-        model.fit(
-            run.batches,
-            initial_epoch=run.done,
-            epochs=stop,
-            validation_data=validation,
-            shuffle=False,  # the batches shuffle themselves
-            callbacks=callbacks,
-            verbose=0,
-        )
+        train(run.batches, run.done, stop)
     return run.finish()
 
 
@@ -166,11 +160,10 @@ def predict(
 def _compiled_by_xla() -> bool | str:
     """Return Keras' `jit_compile` argument: False for TensorFlow on a CPU, otherwise "auto".
 
-    On a CPU, TensorFlow's own convolutions need almost no compilation time and are as fast as XLA's.
+    On a CPU, TensorFlow's own convolutions need almost no compilation time and are as fast as XLA's. Training steps of
+    dense networks are compiled by XLA all the same, see `epochs`.
     """
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    return "auto" if keras.distribution.list_devices("gpu") else False
+    return False if on_cpu_with_tensorflow() else "auto"
 
 
 def _compile(model: keras.Model, kind: str, optimizer: str, recipe: Recipe, *, with_accuracy: bool) -> None:

@@ -1,0 +1,111 @@
+"""Epochs of training: compiled steps on batches as they are for TensorFlow on a CPU, otherwise Keras' `fit`.
+
+`fit` reads a `keras.utils.PyDataset` by `tf.data.Dataset.from_generator`, which sets glibc's M_TRIM_THRESHOLD to 128 kB
+for the rest of the process (`generator_dataset_op.cc`, TensorFlow 2.21). From then on every larger tensor is mapped and
+unmapped, and its pages are zeroed again: 20 times as many page faults, and a quarter fewer examples a second at width
+1,024, also in Keras' own `fit` on arrays. Direct steps need no pipeline. An accelerator keeps `fit`, whose pipeline
+prepares the next batch meanwhile, and Keras on JAX uses no tf.data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from linearized.solvers.training.batches import Batches
+from linearized.solvers.training.declared import computes_rows
+
+Epochs = Callable[[Batches, int, int], None]
+
+
+def on_cpu_with_tensorflow() -> bool:
+    """Return whether Keras computes with TensorFlow and finds no GPU."""
+    return keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+
+
+def epochs_of(model: keras.Model, validation: Batches | None, callbacks: Sequence[keras.callbacks.Callback]) -> Epochs:
+    """Return the function that trains a compiled model.
+
+    Its arguments are the batches of an epoch, which a callback puts in the order of the epoch, the number of epochs
+    that are done, and the number at its end. It stops where a callback sets `model.stop_training`.
+
+    Args:
+        model: Model to train.
+        validation: Batches that are scored after each epoch, or None.
+        callbacks: Callbacks of Keras, which are called in the same places and with the same logs in both ways.
+    """
+    if on_cpu_with_tensorflow():
+        return _DirectSteps(model, validation, callbacks)
+
+    def by_fit(batches: Batches, done: int, stop: int) -> None:
+        model.fit(
+            batches,
+            initial_epoch=done,
+            epochs=stop,
+            validation_data=validation,
+            shuffle=False,  # the batches shuffle themselves
+            callbacks=list(callbacks),
+            verbose=0,
+        )
+
+    return by_fit
+
+
+class _DirectSteps:
+    """Keras' loop over epochs and batches around its own training step, which is traced once for all sizes of batches.
+
+    XLA compiles the step of dense networks: it joins the passes over the weights for the penalty, the scales and the
+    momentum. On a CPU its convolutions are no faster than TensorFlow's, and take long to compile. Validation scores
+    have no such passes.
+    """
+
+    def __init__(self, model: keras.Model, validation: Batches | None, callbacks: Sequence[keras.callbacks.Callback]):
+        import tensorflow as tf
+
+        self.model, self.validation, self.callbacks = model, validation, list(callbacks)
+        every = tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, *model.output_shape[1:]))
+
+        def compiled(step: Callable, xla: bool) -> Callable:
+            return tf.function(lambda x, y: step((x, y)), input_signature=every, autograph=False, jit_compile=xla)
+
+        self.train_step = compiled(model.train_step, computes_rows(model))
+        self.test_step = compiled(model.test_step, False)
+
+    def __call__(self, batches: Batches, done: int, stop: int) -> None:
+        model = self.model
+        calls = keras.callbacks.CallbackList(self.callbacks, model=model, epochs=stop, steps=len(batches), verbose=0)
+        model.stop_training = False
+        calls.on_train_begin()
+        logs = {}
+        for epoch in range(done, stop):
+            model.reset_metrics()
+            calls.on_epoch_begin(epoch)
+            for number in range(len(batches)):
+                calls.on_train_batch_begin(number)
+                logs = self.train_step(*batches[number])
+                calls.on_train_batch_end(number, logs)
+                if model.stop_training:
+                    break
+            logs = _numbers(logs)
+            if self.validation is not None:
+                logs |= {f"val_{name}": value for name, value in self._scores(calls).items()}
+            calls.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        calls.on_train_end(logs)
+
+    def _scores(self, calls: keras.callbacks.CallbackList) -> dict[str, float]:
+        self.model.reset_metrics()
+        calls.on_test_begin()
+        logs = {}
+        for number in range(len(self.validation)):
+            calls.on_test_batch_begin(number)
+            logs = self.test_step(*self.validation[number])
+            calls.on_test_batch_end(number, logs)
+        logs = _numbers(logs)
+        calls.on_test_end(logs)
+        return logs
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items()}
