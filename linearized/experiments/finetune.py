@@ -75,8 +75,9 @@ def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) 
     from linearized.experiments import finetune_model
     from linearized.experiments.gradient_fit import loss_change
     from linearized.layers.snnk.uptrain import errors_of
-    from linearized.models.common import load, operations
+    from linearized.models.common import load
     from linearized.solvers.training import sgd
+    from linearized.solvers.training.epochs import operations
     from linearized.solvers.training.recipe import Recipe
 
     original = load(path)

@@ -22,9 +22,10 @@ from linearized.experiments.step_progress import progress_line
 from linearized.experiments.tangent_measures import TangentMeasures
 from linearized.experiments.target_units import TargetUnits
 from linearized.models import declared
-from linearized.models.common import build, operations
+from linearized.models.common import build
 from linearized.models.published_weights import take_up
 from linearized.solvers.training import newton_cg, sgd
+from linearized.solvers.training.epochs import operations
 from linearized.solvers.training.recipe import Recipe
 from linearized.solvers.training.schedule import LARGEST_BATCH
 from linearized.storage.array_files import open_hdf5

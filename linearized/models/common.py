@@ -117,19 +117,6 @@ class BuiltModel:
         self.model.save(path)
 
 
-def operations(model: keras.Model) -> float:
-    """Return a lower bound of the operations for one row in one epoch of training, from the sizes of the weights.
-
-    Each weight with two or more axes takes part in at least one multiplication and one addition, and, if it is trained,
-    in as many for its derivative. Embeddings are not counted, because a row looks up only a few of their entries.
-
-    Args:
-        model: Keras model to train.
-    """
-    used = [weight for weight in model.weights if len(weight.shape) > 1 and "embedding" not in weight.path.lower()]
-    return float(sum(math.prod(weight.shape) * (4 if weight.trainable else 2) for weight in used))
-
-
 def load(path: Path | str) -> keras.Model:
     """Load a saved `.keras` model. It is not compiled, and ready to predict.
 

@@ -168,7 +168,7 @@ def test_epochs_of_a_saved_model_are_refused_by_its_weights(directories, monkeyp
     model = keras.Model(inputs, keras.layers.Dense(10, name="head")(hidden))
     path = str(tmp_path / "model.keras")
     model.save(path)
-    from linearized.models.common import operations as of_model
+    from linearized.solvers.training.epochs import operations as of_model
 
     assert of_model(model) == 4 * (64 * 300 + 300 * 10)
     model.layers[1].trainable = False

@@ -7,6 +7,7 @@ unmapped, and its pages are zeroed again: 20 times as many page faults, and a qu
 prepares the next batch meanwhile, and Keras on JAX uses no tf.data.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from linearized.solvers.training.batches import Batches
 from linearized.solvers.training.declared import computes_rows
 
 Epochs = Callable[[Batches, int, int], None]
+WORTH_XLA = 1e12  # operations of a run; XLA saves 12 to 17 % of its time and takes that of 5e10 of them to compile
 
 
 def on_cpu_with_tensorflow() -> bool:
@@ -23,7 +25,26 @@ def on_cpu_with_tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
 
 
-def epochs_of(model: keras.Model, validation: Batches | None, callbacks: Sequence[keras.callbacks.Callback]) -> Epochs:
+def operations(model: keras.Model) -> float:
+    """Return a lower bound of the operations for one row in one epoch of training, from the sizes of the weights.
+
+    Each weight with two or more axes takes part in at least one multiplication and one addition, and, if it is trained,
+    in as many for its derivative. Embeddings are not counted, because a row looks up only a few of their entries.
+
+    Args:
+        model: Keras model to train.
+    """
+    used = [weight for weight in model.weights if len(weight.shape) > 1 and "embedding" not in weight.path.lower()]
+    return float(sum(math.prod(weight.shape) * (4 if weight.trainable else 2) for weight in used))
+
+
+def epochs_of(
+    model: keras.Model,
+    validation: Batches | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    rows: float,
+) -> Epochs:
     """Return the function that trains a compiled model.
 
     Its arguments are the batches of an epoch, which a callback puts in the order of the epoch, the number of epochs
@@ -33,9 +54,12 @@ def epochs_of(model: keras.Model, validation: Batches | None, callbacks: Sequenc
         model: Model to train.
         validation: Batches that are scored after each epoch, or None.
         callbacks: Callbacks of Keras, which are called in the same places and with the same logs in both ways.
+        rows: Number of rows of all epochs together. Where the work on them is worth the time to compile, XLA compiles
+            the direct step of a dense network.
     """
     if on_cpu_with_tensorflow():
-        return _DirectSteps(model, validation, callbacks)
+        xla = operations(model) * rows >= WORTH_XLA and computes_rows(model)
+        return _DirectSteps(model, validation, callbacks, xla)
 
     def by_fit(batches: Batches, done: int, stop: int) -> None:
         model.fit(
@@ -54,22 +78,27 @@ def epochs_of(model: keras.Model, validation: Batches | None, callbacks: Sequenc
 class _DirectSteps:
     """Keras' loop over epochs and batches around its own training step, which is traced once for all sizes of batches.
 
-    XLA compiles the step of dense networks: it joins the passes over the weights for the penalty, the scales and the
+    With `xla` the step is compiled by XLA, which joins the passes over the weights for the penalty, the scales and the
     momentum. On a CPU its convolutions are no faster than TensorFlow's, and take long to compile. Validation scores
     have no such passes.
     """
 
-    def __init__(self, model: keras.Model, validation: Batches | None, callbacks: Sequence[keras.callbacks.Callback]):
+    def __init__(
+        self,
+        model: keras.Model,
+        validation: Batches | None,
+        callbacks: Sequence[keras.callbacks.Callback],
+        xla: bool,
+    ):
         import tensorflow as tf
 
         self.model, self.validation, self.callbacks = model, validation, list(callbacks)
         every = tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, *model.output_shape[1:]))
 
-        def compiled(step: Callable, xla: bool) -> Callable:
+        def traced(step: Callable, xla: bool) -> Callable:
             return tf.function(lambda x, y: step((x, y)), input_signature=every, autograph=False, jit_compile=xla)
 
-        self.train_step = compiled(model.train_step, computes_rows(model))
-        self.test_step = compiled(model.test_step, False)
+        self.train_step, self.test_step = traced(model.train_step, xla), traced(model.test_step, False)
 
     def __call__(self, batches: Batches, done: int, stop: int) -> None:
         model = self.model

@@ -130,7 +130,7 @@ def fit(
     targets = dataset.targets(dataset.train)
     held_out = dataset.validation
     validation = None if held_out is None else Batches(held_out.x, dataset.targets(held_out), LARGEST_PREDICTED)
-    train = epochs_of(model, validation, callbacks)
+    train = epochs_of(model, validation, callbacks, rows=float(epochs) * len(dataset.train))
     warm_up = recipe.warm_up_epochs(epochs)
     for stop, size in ((warm_up, sizes[0]), (epochs, sizes[1])):
         if run.failure or run.done >= stop:
@@ -161,7 +161,7 @@ def _compiled_by_xla() -> bool | str:
     """Return Keras' `jit_compile` argument: False for TensorFlow on a CPU, otherwise "auto".
 
     On a CPU, TensorFlow's own convolutions need almost no compilation time and are as fast as XLA's. Training steps of
-    dense networks are compiled by XLA all the same, see `epochs`.
+    dense networks are compiled by XLA where it is worth its time, see `epochs`.
     """
     return False if on_cpu_with_tensorflow() else "auto"
 
