@@ -79,9 +79,13 @@ def refuse_endless_run(config: Any, rows: int) -> None:
         config: `TrainSettings` of the run.
         rows: Number of train rows; 0 if it is not known yet.
     """
+    refuse_endless_training(config, rows, epoch_operations(config))
+
+
+def epoch_operations(config: Any) -> float:
+    """Return a lower bound of the operations for one row in one epoch of training, as the model declares it."""
     own = declared(config)
-    products = (own.multiplications or own.parameters)(config, config.dim(), config.described().num_outputs)
-    refuse_endless_training(config, rows, EPOCH * products)
+    return EPOCH * (own.multiplications or own.parameters)(config, config.dim(), config.described().num_outputs)
 
 
 def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None:

@@ -18,12 +18,14 @@ from linearized.data.loading import load_preprocessed
 from linearized.data.scores import LOSSES
 from linearized.experiments import run as life
 from linearized.experiments import select
+from linearized.experiments.backend_choice import BACKENDS, chosen_backend, refuse_jax
 from linearized.experiments.fit_results import Result, RidgeFit, about_data, by_target, titled
 from linearized.experiments.grids import OWN, grid, mean_diagonal
 from linearized.experiments.needs import refuse_beyond_memory, refuse_endless_run
 from linearized.experiments.refusals import asked_ridges, read_weights, refuse_unfit, weights_digest
 from linearized.experiments.target_units import TargetUnits
 from linearized.models import MODELS, declaration, declared, declared_reads, module_of, setting_groups
+from linearized.models.backend import load_backend
 from linearized.models.declaration import HIDDEN_UNITS
 from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.config import LARGEST_SEED, setting
@@ -113,6 +115,11 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     tensorboard: bool = setting(
         False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False, group="Run"
     )
+    backend: str = setting(
+        "auto", "Keras' backend for SGD and Adam; auto: jax for long runs of "
+        f"{' and '.join(name for name in MODELS if declaration(name).faster_on_jax)} on a CPU where nothing needs "
+        "tensorflow, unless $KERAS_BACKEND is set", choices=("auto", *BACKENDS), identity=False, group="Run",
+    )  # fmt: skip
     no_model: bool = setting(False, NO_MODEL_HELP, identity=False, group="Run")
 
     @classmethod
@@ -164,6 +171,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
             raise UserError(f"--momentum={rule} is the published rule of {self.model}: leave --momentum out.")
         if self.mixed_precision and self.max_ncg_iters:
             raise UserError("Newton-CG needs float32: leave out --mixed_precision or --max_ncg_iters.")
+        refuse_jax(self)
         refuse_unfit(self)
 
     def identity(self) -> dict[str, Any]:
@@ -244,32 +252,38 @@ def run_levels(config: TrainSettings) -> Iterator[Result]:
         Busy: If another process holds the folder of a level.
     """
     for level in config.levels():
-        yield run(config.at(level))
+        yield run(config.at(level), alone=True)
 
 
-def run(config: TrainSettings) -> Result:
+def run(config: TrainSettings, *, alone: bool = False) -> Result:
     """Fit the selected ridges at one noise level, score all splits, choose a ridge, and save and return the result.
 
     A finished run is loaded; a killed one is resumed.
 
     Args:
         config: Settings with one noise level.
+        alone: Whether this process fits no other models, so that it may take the backend that suits this one.
 
     Raises:
         UserError: For errors that a user can correct.
         Busy: If another process holds the run's folder; raised before data and frameworks are loaded.
     """
     level = config.level()
-    return life.run(config.folder(), config, "linearized train", lambda unfinished: _fitted(config, level, unfinished))
+
+    def fitted(unfinished: Path) -> life.Outcome:
+        return _fitted(config, level, unfinished, alone)
+
+    return life.run(config.folder(), config, "linearized train", fitted)
 
 
-def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome:
+def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) -> life.Outcome:
     """Fit the model, and return the record, the arrays and the model at the chosen ridge.
 
     Args:
         config: Settings of the run.
         level: Noise level.
         unfinished: Folder of checkpoints.
+        alone: See `run`.
     """
     refuse_beyond_memory(config)
     refuse_endless_run(config, config.row_counts()["train"])
@@ -284,9 +298,8 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     )  # fmt: skip
 
     if not _needs_no_framework(config) or may_have_accelerator():
-        from linearized.models.backend import load_backend
-
-        load_backend()
+        backend, reason = chosen_backend(config, len(dataset.train), alone=alone)
+        load_backend(backend)
 
     scale = _ridge_scale(config, dataset)
     ridges = {index: scale * ridge for index, ridge in ridges.items()}
@@ -296,6 +309,8 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path) -> life.Outcome
     else:
         from linearized.experiments.gradient_fit import fit
     fits, about = fit(config, dataset, ridges, unfinished)
+    if config.reads("backend"):
+        about |= {"backend": backend, "backend_reason": reason}
     entries = [_entry(done, dataset, config.loss) for done in fits]
     choice = select.choose(entries, metric=config.choose_by)
     select.warn(config.model_name(), choice, entries, _advice(config))

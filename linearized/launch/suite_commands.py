@@ -32,7 +32,12 @@ _NAMES = {"kernel_gen": "gram", "kernel_gen.embed": "embed", "linearized.train":
           "linearized.theory": "theory"}  # fmt: skip
 WRAPPERS = ("train.py", "kernel_fit.py")
 _WRAPPED = re.compile(r"^from linearized\.cli\.(\w+) import command$", re.MULTILINE)
-FRAMEWORKS = {"jax": "jax", "keras": "linearized.models.backend:import_keras", "numba": "numba"}  # how to import each
+FRAMEWORKS = {  # module that shows that a framework is imported -> how to import it, in this order
+    "jax": "jax",
+    "keras.src.backend.jax": "linearized.models.backend:import_keras_on_jax",
+    "keras": "linearized.models.backend:import_keras",
+    "numba": "numba",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +68,10 @@ class SuiteCommand:
         """Return the names of the modules to import before the command is run in a fork.
 
         Args:
-            frameworks: Frameworks, "jax", "keras" or "numba", that an earlier command with the same `shape` has
+            frameworks: Frameworks, by the names of `FRAMEWORKS`, that an earlier command with the same `shape` has
                 imported.
         """
-        return (*MODULES[self.name], *(FRAMEWORKS[name] for name in frameworks))
+        return (*MODULES[self.name], *(how for name, how in FRAMEWORKS.items() if name in frameworks))
 
 
 def suite_command(argv: Sequence[str], folder: str, search: str) -> SuiteCommand | None:

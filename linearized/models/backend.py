@@ -1,10 +1,15 @@
-"""Import of Keras without its start-up output; one log line names the version, the backend and the devices."""
+"""Import of Keras without its start-up output; one log line names the version, the backend and the devices.
+
+The backend is chosen once in a process, when Keras is imported for the first time.
+"""
 
 import contextlib
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from absl import logging
 
@@ -29,22 +34,56 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def import_keras() -> None:
-    """Import Keras with the backend that $KERAS_BACKEND names (default: TensorFlow).
+def settled_backend() -> str | None:
+    """Return the backend of Keras if it is decided: Keras is imported, or $KERAS_BACKEND or Keras' own file names it.
+
+    TensorFlow in that file decides nothing, because Keras writes it there by itself.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"].backend.backend()
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named
+    file = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
+    try:
+        named = json.loads(file.read_text()).get("backend") if file.is_file() else None
+    except ValueError:  # Keras ignores such a file
+        return None
+    return None if named == "tensorflow" else named
+
+
+def import_keras(preferred: str = "tensorflow") -> None:
+    """Import Keras with the backend that is decided already, see `settled_backend`, or else with another one.
 
     No threads are started and no devices are used, so the process can still be forked.
+
+    Args:
+        preferred: Backend to use if none is decided, "tensorflow" or "jax".
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _quiet_stderr():
-        import keras  # noqa: F401
+    chosen = {} if settled_backend() else {"KERAS_BACKEND": preferred}
+    os.environ.update(chosen)
+    try:
+        with _quiet_stderr():
+            import keras  # noqa: F401
+    finally:
+        for name in chosen:
+            del os.environ[name]
 
 
-def load_backend() -> str:
+def import_keras_on_jax() -> None:
+    """Import Keras as `import_keras` does, with JAX if no backend is decided."""
+    import_keras("jax")
+
+
+def load_backend(preferred: str = "tensorflow") -> str:
     """Import Keras, find its devices, log them, and return the name of the backend, such as "tensorflow".
 
     A warning is logged if the machine has a GPU that the backend does not use.
+
+    Args:
+        preferred: Backend to use if none is decided, see `import_keras`.
     """
-    import_keras()
+    import_keras(preferred)
     with _quiet_stderr():
         import keras
 

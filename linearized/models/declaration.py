@@ -41,6 +41,7 @@ class Declaration:
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.
+        faster_on_jax: Whether Keras trains the model faster on JAX than on TensorFlow, on a CPU.
         momentum: Variant of momentum SGD with which the model was published: "classical" or "nesterov".
         ridges: Grid of λ: the name of a grid of `linearized.experiments.grids.grid` ("dense", "convolutional",
             "features", "tangents" or "jacobian"), or the values themselves.
@@ -69,6 +70,7 @@ class Declaration:
     units: int = HIDDEN_UNITS
     images: bool = False
     optimizer: str = "adam"
+    faster_on_jax: bool = False
     momentum: str = "classical"
     ridges: str | tuple[float, ...] = "dense"
     batches: str | tuple[int, int] = "dense"

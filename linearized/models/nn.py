@@ -44,7 +44,7 @@ def _check(config: Any) -> None:
 
 DECLARED = Declaration(
     reads("num_units", "num_layers", "activation", "drop_rate", "seed") | PARAMETRIZATION,
-    groups=(ParametrizationSettings,), optimizer="sgd", parameters=_parameters,
+    groups=(ParametrizationSettings,), optimizer="sgd", faster_on_jax=True, parameters=_parameters,
     hidden_layers=lambda config: config.num_layers, budget={"learning_rate": 0.01}, check=_check,
     infinite=lambda config: {"kernel": "NTK", "num_layers": config.num_layers, "activation": config.activation},
 )  # fmt: skip

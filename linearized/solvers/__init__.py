@@ -32,7 +32,7 @@ _LEAST_SQUARES = reads("cg_rtol", "cg_atol", "max_cg_iters", "memory", "checkpoi
 _GRADIENT = reads(
     "learning_rate", "max_cg_iters", "max_ncg_iters", "max_batch_size", "schedule", "warm_up_epochs",
     "label_smoothing", "augment_crop", "augment_flip", "mixed_precision", "tensorboard", "seed", "checkpoint_seconds",
-    "tangent_at", "tangent_rows",
+    "tangent_at", "tangent_rows", "backend",
 )  # fmt: skip
 
 SOLVERS, SOLVER_READS = _tables(

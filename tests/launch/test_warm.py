@@ -206,14 +206,19 @@ def test_frameworks_are_imported_ahead_only_for_commands_that_import_them(script
     assert said == ["False", "True", "False", "False"]
 
 
-def test_imports_of_servers_are_safe_to_fork_after_and_bring_no_framework_unasked():
-    code = """
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_imports_of_servers_are_safe_to_fork_after_and_bring_no_framework_unasked(backend):
+    code = (
+        f"backend = {backend!r}"
+        + """
 import importlib, os, sys
 from linearized.launch.suite_commands import FRAMEWORKS, MODULES
 from linearized.launch.warm_server import unfit
 for name in sorted({name for names in MODULES.values() for name in names}):
     importlib.import_module(name)
 assert not set(FRAMEWORKS) & set(sys.modules), "a framework that nobody asked for"
+if backend == "tensorflow":
+    del FRAMEWORKS["keras.src.backend.jax"]
 for text in FRAMEWORKS.values():
     module, _, function = text.partition(":")
     loaded = importlib.import_module(module)
@@ -221,6 +226,7 @@ for text in FRAMEWORKS.values():
 assert set(FRAMEWORKS) <= set(sys.modules) and unfit() == "", unfit()
 if (child := os.fork()) == 0:
     import jax, keras, numba, numpy
+    assert keras.backend.backend() == backend
     ones = numpy.ones((300, 300))
     assert all(float((convert(ones) @ convert(ones))[0, 0]) == 300
                for convert in (numpy.asarray, keras.ops.convert_to_tensor, jax.numpy.asarray))
@@ -228,6 +234,7 @@ if (child := os.fork()) == 0:
     os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=5 * PATIENCE)
     assert done.returncode == 0, done.stderr
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import keras
 
+from linearized.settings.operations import WORTH_XLA
 from linearized.solvers.training.batches import Batches
 from linearized.solvers.training.declared import computes_rows
 
 Epochs = Callable[[Batches, int, int], None]
-WORTH_XLA = 1e12  # operations of a run; XLA saves 12 to 17 % of its time and takes that of 5e10 of them to compile
 
 
 def on_cpu_with_tensorflow() -> bool:
