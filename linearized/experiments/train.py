@@ -35,6 +35,7 @@ from linearized.settings.reads import Declarations
 from linearized.settings.run_settings import MEMORY_HELP, MOST_GIB, MOST_STEPS, NUM_LAYERS_HELP, RunSettings
 from linearized.settings.training_settings import TrainingSettings
 from linearized.solvers import LEAST_SQUARES, SOLVER_READS, SOLVERS
+from linearized.solvers.training.schedule import batch_sizes
 
 if TYPE_CHECKING:
     from linearized.models.common import BuiltModel
@@ -116,7 +117,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         False, "write TensorBoard logs beside the result (SGD, Adam)", identity=False, group="Run"
     )
     backend: str = setting(
-        "auto", "Keras' backend for SGD and Adam; auto: jax for long runs of "
+        "auto", "Keras' backend for SGD and Adam; auto: jax for long runs of small batches of "
         f"{' and '.join(name for name in MODELS if declaration(name).faster_on_jax)} on a CPU where nothing needs "
         "tensorflow, unless $KERAS_BACKEND is set", choices=("auto", *BACKENDS), identity=False, group="Run",
     )  # fmt: skip
@@ -298,7 +299,8 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) ->
     )  # fmt: skip
 
     if not _needs_no_framework(config) or may_have_accelerator():
-        backend, reason = chosen_backend(config, len(dataset.train), alone=alone)
+        batches = batch_sizes(declared(config).batches, dataset.family, config.max_batch_size)
+        backend, reason = chosen_backend(config, len(dataset.train), max(batches), alone=alone)
         load_backend(backend)
 
     scale = _ridge_scale(config, dataset)

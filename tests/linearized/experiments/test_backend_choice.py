@@ -18,6 +18,7 @@ from linearized.storage.results import load, load_arrays
 
 ROOT = Path(__file__).parents[3]
 LONG = {"dataset": "DIGITS", "model": "NN", "num_units": 4096, "max_cg_iters": 3000}
+BATCH = 128
 SHORT = {"dataset": "DIGITS", "model": "NN", "num_units": 16, "max_cg_iters": 3, "reg_index": "5", "num_train": 200}
 
 
@@ -44,22 +45,30 @@ def undecided(monkeypatch):
     ],
 )
 def test_long_runs_of_nn_are_on_jax_unless_something_needs_tensorflow(undecided, settings, alone, chosen, reason):
-    found, why = chosen_backend(TrainSettings(**{**LONG, **settings}), 1437, alone=alone)
+    found, why = chosen_backend(TrainSettings(**{**LONG, **settings}), 1437, BATCH, alone=alone)
     assert found == chosen
     assert reason in why
 
 
+@pytest.mark.parametrize("rows, batch, chosen", [(9999, 256, "jax"), (9999, 257, "tensorflow"), (200, 1000, "jax")])
+def test_large_batches_keep_tensorflow(undecided, rows, batch, chosen):
+    settings = TrainSettings(**{**LONG, "max_cg_iters": 30_000})
+    found, why = chosen_backend(settings, rows, batch, alone=True)
+    assert found == chosen
+    assert ("batches of" in why) == (chosen == "tensorflow")
+
+
 def test_an_accelerator_keeps_tensorflow(undecided, monkeypatch):
     monkeypatch.setattr(backend_choice, "may_have_accelerator", lambda: True)
-    found, why = chosen_backend(TrainSettings(**LONG), 1437, alone=True)
+    found, why = chosen_backend(TrainSettings(**LONG), 1437, BATCH, alone=True)
     assert found == "tensorflow" and "accelerator" in why
 
 
 def test_a_decided_backend_stays_and_another_one_is_refused(monkeypatch):
     monkeypatch.setattr(backend_choice, "settled_backend", lambda: "torch")
-    assert chosen_backend(TrainSettings(**LONG), 1437, alone=True)[0] == "torch"
+    assert chosen_backend(TrainSettings(**LONG), 1437, BATCH, alone=True)[0] == "torch"
     with pytest.raises(UserError, match=r"Keras is on torch.*--backend=jax.*KERAS_BACKEND=jax"):
-        chosen_backend(TrainSettings(**LONG, backend="jax"), 1437, alone=True)
+        chosen_backend(TrainSettings(**LONG, backend="jax"), 1437, BATCH, alone=True)
 
 
 @pytest.mark.parametrize("flag, value", [("max_ncg_iters", 2), ("tensorboard", True)])
