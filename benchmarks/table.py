@@ -35,6 +35,7 @@ SCRIPTS = {
     "feature_products.py": "",
     "gram_reading.py": "",
     "noise_speed.py": "",
+    "training_speed.py": "--rows=3000",
     "kervolution_speed.py": "--kernels=gaussian,polynomial",
     "own_data_reading.py": "",
 }

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 from absl import app, flags
+from figures import record
 
 from linearized.data.dataset import Dataset, Split, fingerprint
 
@@ -163,8 +164,13 @@ def main(argv):
         names = {ours_by_xla: "ours on tensorflow, XLA", **names}
     print(f"{'batch':>6s}  {'':24s} {'examples/s':>10s}  {'distance':>9s}")
     for size in map(int, BATCHES.value):
-        for work, (speed, distance) in measure(names, data, WIDTH.value, size, EPOCHS.value, TURNS.value).items():
+        found = measure(names, data, WIDTH.value, size, EPOCHS.value, TURNS.value)
+        for work, (speed, distance) in found.items():
             print(f"{size:6d}  {names[work]:24s} {speed:10,.0f}  {distance:9.1e}", flush=True)
+        [(ours_speed, distance), *_] = found.values()
+        rival = max((by_keras, plain), key=lambda work: found[work][0])
+        said = f"training at width {WIDTH.value:,} in batches of {size:,}, {next(iter(names.values()))}"
+        record(said, ours_speed, names[rival], found[rival][0], "rows/s", distance)
 
 
 if __name__ == "__main__":
