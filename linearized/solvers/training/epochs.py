@@ -1,10 +1,10 @@
 """Epochs of training: compiled steps on batches as they are for TensorFlow on a CPU, otherwise Keras' `fit`.
 
 `fit` reads a `keras.utils.PyDataset` by `tf.data.Dataset.from_generator`, which sets glibc's M_TRIM_THRESHOLD to 128 kB
-for the rest of the process (`generator_dataset_op.cc`, TensorFlow 2.21). From then on every larger tensor is mapped and
-unmapped, and its pages are zeroed again: 20 times as many page faults, and a quarter fewer examples a second at width
-1,024, also in Keras' own `fit` on arrays. Direct steps need no pipeline. An accelerator keeps `fit`, whose pipeline
-prepares the next batch meanwhile, and Keras on JAX uses no tf.data.
+for the rest of the process (`generator_dataset_op.cc`, TensorFlow 2.21). From then on a process was measured to have 20
+times as many page faults, as if every larger tensor were mapped and unmapped, and trained a quarter fewer examples a
+second at width 1,024, also by Keras' own `fit` on arrays. Direct steps need no pipeline. An accelerator keeps `fit`,
+whose pipeline prepares the next batch meanwhile, and Keras on JAX uses no tf.data.
 """
 
 import math
