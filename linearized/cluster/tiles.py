@@ -1,9 +1,10 @@
 """Tiles of work: computed one after the other in this process, or on the workers of a Dask scheduler.
 
 A tile is a call of a function of a module with arguments that can be pickled. Results return in the order of the
-tiles, whoever computed them, so that sums of them do not depend on the number of workers. Each result moves to this
-process as soon as it is finished: if a worker dies, only the tile that it was computing is computed again, on another
-worker, and a result that it was still sending. Few tiles are at work or wait for an earlier one at a time (`WINDOW`).
+tiles, whoever computed them, so that sums of the same tiles do not depend on the number of workers. Each result moves
+to this process as soon as it is finished: if a worker dies, only the tile that it was computing is computed again, on
+another worker, and a result that it was still sending. Few tiles are at work or wait for an earlier one at a time
+(`WINDOW`).
 
 Values that many tiles read are sent to every worker once (`share`). They are part of Dask's graph, so that they
 survive the death of all workers.
@@ -32,6 +33,19 @@ PATIENCE = 300  # seconds without a result after which there must be a worker
 RETRIES = 3  # workers that may die while they compute the same tile
 PARTS = 16  # tiles per worker thread of work that can be divided into any number of tiles
 WINDOW = 2  # tiles per worker thread that are at work or wait for an earlier one
+
+
+class _TileError(Exception):
+    """An exception that the function of a tile raised on a worker; its only argument."""
+
+
+@contextlib.contextmanager
+def raised_alone() -> Iterator[None]:
+    """Raise the exception of a tile as it is, and not as a failure of the connection."""
+    try:
+        yield
+    except _TileError as error:
+        raise error.args[0] from None
 
 
 class Here:
@@ -91,6 +105,8 @@ class OnWorkers:
 
         Raises `UserError` if workers die repeatedly or the scheduler is lost; exceptions of the function are raised.
         """
+        from distributed import KilledWorker
+
         slots = threads(self.client)
         if room < slots:
             logging.warning("memory holds the results of %d tiles, fewer than the workers' %d threads: some of them "
@@ -103,7 +119,8 @@ class OnWorkers:
             try:
                 ended.put((number, future.result(), None))
             except Exception as error:  # noqa: BLE001 - it is raised where results are read
-                ended.put((number, None, error))
+                of_tile = future.status == "error" and not isinstance(error, KilledWorker)
+                ended.put((number, None, _TileError(error) if of_tile else error))
             future.release()
 
         def submit(count: int) -> None:
@@ -111,7 +128,7 @@ class OnWorkers:
                 running[number] = self._submit(_computed, self._cores, function, *tile)
                 running[number].add_done_callback(functools.partial(arrived, number))
 
-        with failures("computing the same tile"):
+        with raised_alone(), failures("computing the same tile"):
             try:
                 submit(int(max(1, min(WINDOW * slots, room))))
                 while running:

@@ -52,11 +52,13 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
     Raises:
         UserError: If training diverges in the first epoch, or would take more than a month.
     """
+    import keras
+
     units = TargetUnits.of(dataset, config)
     if units is not None:
         dataset = units.standardised(dataset)
     name = config.working_solver()
-    key = f"{dataset.fingerprint}-{config.key()}"
+    key = f"{dataset.fingerprint}-{config.key()}-{keras.backend.backend()}"  # random numbers differ between backends
     fits = []
     for place, (index, ridge) in enumerate(ridges.items(), start=1):
         path = folder / f"ridge_{index:03d}.h5"

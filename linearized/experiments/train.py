@@ -301,7 +301,7 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) ->
     if not _needs_no_framework(config) or may_have_accelerator():
         batches = batch_sizes(declared(config).batches, dataset.family, config.max_batch_size)
         backend, reason = chosen_backend(config, len(dataset.train), max(batches), alone=alone)
-        load_backend(backend)
+        backend = load_backend(backend)
 
     scale = _ridge_scale(config, dataset)
     ridges = {index: scale * ridge for index, ridge in ridges.items()}

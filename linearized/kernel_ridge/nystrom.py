@@ -88,9 +88,11 @@ class CentreRegression:
         self.kernel, self.targets, self._x = kernel, checked_labels(y), x
         self.solver = "band" if solver == "auto" else GRAM_SOLVERS.canonical(solver)
         refuse_large(choice.count, kernel.dtype.itemsize, self.solver, memory)
+        self._passes = passes or RowPasses()
+        self._passes.place.share(kernel)  # refuses a kernel that cannot be sent to workers before the work begins
         block = BLOCK // (choice.count * kernel.dtype.itemsize)
         self._step = max(kernel.tile, min(block, -(-len(x) // BLOCKS)))  # rows of a block
-        self._passes, self._automatic = passes or RowPasses(), solver == "auto"
+        self._automatic = solver == "auto"
         chosen, self.pool = choice.centres(kernel, x, memory, self._passes)
         self.rows, self._lower = factored(exact, x, chosen, kernel.dtype)
         self._centres = Centres(kernel, x[self.rows], np.asarray(self._lower, kernel.dtype, order="F"))
@@ -211,8 +213,8 @@ def needed_bytes(count: int, itemsize: int, solver: str = "band") -> int:
 
     The matrices are m x m for m centres: the Cholesky factor L of the kernel between them, and ΦᵀΦ of the features Φ.
     The pass over the train rows takes L and ΦᵀΦ in float64, L and the product Φ_bᵀΦ_b of a block b of rows in the data
-    type of the kernel, and the block. The solution takes L and the solver's copies of ΦᵀΦ. The larger of the two sums
-    is returned.
+    type of the kernel, and the block. The solution takes both copies of L and the solver's copies of ΦᵀΦ. The larger of
+    the two sums is returned.
 
     Args:
         count: Number of centres.
@@ -220,4 +222,4 @@ def needed_bytes(count: int, itemsize: int, solver: str = "band") -> int:
         solver: Name of the solver of the normal equations.
     """
     copies = COPIES.get(solver, WORKING_COPIES)
-    return int(count**2 * max(16 + 2 * itemsize, 8 + 8 * copies)) + BLOCK
+    return int(count**2 * max(16 + 2 * itemsize, 8 + itemsize + 8 * copies)) + BLOCK

@@ -81,8 +81,8 @@ class RowPasses:
         results = self.place.ordered(function, map(tile, blocks), room=room)
         with self.phase(title, rows) as report:
             report(done)
-            for block, result in zip(blocks, results, strict=True):
-                add(block, result)
+            for block in blocks:
+                add(block, next(results))  # no name keeps a result while the next is computed
                 report(block.stop)
                 if saved.due:
                     saved.save(name, {**arrays, "done": np.array(block.stop)})

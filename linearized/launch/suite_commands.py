@@ -38,6 +38,8 @@ FRAMEWORKS = {  # module that shows that a framework is imported -> how to impor
     "keras": "linearized.models.backend:import_keras",
     "numba": "numba",
 }
+# The same for commands that choose Keras' backend by their flags: importing TensorFlow decides nothing.
+UNDECIDED = {"keras.src.backend.jax": "", "keras": "linearized.models.backend:import_tensorflow"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,9 @@ class SuiteCommand:
             frameworks: Frameworks, by the names of `FRAMEWORKS`, that an earlier command with the same `shape` has
                 imported.
         """
-        return (*MODULES[self.name], *(how for name, how in FRAMEWORKS.items() if name in frameworks))
+        decided = self.name != "train" or any(re.fullmatch(r"--backend=(tensorflow|jax)", word) for word in self.words)
+        ahead = FRAMEWORKS if decided else FRAMEWORKS | UNDECIDED
+        return (*MODULES[self.name], *(how for name, how in ahead.items() if how and name in frameworks))
 
 
 def suite_command(argv: Sequence[str], folder: str, search: str) -> SuiteCommand | None:

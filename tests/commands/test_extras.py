@@ -10,7 +10,8 @@ import pytest
 
 from linearized.base.errors import UserError
 from linearized.base.extras import refuse_unreachable
-from linearized.launch.launchers import configure, new_credentials
+from linearized.cluster.clients import new_credentials
+from linearized.launch.launchers import configure
 from linearized.settings.data_settings import DataSettings
 
 SETUP = Path(__file__).resolve().parent.parent.parent / "setup.cfg"
@@ -21,7 +22,7 @@ USES = {  # package -> its extra, and a call that needs it
     "tensorflow_datasets": ("tfds", lambda folder: DataSettings(data="tfds:mnist")),
     "dask": ("cluster", lambda folder: configure(LOCAL)),
     "distributed": ("cluster", lambda folder: configure(LOCAL)),
-    "cryptography": ("cluster", lambda folder: new_credentials(LOCAL)),
+    "cryptography": ("cluster", lambda folder: new_credentials("--launcher=local")),
     "distributed.security": ("cluster", lambda folder: refuse_unreachable("tcp://127.0.0.1:1")),
 }
 

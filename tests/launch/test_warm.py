@@ -206,20 +206,31 @@ def test_frameworks_are_imported_ahead_only_for_commands_that_import_them(script
     assert said == ["False", "True", "False", "False"]
 
 
+def test_a_command_that_chooses_the_backend_by_its_numbers_finds_none_imported():
+    found = ("jax", "keras", "keras.src.backend.jax")
+
+    def ahead(*words):
+        command = suite_commands.SuiteCommand(words[0], "python", ("-m", "linearized", *words), "")
+        return {module.rpartition(":")[2] for module in command.modules(found)} - set(MODULES[words[0]])
+
+    assert ahead("train", "--max_cg_iters=9") == ahead("train", "--backend=auto") == {"jax", "import_tensorflow"}
+    assert ahead("train", "--backend=jax") == ahead("finetune") == {"jax", "import_keras", "import_keras_on_jax"}
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_imports_of_servers_are_safe_to_fork_after_and_bring_no_framework_unasked(backend):
     code = (
         f"backend = {backend!r}"
         + """
 import importlib, os, sys
-from linearized.launch.suite_commands import FRAMEWORKS, MODULES
+from linearized.launch.suite_commands import FRAMEWORKS, MODULES, UNDECIDED
 from linearized.launch.warm_server import unfit
 for name in sorted({name for names in MODULES.values() for name in names}):
     importlib.import_module(name)
 assert not set(FRAMEWORKS) & set(sys.modules), "a framework that nobody asked for"
 if backend == "tensorflow":
     del FRAMEWORKS["keras.src.backend.jax"]
-for text in FRAMEWORKS.values():
+for text in (*filter(None, UNDECIDED.values()), *FRAMEWORKS.values()):
     module, _, function = text.partition(":")
     loaded = importlib.import_module(module)
     function and getattr(loaded, function)()

@@ -100,6 +100,8 @@ def test_errors_of_tiles_and_values_that_cannot_be_sent(workers):
 
     with pytest.raises(UserError, match=r"^tile 3 is refused$"):
         list(workers.ordered(refuse, [(3,)]))
+    with pytest.raises(FileNotFoundError, match="nonexistent"):  # of the tile, and not of the connection
+        list(workers.ordered(open, [("/nonexistent",)]))
     with pytest.raises(UserError, match=r"cannot be sent to workers.*Leave out --workers"):
         workers.share(threading.Lock())
 

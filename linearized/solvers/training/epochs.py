@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from absl import logging
 
 from linearized.settings.operations import WORTH_XLA
 from linearized.solvers.training.batches import Batches
@@ -80,7 +82,7 @@ class _DirectSteps:
 
     With `xla` the step is compiled by XLA, which joins the passes over the weights for the penalty, the scales and the
     momentum. On a CPU its convolutions are no faster than TensorFlow's, and take long to compile. Validation scores
-    have no such passes.
+    have no such passes. A step that XLA cannot compile, such as one with a user's function in NumPy, runs without it.
     """
 
     def __init__(
@@ -99,6 +101,8 @@ class _DirectSteps:
             return tf.function(lambda x, y: step((x, y)), input_signature=every, autograph=False, jit_compile=xla)
 
         self.train_step, self.test_step = traced(model.train_step, xla), traced(model.test_step, False)
+        self._without_xla = (lambda: traced(model.train_step, False)) if xla else None
+        self._uncompiled = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
     def __call__(self, batches: Batches, done: int, stop: int) -> None:
         model = self.model
@@ -111,7 +115,7 @@ class _DirectSteps:
             calls.on_epoch_begin(epoch)
             for number in range(len(batches)):
                 calls.on_train_batch_begin(number)
-                logs = self.train_step(*batches[number])
+                logs = self._step(*batches[number])
                 calls.on_train_batch_end(number, logs)
                 if model.stop_training:
                     break
@@ -122,6 +126,19 @@ class _DirectSteps:
             if model.stop_training:
                 break
         calls.on_train_end(logs)
+
+    def _step(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        """Train on a batch and return the logs; the first batch decides whether XLA can compile the step."""
+        again, self._without_xla = self._without_xla, None
+        if again is None:
+            return self.train_step(x, y)
+        try:
+            return self.train_step(x, y)
+        except self._uncompiled as error:  # while compiling, before anything was trained
+            reason = str(error).split("\n")[0]
+            logging.warning("Training goes on without XLA, which cannot compile the step: %s", reason)
+            self.train_step = again()
+            return self.train_step(x, y)
 
     def _scores(self, calls: keras.callbacks.CallbackList) -> dict[str, float]:
         self.model.reset_metrics()

@@ -94,6 +94,29 @@ def test_xla_compiles_dense_networks_whose_work_is_worth_it(tiny, config, monkey
     assert asked[0]["jit_compile"] == compiled
 
 
+def test_a_step_that_xla_cannot_compile_runs_without_it(tiny, monkeypatch):
+    data = tiny(n=50)
+    monkeypatch.setattr(epochs, "WORTH_XLA", 0)
+
+    def own(x):
+        return tf.ensure_shape(tf.numpy_function(np.tanh, [x], tf.float32), x.shape) + x
+
+    def made():
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [keras.Input((data.dim,)), keras.layers.Dense(8, own), keras.layers.Dense(data.num_outputs)]
+        )
+
+    warnings, models = [], [made(), made()]
+    monkeypatch.setattr(epochs.logging, "warning", lambda text, *words: warnings.append(text))
+    for model in models:
+        sgd.fit(model, data, learning_rate=0.01, epochs=3, batch_size=20)
+        monkeypatch.setattr(epochs, "WORTH_XLA", np.inf)
+    assert len(warnings) == 1 and "without XLA" in warnings[0]
+    for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("gpus", [[], ["gpu:0"]])
 def test_accelerators_keep_the_pipeline_of_keras(tiny, config, monkeypatch, gpus):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: gpus)
