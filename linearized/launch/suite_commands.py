@@ -11,6 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from linearized.base.errors import UserError
+from linearized.models import declaration
+
 _FITS = (
     "linearized.data.transforms.noise",
     "linearized.experiments.least_squares_fit",
@@ -38,8 +41,7 @@ FRAMEWORKS = {  # module that shows that a framework is imported -> how to impor
     "keras": "linearized.models.backend:import_keras",
     "numba": "numba",
 }
-# The same for commands that choose Keras' backend by their flags: importing TensorFlow decides nothing.
-UNDECIDED = {"keras.src.backend.jax": "", "keras": "linearized.models.backend:import_tensorflow"}
+OF_KERAS = ("keras", "keras.src.backend.jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +75,19 @@ class SuiteCommand:
             frameworks: Frameworks, by the names of `FRAMEWORKS`, that an earlier command with the same `shape` has
                 imported.
         """
-        decided = self.name != "train" or any(re.fullmatch(r"--backend=(tensorflow|jax)", word) for word in self.words)
-        ahead = FRAMEWORKS if decided else FRAMEWORKS | UNDECIDED
-        return (*MODULES[self.name], *(how for name, how in ahead.items() if how and name in frameworks))
+        left_out = OF_KERAS if self.chooses_backend() else ()
+        ahead = (how for name, how in FRAMEWORKS.items() if name in frameworks and name not in left_out)
+        return (*MODULES[self.name], *ahead)
+
+    def chooses_backend(self) -> bool:
+        """Return whether the command chooses Keras' backend by its numbers, so that an import ahead would decide it."""
+        given = dict(word[2:].split("=", 1) for word in self.words if word.startswith("--") and "=" in word)
+        if self.name != "train" or given.get("backend", "auto") != "auto":
+            return False
+        try:
+            return "model" not in given or declaration(given["model"]).faster_on_jax
+        except UserError:  # an unknown model, which the command refuses
+            return True
 
 
 def suite_command(argv: Sequence[str], folder: str, search: str) -> SuiteCommand | None:

@@ -3,7 +3,7 @@
 This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
 commands with the same interpreter, environment, working folder and modules. A server imports only those frameworks
 (JAX, Keras, Numba) that an earlier command with the same flags, apart from numbers, has imported. It does not import
-Keras for a command that chooses Keras' backend by its numbers, but TensorFlow alone.
+Keras for a command that chooses Keras' backend by its numbers.
 """
 
 import socket

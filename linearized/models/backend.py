@@ -75,13 +75,6 @@ def import_keras_on_jax() -> None:
     import_keras("jax")
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow without its start-up output. The backend of Keras stays undecided."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _quiet_stderr():
-        import tensorflow  # noqa: F401
-
-
 def load_backend(preferred: str = "tensorflow") -> str:
     """Import Keras, find its devices, log them, and return the name of the backend, such as "tensorflow".
 

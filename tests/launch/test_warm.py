@@ -213,8 +213,10 @@ def test_a_command_that_chooses_the_backend_by_its_numbers_finds_none_imported()
         command = suite_commands.SuiteCommand(words[0], "python", ("-m", "linearized", *words), "")
         return {module.rpartition(":")[2] for module in command.modules(found)} - set(MODULES[words[0]])
 
-    assert ahead("train", "--max_cg_iters=9") == ahead("train", "--backend=auto") == {"jax", "import_tensorflow"}
-    assert ahead("train", "--backend=jax") == ahead("finetune") == {"jax", "import_keras", "import_keras_on_jax"}
+    for words in (("--max_cg_iters=9",), ("--model=nn", "--backend=auto"), ("--model", "CNN"), ("--model=of_nobody",)):
+        assert ahead("train", *words) == {"jax"}, words
+    for command in (("train", "--backend=jax"), ("train", "--model=CNN"), ("train", "--model=a.keras"), ("finetune",)):
+        assert ahead(*command) == {"jax", "import_keras", "import_keras_on_jax"}, command
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -223,14 +225,14 @@ def test_imports_of_servers_are_safe_to_fork_after_and_bring_no_framework_unaske
         f"backend = {backend!r}"
         + """
 import importlib, os, sys
-from linearized.launch.suite_commands import FRAMEWORKS, MODULES, UNDECIDED
+from linearized.launch.suite_commands import FRAMEWORKS, MODULES
 from linearized.launch.warm_server import unfit
 for name in sorted({name for names in MODULES.values() for name in names}):
     importlib.import_module(name)
 assert not set(FRAMEWORKS) & set(sys.modules), "a framework that nobody asked for"
 if backend == "tensorflow":
     del FRAMEWORKS["keras.src.backend.jax"]
-for text in (*filter(None, UNDECIDED.values()), *FRAMEWORKS.values()):
+for text in FRAMEWORKS.values():
     module, _, function = text.partition(":")
     loaded = importlib.import_module(module)
     function and getattr(loaded, function)()
