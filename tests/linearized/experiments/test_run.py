@@ -188,11 +188,11 @@ def test_a_killed_comparison_goes_on_with_the_runs_that_are_missing(directories,
     config = compare.CompareSettings(models="RF,NT", num_units=4, num_train=40, num_test=10, reg_index="5", seeds=2)
     fitted, whole = [], train._fitted
 
-    def until_the_third(run, level, unfinished):
+    def until_the_third(run, level, unfinished, *alone):
         fitted.append((run.model, run.weight_seed - config.weight_seed))
         if len(fitted) == 3:
             raise KeyboardInterrupt
-        return whole(run, level, unfinished)
+        return whole(run, level, unfinished, *alone)
 
     monkeypatch.setattr(train, "_fitted", until_the_third)
     with pytest.raises(KeyboardInterrupt):
