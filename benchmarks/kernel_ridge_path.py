@@ -182,7 +182,7 @@ def factored(k: np.ndarray, targets: np.ndarray, ridges: np.ndarray, *, refine: 
 
 def tell(rows: dict[str, dict]) -> None:
     """Put our solvers into the table of all benchmarks, against the fastest rival with at most 10 times their error."""
-    for solver in rows.keys() - {*RIVALS}:
+    for solver in (name for name in rows if name not in RIVALS):
         row, error = rows[solver], max(rows[solver]["errors"])
         fit = [rival for rival in RIVALS if rival in rows and max(rows[rival]["errors"]) <= 10 * error]
         if fit:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy  # noqa: F401 - loads the BLAS library that `machine` names
 import threadpoolctl
 from absl import app, flags
 from figures import FILE, times_faster
@@ -72,7 +73,7 @@ def rendered(figures: dict[str, dict]) -> str:
         "# Benchmarks",
         "",
         "The newest figures of the scripts in this folder, each against the best rival that we know.",
-        "`python benchmarks/table.py` makes this page by running the scripts one after the other, or one of them with",
+        "`benchmarks/table.py` makes this page by running the scripts one after the other, or one of them with",
         "`--only=SCRIPT`. *Faster* is how many times ours is faster than the rival in the same run; *error* is the",
         "largest relative error of our answer, against float64 or against the rival's answer.",
         "",
@@ -85,11 +86,16 @@ def rendered(figures: dict[str, dict]) -> str:
         where = f"{script}, {machines.index(one['machine']) + 1}, {one['date']}, {one['load']:.1f}"
         for row in one["rows"]:
             error = "" if row["error"] is None else f"{row['error']:.0e}"
+            ours, theirs = (f"{_digits(row[whose])} {row['unit']}" for whose in ("ours", "theirs"))
             lines.append(
-                f"| {row['work']} | {row['ours']:.3g} {row['unit']} | {row['rival']} {row['theirs']:.3g} {row['unit']} "
-                f"| {times_faster(row):.2f} | {error} | {where} |"
+                f"| {row['work']} | {ours} | {row['rival']} {theirs} | {times_faster(row):.2f} | {error} | {where} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _digits(value: float) -> str:
+    """Return a number with three digits, or whole from 1,000 on."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def main(arguments: list[str]) -> None:
@@ -99,6 +105,7 @@ def main(arguments: list[str]) -> None:
     if FLAGS.list:
         print("\n".join(f"python benchmarks/{script} {SCRIPTS[script]}".strip() for script in chosen))
         return
+    where = machine()
     figures, failed = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}, []
     os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
     for script in chosen:
@@ -110,7 +117,7 @@ def main(arguments: list[str]) -> None:
             failed.append(f"{script} ended with code {error.returncode}")
             continue
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        figures[script] = {"machine": machine(), "date": today, "load": load, "rows": rows}
+        figures[script] = {"machine": where, "date": today, "load": load, "rows": rows}
         figures = {name: figures[name] for name in SCRIPTS if name in figures}
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
         TABLE.write_text(rendered(figures))
