@@ -18,11 +18,11 @@ _OF_PATHS = "./:,"  # characters that do not occur in the name of a data set of 
 def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, **settings: Any) -> Dataset:
     """Load a data set at a noise level: one of the suite's, such as "FMNIST", or your own.
 
-    Noisy images of the suite's data sets are read from a cache if they were made before.
+    Noisy images of the suite's data sets are stored in a cache on disk, from which later calls read them.
 
     Args:
-        name: One of `DATASETS`, or, for your own data, a path or another text that --data takes: a file, a folder of
-            images, `keras:mnist`, ...
+        name: One of `DATASETS`. For your own data, a value of the flag --data: the path of a file or of a folder of
+            images, or another name such as `keras:mnist`.
         noise_ind: Index of the noise level, from 0 (`linearized data` lists the levels).
         directory: Folder of the raw files and the cache, for a data set of the suite; None: the folder that
             `directories.txt` names.

@@ -1,4 +1,4 @@
-"""The class of a loaded dataset: float32 inputs, labels and their coding as targets, a fingerprint of its origin."""
+"""The class of a loaded dataset (`Dataset`: inputs, labels, targets, scores); functions that select and check rows."""
 
 import dataclasses
 import hashlib
@@ -21,9 +21,9 @@ class Split:
 
     Attributes:
         x: Inputs, one per row; may be a memory map.
-        y: Class numbers (n,) for the tasks "classes" and "binary", targets (n, k) for "regression". Before a `Dataset`
-            is made of it, a split may have class numbers as float32 of shape (n, 1), as files and caches store them;
-            `Dataset` converts them.
+        y: Class numbers (n,) for the tasks "classes" and "binary", targets (n, k) for "regression". Files and caches
+            store class numbers as a float32 column (n, 1). A split may contain such a column until a `Dataset` is made
+            from it, which converts the column to class numbers (n,).
     """
 
     x: Float32[np.ndarray, "n d"]
@@ -47,20 +47,19 @@ class Dataset:
         image_shape: (height, width, channels) of the image that a row of `x` holds, or None.
         family: The data set of Ghorbani et al. (arXiv 2006.13409) whose ridge grid and batch sizes apply: FMNIST,
             CIFAR2, CIFAR10 or SYNTH; OWN for data of the user's own.
-        fingerprint: 16 hex digits of the raw data, the settings and the version of the recipe that makes the rows. It
-            covers what the rows are made from, not the rows themselves, because the last bits of a covariance root
-            differ between machines.
+        fingerprint: 16 hex digits that depend on the raw data, the settings and the version of the code that makes the
+            rows. They do not depend on the noisy rows themselves, whose last bits may differ between machines.
         metrics: Names of further scores that are customary for this task, see
             `linearized.experiments.customary_metrics`.
-        notes: What the reader of the files did with them, such as `train_rows_unlabelled`, the number of rows it
-            dropped.
+        notes: Facts from reading or making the rows, by name, such as `train_rows_unlabelled`, the number of train rows
+            that were dropped because they have no label.
         noise: The noise level as text, such as "τ = 0.6"; "" if there are no levels.
         preparation: Conversion of the raw inputs to these rows, which can be applied to further rows; None if the data
             set does not provide it.
         directions: Orthonormal columns (d, r) that span the subspace on which the labels depend; None if it is unknown.
-        label_noise: Variance, summed over the outputs, of noise that train and validation labels have and test labels
-            do not. On average, the square loss on validation rows (or on train rows that were left out) exceeds the
-            square loss on test rows by this variance.
+        label_noise: Variance of the label noise, summed over the outputs. Train and validation labels have this noise;
+            test labels do not. The expected square loss on validation rows (or on train rows that were left out of a
+            fit) therefore exceeds that on test rows by this variance.
         class_names: Names of the classes in the order of their numbers; () if only their numbers are known.
     """
 
@@ -109,8 +108,8 @@ class Dataset:
 
         Args:
             split: Rows of the dataset.
-            centred: Code labels as Ghorbani et al. do for kernel ridge regression: one-hot minus 1/k, binary minus ½;
-                regression unchanged.
+            centred: Whether to subtract 1/k from one-hot rows of k classes, and ½ from binary labels, as Ghorbani et
+                al. do for kernel ridge regression; targets of regression are unchanged.
         """
         if self.task == "regression":
             return split.y
@@ -123,10 +122,10 @@ class Dataset:
         return one_hot - np.float32(1 / self.num_classes) if centred else one_hot
 
     def score(self, split: str | Split, outputs: np.ndarray, *, loss: str = "square") -> dict[str, float | None]:
-        """Return the loss and the accuracy of a model's outputs on some rows, as every result of the suite states them.
+        """Return the loss and the accuracy of a model's outputs on some rows.
 
         Args:
-            split: "train", "validation" or "test", or the rows themselves.
+            split: "train", "validation" or "test", or a `Split` with the rows.
             outputs: Shape (n, k): one column per class for "classes", else one column per target (one for "binary");
                 not class numbers.
             loss: "square", or "cross_entropy" if the outputs are logits.
@@ -165,11 +164,11 @@ def class_numbers(labels: np.ndarray) -> Int64[np.ndarray, " n"]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return 16 hex digits that identify some values, at about 1 GB/s.
+    """Return 16 hex digits that identify some values. Takes about one second per GB.
 
     Args:
-        *parts: Arrays, of which dtype, shape and bytes count, and values that JSON can represent. Their order counts
-            too.
+        *parts: Arrays, and values that JSON can represent. The dtype, shape and bytes of each array count, and so does
+            the order of the parts.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:

@@ -1,4 +1,4 @@
-"""A reader of pictures in all common formats and colour modes, as float32 arrays on the scale 0..255.
+"""Reader of picture files (JPEG, PNG, TIFF, ...) in all colour modes, as float32 arrays on the scale 0..255.
 
 Pillow is imported when the first picture is opened, because every command imports this module for its constants.
 
@@ -7,7 +7,7 @@ Pillow is imported when the first picture is opened, because every command impor
 | EXIF orientation | applied: the picture is oriented as in a viewer |
 | 16 bits per sample (grey) | divided by 257, so that 65,535 is 255 |
 | floating-point samples | multiplied by 255; samples outside [0, 1] are refused, because their scale is not known |
-| palette, 1 bit, CMYK, YCbCr | converted by Pillow to RGB; CMYK without a colour profile, as 255 - C - K and so on |
+| palette, 1 bit, CMYK, YCbCr | converted by Pillow to RGB; CMYK: R = (255 - C) · (255 - K) / 255, likewise G and B |
 | transparency | composited over white; kept if four channels are requested |
 | colour, if grey is requested | .299 R + .587 G + .114 B (ITU-R BT.601) |
 | several frames | the first one |
@@ -38,12 +38,12 @@ _pillow_limit = threading.Lock()
 
 
 class Head(NamedTuple):
-    """What the header of a picture's file states about it.
+    """Properties of a picture that the header of its file contains.
 
     Attributes:
-        height, width: Pixels as a viewer shows them, after the rotation that the file asks for.
-        grey: Whether it has no colour. Palettes count as colour.
-        deep: Whether it has more than 8 bits per sample.
+        height, width: Size in pixels as a viewer shows the picture, after the rotation in the EXIF data of the file.
+        grey: Whether the picture has no colour. Palettes count as colour.
+        deep: Whether the picture has more than 8 bits per sample.
     """
 
     height: int
@@ -76,8 +76,8 @@ def head_of(image: Any) -> Head:
 def read_image(path: Path | str, shape: tuple[int, int, int], advice: str = "") -> Float32[np.ndarray, "h w c"]:
     """Return the picture in a file as an array of the given shape, on the scale 0..255.
 
-    The size is changed by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`);
-    proportions are not preserved.
+    The picture is resized by bilinear interpolation over the area that each pixel covers (Pillow's `BILINEAR`). The
+    aspect ratio is not preserved.
 
     Args:
         path: File of the picture.
@@ -115,7 +115,7 @@ def pixels_of(image: Any, shape: tuple[int, int, int]) -> Float32[np.ndarray, "h
 
 @contextlib.contextmanager
 def _checked(path: Path | str, advice: str) -> Iterator[Any]:
-    """Open a picture with Pillow inside a `with` block; exceptions of the block become `Unreadable`.
+    """Open a picture with Pillow for a `with` block; exceptions raised in the block become `Unreadable`.
 
     Args:
         path: File of the picture; one of more than `PIXEL_LIMIT` pixels is refused.
@@ -137,9 +137,9 @@ def _is_deep(image: Any) -> bool:
 
 
 def _opened_by_pillow(file) -> Any:
-    """Open the picture in an open file without Pillow's own limit of its pixels, whose error does not state the size.
+    """Open the picture in an open file with Pillow's own limit on the number of pixels switched off.
 
-    The caller compares the size with `PIXEL_LIMIT`.
+    Pillow's error does not state the size of the picture. The caller compares the size with `PIXEL_LIMIT` instead.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Loading of the rows that settings select; every command converts its flags to a dataset here."""
+"""Functions that load the rows of a dataset that settings select; every command loads its data through them."""
 
 from linearized.data.dataset import Dataset
 from linearized.data.transforms.preprocess import preprocessed

@@ -13,15 +13,16 @@ from linearized.base.shapes import Float32
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """Conversion of raw inputs to the rows that a model takes, and of its outputs to labels.
+    """Conversion of raw inputs to the rows that a model needs, and of the model's outputs to labels.
 
-    It was fitted on the train rows, and can be pickled. It does not include the noise of Ghorbani et al. (see
-    `linearized.data.transforms.noise`): further rows are used without noise.
+    The conversion was fitted on the train rows, and can be pickled. It adds no noise, even if the train rows have
+    noise.
 
     Attributes:
         task: "classes", "binary" or "regression".
-        dim: Length of a row that a model takes.
-        classes: The labels of the classes as they were given, in the order of the class numbers; None: their numbers.
+        dim: Length d of a row.
+        classes: The labels of the classes as they were given, in the order of the class numbers; None: labels are the
+            class numbers.
         columns: Function that converts raw inputs to float32 rows (n, d); None: rows are flattened.
         steps: Functions of rows that return rows, such as whitening, applied in this order.
         flat: Whether targets of regression were given as (n,).

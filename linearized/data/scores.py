@@ -23,15 +23,17 @@ def evaluate(
         loss: "square", or "cross_entropy" if predictions are logits.
 
     Returns:
-        `loss`, the mean over rows of ‖y - f‖² (one-hot y for classes) or of the cross-entropy of the logits f;
-        `accuracy` by argmax over classes, for binary labels by f > ½ (square) or f > 0 (logits), None for regression;
-        `normalised_loss`, the square loss over the variance of y (which is the loss of the best constant), None for
-        other losses and for constant y.
+        `loss`: the mean over rows of ‖y - f‖² for targets y and outputs f, or of the cross-entropy of the logits f.
+
+        `accuracy`: the fraction of rows with the right class, which is the argmax of f for "classes"; for "binary" it
+            is 1 if f > ½ (square loss) or f > 0 (logits). None for "regression".
+
+        `normalised_loss`: the square loss divided by the variance of y, which is the loss of the best constant. None
+            for other losses and for constant y.
 
     Raises:
         ValueError: The predictions do not have the shape of the targets.
-        UserError: A prediction is not finite, so that NaN is never passed on silently, or `loss` is "cross_entropy" for
-            regression.
+        UserError: A prediction is not finite, or `loss` is "cross_entropy" for regression.
     """
     if predictions.shape != targets.shape:
         raise ValueError(f"Predictions must have the targets' shape {targets.shape}. Received: {predictions.shape}.")

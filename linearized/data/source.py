@@ -2,7 +2,7 @@
 
 A description (`Source`) reads nothing until its method `load` is called. Images are processed in this order: raw files,
 noise on the whole set, cache, selected rows, validation split. The fingerprint of a dataset covers the origin of the
-rows (raw arrays, recipe, level, seed) and the selection.
+rows (raw arrays, version of the code, noise level, seed) and the selection of rows.
 """
 
 import dataclasses
@@ -106,8 +106,8 @@ class Source:
         noise_levels: The levels, of which `noise_ind` is the index.
         task, num_classes, image_shape, family: As in `linearized.data.dataset.Dataset`.
         directory_key: Key of the dataset's folder in directories.txt, such as "data_dir".
-        settings: Names of the settings that only this dataset's `load` takes.
-        rows: Numbers of train and test rows if they are fixed; 0 if only the files contain them.
+        settings: Names of the settings that only this dataset has; `load` accepts them.
+        rows: Numbers of train and test rows if they are fixed; 0 if they are known only from the files.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Source:
         return self.noise_levels[noise_ind]
 
     def folder(self, directory: Path | str | None) -> Path:
-        """Return the folder of the dataset: `directory`, or if it is None the one that directories.txt names."""
+        """Return the folder of the dataset: `directory`, or the folder in directories.txt if `directory` is None."""
         return directory_of(self.directory_key) if directory is None else Path(directory)
 
     def load(
@@ -162,8 +162,8 @@ class Source:
         Args:
             noise_ind: Index of the noise level, from 0.
             directory: Folder of the raw files and the cache; None: the folder that `directories.txt` names.
-            num_train: Number of train rows; 0: all. The selection does not change the noise, which is that of the whole
-                set.
+            num_train: Number of train rows; 0: all. The selection does not change the noise, which is drawn for the
+                whole set.
             num_test: Number of test rows; 0: all.
             validation: Train rows held out for validation, the last of the selected ones: a fraction below 1, or a
                 count.

@@ -1,4 +1,4 @@
-"""Interface of the readers of the user's own data, and the arrays that they return before any decision about them."""
+"""Interface of readers of the user's own data (`Reader`), and the inputs and labels that they return (`OwnArrays`)."""
 
 import dataclasses
 from pathlib import Path
@@ -15,8 +15,8 @@ class OwnArrays:
     """Inputs and labels as a file of the user stores them.
 
     Inputs are arrays (n, ...) of any real number type, or a pandas data frame (n rows). They may also be another object
-    with `shape`, `dtype`, a length, and rows by slice or by an array of row numbers, such as a memory map, of which
-    only the selected rows are read.
+    with `shape`, `dtype` and a length that is indexed by a slice or by an array of row numbers, such as a memory map.
+    Only the selected rows of such an object are read.
 
     Attributes:
         x: Inputs of the train rows, or of all rows if there are no test rows.
@@ -27,7 +27,8 @@ class OwnArrays:
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides, see
             `linearized.data.own.prepare.image_shape`.
         class_names: Names of the classes 0, 1, ... if labels are their numbers; None: the labels are the names.
-        notes: What the reader left out, by a short name; part of `Dataset.notes` and of the record of a run.
+        notes: What the reader left out, such as the number of unreadable pictures, by a short name; part of
+            `Dataset.notes` and of the record of a run.
     """
 
     x: Any
@@ -52,13 +53,13 @@ class Reader(Protocol):
     """Interface of a reader of one format of `--data`.
 
     Attributes:
-        reads: Names of the flags of `OwnDataSettings` that this format uses and some others do not.
+        reads: Names of the format-specific flags of `OwnDataSettings` that this reader uses.
     """
 
     reads: tuple[str, ...]
 
     def fits(self, text: str) -> bool:
-        """Return whether a text of --data has this format, judged by its suffix, its scheme or the content of a folder.
+        """Return whether `text` has this format, judged by its suffix, its scheme or the content that it names.
 
         Args:
             text: Value of --data, such as a path or "keras:mnist".
@@ -88,11 +89,12 @@ class Reader(Protocol):
 def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
     """Return some rows of an array, in memory.
 
-    Rows of a memory map are read from its file instead, because each access maps many pages around a row, which count
-    as memory of the process.
+    Rows of a memory map are read from its file, not through the map: each access to the map would load many pages
+    around a row, which count as memory of the process.
 
     Args:
-        x: An array or another object with rows by slice or row numbers (not a part of another memory map).
+        x: An array, or another object that is indexed by a slice or row numbers. It must not be a part of a larger
+            memory map.
         rows: Slice or row numbers.
 
     Raises `UserError` if the file became shorter while it was read.

@@ -1,4 +1,4 @@
-"""Recognition of the format of a text of `--data`, digests of the content, and the base class of readers of files."""
+"""Functions that find the format of a value of `--data` and digest its content; base class of readers of files."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ WHOLE = 2**30  # bytes up to which a whole file is digested
 
 
 def format_of(text: str) -> str:
-    """Return the name of the format of a text of `--data`, such as "csv" for a path that ends with .csv.
+    """Return the name of the format of `text`, a value of `--data`, such as "csv" for a path that ends with .csv.
 
     If several formats fit, the first one in the table `FORMATS` is returned.
 
@@ -57,10 +57,10 @@ def _lacking(folder: Path) -> str:
 
 
 def content_digest(options: OwnDataSettings) -> str:
-    """Return the name of the format and the digest of the content that `options.data`, the value of --data, names.
+    """Return "FORMAT-DIGEST": the format and the digest of the content of `options.data`, the value of --data.
 
-    Settings need the digest many times. A digest that takes longer than `BRIEF` to compute, such as that of a folder of
-    some hundred images, is reused for `PATIENCE` times that duration, so that a command spends little of its time on
+    Settings need the digest many times. If its computation takes longer than `BRIEF` seconds, as for a folder of some
+    hundred images, the digest is reused for `PATIENCE` times that duration. A command thus spends little time on
     digests.
 
     Raises `UserError` if no format fits, or if the content does not exist.
@@ -83,8 +83,9 @@ _looked_at: dict[OwnDataSettings, tuple[str, float]] = {}
 def file_digest(path: Path | str, kind: str, advice: str = "", limit: int | None = None) -> str:
     """Return 16 hex digits that identify the bytes of a regular file.
 
-    Takes about 1 GB/s, once per process for each path, size and time of change. For a file above `WHOLE` bytes, the
-    digest covers evenly spaced blocks of `WHOLE` bytes in total, the size, and the time of the last change.
+    Reads about 1 GB per second. The digest is kept for the process, and computed again if the size or the time of the
+    last change differs. For a file above `WHOLE` bytes, the digest covers evenly spaced blocks of `WHOLE` bytes in
+    total, the size, and the time of the last change.
 
     Args:
         path: The file.
@@ -131,7 +132,7 @@ class FileFormat:
         kind: What a file should be, with its article, for error messages.
         advice: Sentence at the end of error messages that says what to do.
         limit: Maximum size of a file in bytes; None for no bound.
-        reads: Names of the flags that this format uses and some others do not.
+        reads: Names of the format-specific flags of `OwnDataSettings` that this reader uses.
     """
 
     suffixes: tuple[str, ...]
@@ -157,5 +158,5 @@ class FileFormat:
 
 
 def digest_of(marks: Sequence[str]) -> str:
-    """Combine the digests of several files, given as hex digits, to 16 digits; return a single digest unchanged."""
+    """Combine the digests of several files (hex digits) into 16 hex digits; return a single digest unchanged."""
     return marks[0] if len(marks) == 1 else hashlib.blake2b("\n".join(marks).encode(), digest_size=8).hexdigest()

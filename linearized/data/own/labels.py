@@ -1,4 +1,4 @@
-"""Labels of the user's own data: the task that they suggest, their coding as class numbers, names of the classes."""
+"""Functions on labels of the user's own data: guess the task, convert labels to class numbers, and name the classes."""
 
 import numpy as np
 
@@ -77,8 +77,8 @@ def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str
     Returns: Class numbers (n,) by part, and the labels of the classes in the order of their numbers. Classes are those
         of the train part, sorted: numbers by value, text alphabetically.
 
-    Raises `UserError` for fewer than two classes, for any number other than two if the task is binary, and for a class
-    of another part that the train part lacks.
+    Raises `UserError` for fewer than two classes, for any number of classes other than two if the task is binary, and
+    for a label of another part that the train part does not contain.
     """
     flat = {name: y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else _flat(y) for name, y in parts.items()}
     values = distinct(flat["train"])

@@ -66,8 +66,8 @@ def _numbers(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     Args:
         values: Values (n,) of type object.
 
-    Returns: The numbers (n,), and a description of the marks. The numbers are None if there is any other text or kind
-        of value, if there is no number, and if numbers are given as text without a mark.
+    Returns: The numbers (n,), and a description of the marks. The numbers are None in three cases: another text or kind
+        of value occurs, there is no number, or there are numbers written as text but no mark.
     """
     numbers, marks, texts = np.full(len(values), np.nan), collections.Counter(), 0
     for place, value in enumerate(values):

@@ -1,7 +1,7 @@
-"""Arrays and data frames given from Python, which are known under a text "arrays:DIGEST" that `--data` takes.
+"""Arrays and data frames given from Python, registered under a text "arrays:DIGEST", which is a value of `--data`.
 
-The process that registered them finds them in memory. Another process, such as the one that makes a Gram matrix, finds
-them in the folder `arrays` below data_dir once `keep` has written them there.
+The process that registered the arrays finds them in memory. Another process, such as one that makes a Gram matrix,
+finds them in the folder `arrays` below data_dir once `keep` has written them there.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def register(
     x: Any, y: Any, x_test: Any = None, y_test: Any = None, *, images: bool | None = None, x_validation: Any = None,
     y_validation: Any = None, class_names: tuple[str, ...] | None = None,
 ) -> str:  # fmt: skip
-    """Register arrays in this process, and return the text "arrays:DIGEST" by which `--data` finds them.
+    """Register arrays in this process, and return the value "arrays:DIGEST" of `--data` for them.
 
     Args:
         x: Inputs, an array (n, ...) or a data frame; sparse matrices become dense.
@@ -60,7 +60,7 @@ def register(
 
 
 def register_dataset(dataset: Dataset) -> str:
-    """Register the rows of a loaded dataset in this process; return the text "arrays:DIGEST" that `--data` takes.
+    """Register the rows of a loaded dataset in this process; return the value "arrays:DIGEST" of `--data` for them.
 
     The rows are not changed. Labels are class numbers, with the class names of the dataset. The conversion of raw
     inputs to these rows is not undone, so further rows must go through `dataset.preparation` first.
@@ -81,7 +81,7 @@ def from_arrays(
     image_shape: Sequence[int] | str | None = None, num_train: int = 0, num_test: int = 0,
     validation: int | float = 0.0,
 ) -> Dataset:  # fmt: skip
-    """Return arrays or data frames as a `Dataset`, in the same way as a file that --data names.
+    """Convert arrays or data frames to a `Dataset`, in the same way as the content of a file given by --data.
 
     Args:
         x: Inputs, an array (n, ...) or a data frame; sparse matrices become dense.
@@ -94,8 +94,8 @@ def from_arrays(
         missing: What to do with missing values: "refuse" them, "drop" their rows, or fill in the "mean" of the train
             rows.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides.
-        image_shape: Shape of images whose rows are flat, (height, width, channels) such as (32, 32, 3), (height,
-            width), or channels first; None: rows are taken as they are.
+        image_shape: Shape of the images if each row of `x` is a flattened image: (height, width), (height, width,
+            channels) such as (32, 32, 3), or (channels, height, width); None: inputs keep their shape.
         num_train: Number of train rows to use; 0: all.
         num_test: Number of test rows to use; 0: all.
         validation: Train rows held out for validation, a fraction below 1 or a count.
@@ -217,7 +217,10 @@ def _frame(stored: dict[str, np.ndarray], field: str) -> Any:
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
-    """Return an array that a file stores without pickles: objects become numbers if all are, else text."""
+    """Return an array that a file stores without pickles.
+
+    An array of objects becomes float64 if all of them can be converted to numbers, otherwise text.
+    """
     if values.dtype.kind != "O":
         return values
     try:

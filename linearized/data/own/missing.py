@@ -15,7 +15,7 @@ LARGEST = float(np.finfo(np.float32).max)  # larger inputs become infinite as fl
 
 
 def missing_rows(x: Any) -> np.ndarray:
-    """Return a mask (n,) of the rows of some inputs that have a missing value; all rows are read, in blocks.
+    """Return a mask (n,) of the rows of `x` that have a missing value; all rows are read, in blocks.
 
     Args:
         x: Inputs (n, ...) as in `OwnArrays`, or a data frame.
@@ -36,7 +36,7 @@ def infinite(values: np.ndarray) -> np.ndarray:
 
 
 def infinite_rows(x: Any) -> np.ndarray:
-    """Return a mask (n,) of the rows of some inputs that have a value that is infinite or too large for float32.
+    """Return a mask (n,) of the rows of `x` with a value that is infinite or too large for float32.
 
     All rows are read, in blocks.
 
@@ -91,7 +91,7 @@ def refuse_missing(x: Any, where: str, numbers: np.ndarray | None = None) -> Non
     Args:
         x: Inputs (n, ...) or a data frame.
         where: Name of the data in the error message.
-        numbers: Numbers by which the message names the rows, from 0; None: their positions.
+        numbers: Row numbers (n,), from 0, that the message states; None: indices of rows in `x`.
     """
     rows = np.flatnonzero(missing_rows(x))
     if not len(rows):
@@ -113,7 +113,7 @@ def refuse_infinite(x: Any, where: str, numbers: np.ndarray | None = None) -> No
     Args:
         x: Inputs (n, ...) or a data frame.
         where: Name of the data in the error message.
-        numbers: Numbers by which the message names the rows, from 0; None: their positions.
+        numbers: Row numbers (n,), from 0, that the message states; None: indices of rows in `x`.
     """
     rows = np.flatnonzero(infinite_rows(x))
     if not len(rows):

@@ -1,30 +1,28 @@
 """Noise on data of the user's own: `--noise`, at the levels of `--noise_levels`.
 
-The noises high_frequency and low_frequency are those of Ghorbani et al. (arXiv 2006.13409), whose levels are their
-default.
+The noises high_frequency and low_frequency are those of Ghorbani et al. (arXiv 2006.13409). Their default levels are
+those of the suite's data sets: FMNIST has noise in high frequencies, NFMNIST (grey) and CIFAR10 (colour) in low ones.
 
 | `--noise` | level | effect |
 |---|---|---|
-| high_frequency | τ >= 0 | noise of τ times the centred image's norm is added near the highest frequency (as FMNIST) |
-| low_frequency | k = 0, ..., side | noise replaces the k x k lowest frequencies (grey: as NFMNIST; colour: CIFAR10) |
-| label | share p in [0, 1] | a train label is replaced, with probability p, by a class drawn uniformly |
+| high_frequency | τ >= 0 | noise is added near the highest frequency; its norm is τ times that of the centred image |
+| low_frequency | k = 0, ..., height | noise replaces the k x k lowest frequencies |
+| label | p in [0, 1] | each train label is replaced, with probability p, by a class drawn uniformly |
 | gaussian | σ >= 0 | independent normal noise is added to the inputs |
 
-The noises high_frequency and low_frequency (`linearized.data.transforms.noise`) take square images, and are drawn for
+The noises high_frequency and low_frequency (`linearized.data.transforms.noise`) need square images, and are drawn for
 all rows of the data before rows are selected. Even at level 0, each image is centred and scaled to norm √d, where d is
 height · width · channels; colour images with low_frequency are instead standardised, each channel over all train
 images.
 
-Wrong labels (label) are given to train rows only. Validation and test rows keep their labels, so that the ridge is
-chosen and scored on correct labels. The drawn class may be the original one, so that labels at p = 1 carry no
-information (Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization",
-2017).
+The noise label changes train labels only. Validation and test rows keep their labels, so that the ridge is chosen and
+scored on correct labels. The drawn class may be the original one; at p = 1, labels carry no information (Zhang, Bengio,
+Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017).
 
-The standard deviation of gaussian noise is σ times the square root of the mean variance of the columns of the selected
-train rows. The noise is added to the float32 inputs of every split.
+The standard deviation of the noise gaussian is σ times the square root of the mean variance of the columns of the
+selected train rows. The noise is added to the float32 inputs of every split.
 
-All random-number generators are seeded with 2048. The numbers that are drawn for a row do not depend on how many rows
-are selected.
+All random-number seeds are fixed. The random numbers of a row do not depend on how many rows are selected.
 """
 
 import dataclasses
@@ -57,10 +55,10 @@ def noise_levels(
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         where: Name of the data in error messages.
 
-    Returns: The levels in the order of `--noise_ind`; (0,) without noise. Settings of another noise without levels,
-        which are refused except as a draft (`Settings.draft`), give (0,) too.
+    Returns: The levels in the order of `--noise_ind`; (0,) without noise. Also (0,) for label or gaussian noise without
+        levels; such settings are accepted only as a draft (`Settings.draft`).
 
-    Raises `UserError` for levels that the noise does not have, and for data to which it does not apply.
+    Raises `UserError` for invalid levels, and for data to which the noise does not apply.
     """
     kind, text = options.noise, options.noise_levels
     if not kind or (not text and kind not in SPECTRAL):
@@ -215,7 +213,7 @@ def add_gaussian(rows: dict[str, np.ndarray], numbers: dict[str, np.ndarray], le
     """Add independent normal noise to rows, and return new rows by part.
 
     The standard deviation is `level` times the square root of the mean variance of the columns of `rows["train"]`. The
-    random numbers come from fixed seeds, one for each part and each 1,024 rows of the complete part.
+    random numbers come from fixed seeds: one for each block of 1,024 rows of each complete part.
 
     Args:
         rows: Rows (n, d) by part: "train", "test", "validation".

@@ -1,4 +1,4 @@
-"""An overview of the user's own data: rows, shapes, classes, missing values, test rows that are also train rows."""
+"""An overview of the user's own data: rows, shapes, classes, missing values, and test rows that are also train rows."""
 
 import dataclasses
 from typing import Any
@@ -41,8 +41,8 @@ class Overview:
     Attributes:
         lines: Facts as text, one line each.
         columns: Descriptions of the first `LISTED` columns; () for images.
-        images: The first images of each class as float rows (classes, n, h * w * c), NaN if there are fewer; None for
-            other data.
+        images: The first n images of each class as float rows (classes, n, h * w * c), with rows of NaN for classes
+            that have fewer images; None for other data.
     """
 
     lines: tuple[str, ...]
@@ -157,7 +157,7 @@ def _column(name: str, column: Any) -> ColumnOverview:
 
 
 def _with_names(rows: Split, raw: Any) -> LazyRows:
-    """Return loaded rows with the names of their columns, for a table whose columns were not changed in number.
+    """Return loaded rows, with the column names of the original table if the number of columns is unchanged.
 
     Args:
         rows: Loaded rows.

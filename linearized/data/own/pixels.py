@@ -23,10 +23,10 @@ class FlatPixels:
     """Conversion of flat rows to images `(n, *shape)`.
 
     Attributes:
-        shape: As declared: (height, width), (height, width, channels) or (channels, height, width).
-        names: The columns of a table in their order; None for arrays.
-        in_bytes: Whether the train rows are a table of whole numbers from 0 to 255, which then count as bytes, because
-            a text file has no types.
+        shape: Value of `--image_shape`: (height, width), (height, width, channels) or (channels, height, width).
+        names: Names of the columns of a table in their order; None for arrays.
+        in_bytes: Whether the train rows are a table of whole numbers from 0 to 255. Such tables are converted to bytes,
+            because a text file does not store types.
     """
 
     shape: tuple[int, ...]
@@ -66,9 +66,9 @@ class FlatPixels:
 
 
 def image_shape_of(text: str) -> tuple[int, ...]:
-    """Return the sides in a text of --image_shape, such as (32, 32, 3) for "32,32,3" or "32x32x3".
+    """Parse a value of --image_shape: return (32, 32, 3) for "32,32,3" or "32x32x3".
 
-    Raises `UserError` for anything except two or three sides.
+    Raises `UserError` for anything except two or three sizes.
     """
     words = re.split("[,x]", text.strip().lower())
     sides = [int(word) if re.fullmatch(r"\s*\d{1,5}\s*", word) else 0 for word in words]

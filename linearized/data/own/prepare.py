@@ -165,7 +165,7 @@ def data_name(text: str) -> str:
     """Return the name of the user's data in titles and folders: the file's name without folders and suffix.
 
     Args:
-        text: Value of --data; of several paths with commas, the first counts.
+        text: Value of --data. The first path is used if there are several, separated by commas.
     """
     if text.startswith("arrays:"):
         return "arrays"
@@ -291,7 +291,7 @@ def fit_arrays(
 
 
 def _refuse_unequal(parts: dict[str, tuple[Any, np.ndarray | None]], where: str) -> None:
-    """Raise `UserError` unless every part has one label per row, and rows of real numbers of the train rows' shape.
+    """Raise `UserError` unless each part has one label per row, and rows of real numbers shaped like train rows.
 
     Args:
         parts: Inputs and labels (x, y) by part of the data.

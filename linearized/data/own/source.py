@@ -96,7 +96,7 @@ class OwnSource(Source):
         )  # fmt: skip
 
     def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return float32 rows (n, d) by part, with noise in the high or in place of the low frequencies of the images.
+        """Return images as float32 rows (n, d) by part, with noise added to high or in place of low frequencies.
 
         The noise is drawn for all images of the data, so that it does not depend on the selection of rows.
 
@@ -124,18 +124,19 @@ class OwnSource(Source):
         """Return the length of the rows that `load` returns.
 
         Args:
-            **rows: Arguments of `load`. Tables are loaded with them, because the train rows determine the categories.
+            **rows: Arguments of `load`. Only tables are loaded, because the length of their rows depends on the
+                categories of the selected train rows.
         """
         x = self.prepared.rows["train"].x
         return self.load(**rows).dim if hasattr(x, "iloc") else int(np.prod(x.shape[1:]))
 
 
 def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
-    """Return the row numbers in the file, from 0, of some rows.
+    """Return the indices of some rows, from 0, in the inputs as they were read from the file.
 
     Args:
         rows: Rows of one part of the data.
-        part: Slice or indices of the wanted ones among them.
+        part: Slice or indices that select rows of this part.
     """
     numbers = rows.numbers(part)
     return np.arange(len(rows.x))[numbers]

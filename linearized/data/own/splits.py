@@ -9,14 +9,16 @@ from linearized.base.shapes import Int64
 def distinct(values: np.ndarray) -> np.ndarray:
     """Return the sorted distinct values of an array (n,).
 
-    It does what `np.unique` does without its import of NumPy's masked arrays, which takes 50 ms.
+    The result is that of `np.unique`, which would import NumPy's masked arrays (50 ms).
     """
     values = np.sort(values)
     return values[np.concatenate([np.ones(len(values[:1]), bool), values[1:] != values[:-1]])]
 
 
 def in_class_order(classes: np.ndarray) -> bool:
-    """Return whether the rows of each class are consecutive, as in image folders, so that the first rows lack classes.
+    """Return whether the rows of each class are consecutive, as in image folders.
+
+    The first rows then lack some classes. False if there is one class only, or one row of each class.
 
     Args:
         classes: Class numbers of the rows.
@@ -32,7 +34,7 @@ def split_rows(
 
     Args:
         count: Total number of rows.
-        test_fraction: Fraction of test rows, of which there are round(test_fraction * count), but at least one.
+        test_fraction: Fraction of test rows. Their number is round(test_fraction * count), at least 1.
         seed: Random-number seed of the split.
         classes: Class numbers (count,): `test_fraction` of the rows of each class become test rows, up to rounding, and
             each class keeps at least one train row, even if this gives fewer test rows. None: rows are drawn without

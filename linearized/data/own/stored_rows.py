@@ -1,6 +1,6 @@
-"""Large arrays in HDF5 files that cannot be memory-mapped: only requested rows are read into memory.
+"""Large arrays in HDF5 files that cannot be memory-mapped, because they are stored in chunks or compressed.
 
-HDF5 stores them in chunks or compressed.
+Only requested rows are read into memory.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ class StoredRows:
     Attributes:
         path, name: The file, and the name of the HDF5 data set within it.
         shape, dtype: Shape and type of the array.
-        order: For each axis of the array, starting with that of the rows, the axis of the HDF5 data set.
+        order: Number of the axis of the HDF5 data set for each axis of the array; the first axis of the array counts
+            the rows.
     """
 
     path: str
@@ -37,7 +38,8 @@ class StoredRows:
         Args:
             stored: The data set, opened by h5py.
             path: Path of its file.
-            order: For each axis of the array, starting with that of the rows, the axis of the data set.
+            order: Number of the axis of the data set for each axis of the array; the first axis of the array counts the
+                rows.
         """
         if stored.nbytes < LARGE or stored.ndim < 2 or stored.dtype.kind not in "biuf":
             return None
@@ -49,7 +51,7 @@ class StoredRows:
         return len(self.shape)
 
     def last_first(self) -> "StoredRows":
-        """Return the same array with its last axis moved to the front, so that it counts the rows; nothing is read."""
+        """Return the array with its last axis, which counts the rows, moved to the front; nothing is read."""
         shape, order = ((values[-1], *values[:-1]) for values in (self.shape, self.order))
         return dataclasses.replace(self, shape=shape, order=order)
 

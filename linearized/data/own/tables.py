@@ -51,7 +51,7 @@ class TableColumns:
 
 
 def plain(frame: Any, text: Iterable[str] = ()) -> Any:
-    """Return a copy of a data frame with column names as text, and categorical columns as text, None if missing.
+    """Return a copy of a data frame whose column names and categories are text; missing categories become None.
 
     Args:
         frame: The data frame, which is not changed.
@@ -67,7 +67,10 @@ def plain(frame: Any, text: Iterable[str] = ()) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Return the name of a category; whole numbers lose the decimal point that missing values cause in their column."""
+    """Return the name of a category; whole numbers are written without a decimal point.
+
+    Missing values turn the whole numbers of a column into floating-point numbers.
+    """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -84,7 +87,8 @@ def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
 
     Args:
         frame: Inputs of the train rows, a data frame.
-        impute: Fill missing values: the mean of numeric columns, the most frequent category of the others.
+        impute: Whether missing values are filled in: with the mean in numeric columns, with the most frequent category
+            in the others.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -106,17 +110,15 @@ def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
 
 
 def refuse_text(frame: Any, where: str) -> None:
-    """Refuse a table whose columns cannot become inputs.
+    """Raise `UserError` for a table whose columns cannot become inputs.
+
+    It is refused if it has no column or two columns of the same name, if a column holds dates or several values per row
+    (lists, arrays), and if a column of text has too many distinct values. Too many are more than both `CATEGORIES` and
+    the fraction `TEXT_SHARE` of the rows, or a different value in each of more than `CATEGORIES` / 2 rows.
 
     Args:
         frame: Inputs as a data frame, without the target.
         where: Name of the data, with which messages begin.
-
-    Raises:
-        UserError: If the frame has no column or two columns of the same name, or if a column holds dates, several
-            values per row (lists, arrays), or text whose number of distinct values exceeds both `CATEGORIES` and the
-            fraction `TEXT_SHARE` of the rows.
-            A column of more than `CATEGORIES` / 2 rows in which every row has another text is refused too.
     """
     if not len(frame.columns):
         raise UserError(f"{where} has no column beside the target. Give inputs.")

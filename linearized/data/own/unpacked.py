@@ -1,8 +1,8 @@
 """A store of the unpacked arrays of large gzipped files, because unpacking takes most of the time of reading.
 
-The arrays are .npy files with a digest in the folder `unpacked` below data_dir. Each is named by the digest of the
-original file, so that a changed file is unpacked again. They may be deleted at any time: a damaged one is replaced, and
-if none can be written the work continues without.
+The arrays are .npy files with a checksum, in the folder `unpacked` below data_dir. The name of each is the digest of
+the gzipped file, so that a changed file is unpacked again. They may be deleted at any time. A damaged array is
+replaced; if none can be written, a warning is logged and the file is unpacked every time.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,9 @@ SMALLEST = 2**22  # bytes above which an array is stored; smaller ones are unpac
 
 
 def unpacked(digest: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return the array of a gzipped file, from the store of unpacked arrays if it is there.
+    """Return the array of a gzipped file: a memory map if the array was stored before, otherwise unpacked.
 
-    Otherwise it is read from the file, and stored if it is large. A stored array is returned as a memory map, after
-    comparing its checksum, a CRC32.
+    The checksum (CRC32) of a stored array is verified. An unpacked array of at least `SMALLEST` bytes is stored.
 
     Args:
         digest: Digest of the gzipped file's content.

@@ -1,10 +1,10 @@
-"""The recipe of SYNTH: spherical covariates with a few large directions, on which alone the target depends.
+"""Generator of SYNTH: rows whose first few coordinates are large, and a target that depends on these coordinates alone.
 
-The first d₁ = int(d^η) of d coordinates lie on a sphere of radius r = d^((η+κ)/2), the others on one of radius √d. The
-target is the sum of three forms (homogeneous polynomials) f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1}, k = 2, 3, 4, on the first
-d₁ coordinates, each divided by its RMS over the whole train set. The coefficients β_k are drawn from the exponential
-distribution with mean 1. Rows are drawn as in the code of Ghorbani et al. (arXiv 2006.13409), by NumPy's legacy
-generator with the seeds 145 for the train rows, 2 for the test rows and 14 for β.
+The first d₁ = int(d^η) of the d coordinates of a row lie on a sphere of radius r = d^((η+κ)/2), the others on a sphere
+of radius √d. The target is the sum of three forms (homogeneous polynomials) f_k(x) = Σ_j β_k[j]·x_j⋯x_{j+k-1}, k = 2,
+3, 4, on the first d₁ coordinates, each divided by its RMS over the whole train set. The coefficients β_k are drawn from
+the exponential distribution with mean 1. Rows are drawn as in the code of Ghorbani et al. (arXiv 2006.13409), by
+NumPy's legacy generator with the seeds 145 for the train rows, 2 for the test rows and 14 for β.
 """
 
 import dataclasses

@@ -208,7 +208,7 @@ def images_of(data: Any) -> np.ndarray | None:
 
 
 def _labels(values: Any) -> np.ndarray | None:
-    """Return labels as whole numbers, or None unless they are a list of them."""
+    """Return labels as an array of whole numbers, or None if `values` does not consist of whole numbers."""
     if not isinstance(values, list | np.ndarray) or not all(isinstance(value, int | np.integer) for value in values):
         return None
     return np.asarray(values, np.int64)

@@ -43,7 +43,7 @@ class TaskTable(NamedTuple):
     Attributes:
         texts: One or two texts for each row.
         labels: Labels as in the file, stripped of blanks.
-        scored: Whether labels are numbers on a scale (STS-B).
+        scored: Whether labels are numbers on a scale, as in STS-B.
         metrics: The metrics that GLUE reports for the task besides the accuracy.
         lines: The line of each row in the file, counted from 1.
         dropped: Numbers of rows that were left out, by reason: "unlabelled", "odd_columns" (another number of columns).
@@ -117,9 +117,9 @@ def _columns(header: list[str] | tuple[str, ...]) -> tuple[tuple[str, ...] | Non
 
 
 def _are_scores(labels: list[str]) -> bool:
-    """Return whether the labels are scores, that is numbers of which not all are whole.
+    """Return whether all labels are numbers and at least one of them is not whole.
 
-    It is called for columns whose names do not say so.
+    Such labels are scores. The function is called if the names of the columns do not show whether they are.
     """
     values = [float(label) for label in labels if _NUMBER.fullmatch(label)]
     return len(values) == len(labels) and not all(value.is_integer() for value in values)
@@ -179,9 +179,9 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
 def _check_labels(path: Path, table: TaskTable) -> None:
     """Raise `UserError`, which names the line, for the first label that the task does not have.
 
-    CoLA, MRPC and QQP have the labels 0 and 1, whatever the file contains. The columns of the other tasks may also be
-    those of a user's own task. There a label is foreign if it occurs on one row, or on at most `ODD_SHARE` of them, and
-    all other labels are numbers, or are all those of an inference task.
+    CoLA, MRPC and QQP have the labels 0 and 1, whatever the file contains. A user's own task may have the columns of
+    the other tasks, so that any labels are possible. A label is then refused only if it is rare and differs in kind
+    from the others (see `_rare_foreign`).
 
     Args:
         path: The file, for the error message.
@@ -201,10 +201,14 @@ def _check_labels(path: Path, table: TaskTable) -> None:
 def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
     """Find rare labels of a user's own task that differ in kind from all others.
 
+    Labels are foreign if all other labels are numbers, or if the others are the labels of an inference task. They are
+    rare if they occur, together, on one row or on at most the fraction `ODD_SHARE` of the rows.
+
     Args:
         labels: Label of each row.
 
-    Returns: The rare labels and a phrase that says what was expected instead; an empty set and "" if there are none.
+    Returns: The rare labels, and the end of the error message, which states what was expected; an empty set and "" if
+        there are none.
     """
     counts, present = collections.Counter(labels), set(labels)
     kinds = [({label for label in present if _NUMBER.fullmatch(label)}, "to be a number, as the others are")]

@@ -1,8 +1,9 @@
-"""Targets that depend on few coordinates (sums of products), and how hard they are: information and leap exponents.
+"""Targets that depend on few coordinates (sums of products), and two exponents that measure how hard they are to learn.
 
-A target is written as terms joined by +, each a product of coordinates (from 1) joined by *, with an optional degree:
-`1+2+3+1*2*3` is x₁ + x₂ + x₃ + x₁x₂x₃, and `1^2*2` is He₂(x₁) x₂ / √2. Powers are Hermite polynomials divided by
-√(degree!), so that each term has mean 0 and variance 1, and different terms are uncorrelated, on Gaussian inputs.
+A target is written as terms joined by +. Each term is a product of coordinates (numbered from 1) joined by *, with an
+optional degree: `1+2+3+1*2*3` is x₁ + x₂ + x₃ + x₁x₂x₃, and `1^2*2` is He₂(x₁) x₂ / √2, where He₂(x) = x² - 1. Powers
+are Hermite polynomials divided by √(degree!), so that on Gaussian inputs each term has mean 0 and variance 1, and
+different terms are uncorrelated.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class IndexTarget:
 
     @property
     def count(self) -> int:
-        """Number r of the last coordinate, counted from 1, on which the target depends."""
+        """Largest number r, counted from 1, of a coordinate on which the target depends."""
         return 1 + max(index for term in self.terms for index, _ in term)
 
     @property
@@ -51,8 +52,8 @@ class IndexTarget:
     def leap_exponent(self) -> int:
         """The largest number of new degrees that have to be learned at once (Abbe, Boix-Adserà & Misiakiewicz 2023).
 
-        Terms are learned one by one in the best order; a term costs the sum of its degrees in coordinates that no term
-        before it had, and the exponent is the largest of these costs.
+        Terms are learned one by one. The cost of a term is the sum of its degrees in coordinates that no earlier term
+        contains. The exponent is the largest cost, in the order of terms that makes it smallest.
         """
         known, left, leap = set(), set(self.terms), 0
         while left:

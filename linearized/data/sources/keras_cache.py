@@ -20,9 +20,10 @@ _CHILD = "import socket; socket.setdefaulttimeout(20); import keras; keras.datas
 
 
 def folders() -> list[Path]:
-    """Return the folders in which Keras stores data sets: in `$KERAS_HOME` or `~/.keras`.
+    """Return the folders in which Keras stores data sets, below `$KERAS_HOME` or `~/.keras`.
 
-    If that is read-only, a folder of temporary files follows, which Keras then uses.
+    If that place is read-only, a second folder follows, below the system's folder of temporary files, which Keras then
+    uses.
     """
     home = expanded(os.environ.get("KERAS_HOME") or "~/.keras", "$KERAS_HOME")
     if home.is_dir() and not os.access(home, os.W_OK):

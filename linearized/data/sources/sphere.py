@@ -4,9 +4,9 @@ Train labels are y = x₁ + τ ε, where τ is the noise level and ε ~ N(0, 1);
 square E x₁² = 1, and the test loss does not contain the variance τ² of the label noise. This is the setting of the
 double descent of random features (Mei and Montanari, arXiv 1908.05355).
 
-STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose Euclidean norms vary by a fraction 1/√(2d)
-(one standard deviation). SPHERE exists as well, because the theorem of Mei and Montanari, and the exact spectrum of a
-kernel by degree (`linearized.learning_theory.sphere`), hold for rows of equal norm.
+STAIRCASE with `--index_target=1` has the same target on Gaussian rows, whose Euclidean norms vary: their standard
+deviation is 1/√(2d) of their mean. SPHERE exists as well, because two results hold only for rows of equal norm: the
+theorem of Mei and Montanari, and the exact spectrum of a kernel by degree (`linearized.learning_theory.sphere`).
 """
 
 import dataclasses

@@ -2,14 +2,15 @@
 
 They are either all splits or all classes. Their names and contents decide; the first rule that holds applies:
 
-1. splits, if every name refers to a split, each to a different one, and one of them to train: train and test, Train
-   Images and Eval Images, traindata and testdata, 1_train and 2_val;
-2. splits, if one of them is in `SPLIT_NAMES` (ignoring case); a name beside it that is not is refused;
-3. refused, if their names combine those of splits and classes: trainA, trainB, testA, testB;
-4. splits, if all of them share class folders, or all whose names refer to a split do: there are at least two of them,
-   none holds pictures itself, and at least two names of folders occur in each of them. A name that refers to no split
-   is then refused;
-5. classes.
+1. They are splits if every name refers to a split, each to a different one, and one of them to train: train and test,
+   Train Images and Eval Images, traindata and testdata, 1_train and 2_val.
+2. They are refused if a name is in `SPLIT_NAMES` (ignoring case). As rule 1 does not hold, train is missing, two names
+   refer to the same split, or a name beside it is not a split's.
+3. They are refused if each name combines a split and a class: trainA, trainB, testA, testB.
+4. They are refused, for the reasons of rule 2, if they share class folders, or if those whose names refer to a split
+   do. Folders share class folders if there are at least two of them, none contains pictures itself, and at least two
+   names of subfolders occur in each of them.
+5. Otherwise they are classes.
 """
 
 import re
@@ -33,15 +34,14 @@ LISTED = 12  # maximum of names in an error
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders of the splits "train", "validation" and "test" in a folder of pictures, those that exist.
+    """Return the folder of each existing split ("train", "validation", "test") in a folder of pictures, by name.
 
-    If the folders in it are classes, this is {"train": folder}.
+    If the folders in it are classes, return {"train": folder}.
 
     Args:
         folder: The folder of pictures.
 
-    Raises `UserError` if it is no folder, for a name among splits that is not a split's, for two folders of one split,
-    and if train is missing.
+    Raises `UserError` if `folder` is not a folder, and if the folders in it are refused by the rules of this module.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Give one with a folder of pictures for each class.")
@@ -73,7 +73,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split, such as "train", to which any word of a folder's name refers; None for none or several."""
+    """Return the split, such as "train", to which a word of a folder's name refers; None for no split or several."""
     words = set(re.split(r"[^a-z]+", name.casefold()))
     camel = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
     plain = words | {word.removesuffix("set") for word in words}
@@ -104,7 +104,10 @@ def _bare(word: str) -> str:
 
 
 def _times_classes(names: list[str]) -> bool:
-    """Return whether each name combines a split and a class, such as trainA, trainB, testA and testB."""
+    """Return whether each name combines a split with a class, such as trainA, trainB, testA and testB.
+
+    There are at least two splits, and each of them is combined with the same classes, at least two.
+    """
     rests: dict[str, set[str]] = {}
     for name in names:
         match = _SPLIT.fullmatch(name.casefold())

@@ -1,9 +1,10 @@
 """STAIRCASE: a target of few coordinates, or directions, among many; by default x₁ + x₂ + x₃ + x₁x₂x₃ in d = 200.
 
-Inputs are standard normal, or signs ±1, equally in all coordinates, so that only the labels reveal which matter. A
-network learns the linear terms and from them the product; a fixed kernel needs of the order of d³ rows. The variance of
-the default target is 4. Label noise of standard deviation σ, the noise level, is added to train and validation labels,
-but not to test labels, so that the test loss is the mean square distance from the target itself.
+Inputs are standard normal, or signs ±1. All coordinates have the same distribution, so that only the labels reveal
+which of them matter. A network learns the linear terms of the default target and from them the product; a fixed kernel
+needs of the order of d³ rows. The variance of this target is 4. Label noise, whose standard deviation σ is the noise
+level, is added to train and validation labels. Test labels have none, so that the test loss is the mean square distance
+from the target itself.
 """
 
 import dataclasses

@@ -29,7 +29,7 @@ def words(text: str, *, cased: bool = False) -> list[str]:
 
     Args:
         text: The text.
-        cased: Keep capitals and accents; otherwise both are removed.
+        cased: Whether capitals and accents are kept; otherwise both are removed.
     """
     spaced = "".join(f" {c} " if _is_chinese(c) else _clean(c) for c in text)
     if not cased:
@@ -72,11 +72,11 @@ class Vocabulary:
     """
 
     def __init__(self, pieces: Sequence[str], *, whole_words: bool, casing: str = "auto", name: str = "The vocabulary"):
-        """Number the pieces in their order; for a duplicate piece the last number counts, as in BERT.
+        """Number the pieces in their order; a duplicate piece gets the last of its numbers, as in BERT.
 
         Args:
             pieces: The pieces.
-            whole_words: Look up whole words, instead of cutting them into pieces.
+            whole_words: Whether words are looked up as a whole, instead of being cut into pieces.
             casing: "cased" keeps capitals and accents of a text, "uncased" removes them, "auto" keeps them if pieces
                 have capitals.
             name: Name of the vocabulary, for errors.
@@ -110,7 +110,7 @@ class Vocabulary:
     def of_texts(cls, texts: Sequence[tuple[str, ...]], size: int, casing: str = "uncased") -> "Vocabulary":
         """Return the vocabulary of the most frequent words of some texts, which are looked up as a whole.
 
-        Of equally frequent words, the alphabetically first ones are taken.
+        Words of equal frequency are taken in alphabetical order.
 
         Args:
             texts: One or two texts for each row.
@@ -126,8 +126,8 @@ class Vocabulary:
     def cut(self, word: str) -> list[int]:
         """Cut a word into the longest pieces of the vocabulary, from its left, and return their numbers.
 
-        If a part of the word is no piece, only the number of [UNK] is returned. A vocabulary of whole words returns one
-        number.
+        Only the number of [UNK] is returned if a part of the word is no piece, or if the word has more than
+        `LONGEST_WORD` characters. A vocabulary of whole words returns one number.
         """
         unknown = [self.numbers["[UNK]"]]
         if self.whole_words or len(word) > LONGEST_WORD:

@@ -1,6 +1,7 @@
 """A disk cache of noisy images: .npy files with digests and `meta.json`, in a folder that is complete or absent.
 
-A cache may be deleted at any time: a damaged one is replaced, and if none can be written the work continues without.
+A cache may be deleted at any time. A damaged one is replaced. If none can be written, a warning is logged and the work
+continues.
 """
 
 import shutil
@@ -22,7 +23,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Store the arrays of a data set in a folder. If writing fails, one line is logged.
+    """Store the arrays of a data set in a folder; log a warning if writing fails.
 
     Args:
         folder: Folder of the cache, which is replaced if it exists.
@@ -44,11 +45,11 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """Return the arrays that `write` stored in a folder, and their description.
 
-    Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has checksums of its arrays
-    only; its `meta.json` is read unprotected.
+    Takes the time of `np.load` and of one CRC32 over the bytes. A cache of version 0.1 has no checksum of its
+    `meta.json`, which is then not verified.
 
-    Returns: The arrays by name (x_train, y_train, x_test, y_test) and the description; None if there are none or they
-        are damaged (which is logged).
+    Returns: The arrays by name (x_train, y_train, x_test, y_test) and the description. None if there is no cache, or if
+        it is damaged; damage is logged.
     """
     reap(folder.parent, deep=False)
     if not folder.is_dir():

@@ -26,9 +26,9 @@ def high_frequency(
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
     """Centre each image, add noise near its highest frequency, and scale it to norm √d.
 
-    For images of h x w pixels, the highest frequency of each channel is (h-1, w-1). The noise is a normal draw in the
-    frequencies (i, j) with √((h-1-i)² + (w-1-j)²) <= h - 1, and 0 in all others; it is scaled to the norm that
-    `strength` gives. Images are centred by the mean over all pixels and channels.
+    For images of h x w pixels, the highest frequency of each channel is (h-1, w-1). The noise has independent normal
+    coefficients at the frequencies (i, j) with √((h-1-i)² + (w-1-j)²) <= h - 1, and is 0 at all others. It is then
+    scaled to the norm that `strength` defines. Images are centred by the mean over all pixels and channels.
 
     Args:
         train: Train images.
@@ -39,7 +39,7 @@ def high_frequency(
 
     Returns: Train and test images as rows, each of norm √d.
 
-    Raises `UserError` for an image of one colour, which has no direction.
+    Raises `UserError` for an image whose entries are all equal, which is 0 after centring and cannot be scaled.
     """
     _check_varied(train, test)
     shape, dim = train.shape[1:], train[0].size
@@ -80,7 +80,7 @@ def low_frequency(
 
     Returns: Train and test images as rows.
 
-    Raises `UserError` for an image of one colour, and for a threshold larger than a side of the images.
+    Raises `UserError` for an image whose pixels are all equal, and for a threshold larger than a side of the images.
     """
     _check_varied(train, test)
     return _replaced(train, test, threshold, seed, on_sphere, np.float32)
@@ -145,11 +145,12 @@ def _replaced(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Replace the low frequencies of images by noise, and return train and test images as rows.
 
-    The noise is normal with the mean and covariance of the train set's coefficients. As in the authors' code, the
-    covariance is over all d coefficients, and so is the noise; but only the columns of its square root that correspond
-    to the replaced block are computed. As the transform is orthogonal, the covariance and its root are those of the
-    pixels, transformed, and an image changes by the transform of (noise - old coefficients) alone. Takes n d²
-    operations for the covariance, 9 d³ for its root, and for each image d · threshold² · c for the noise.
+    The noise is normal, with the mean and covariance of the cosine coefficients of the train images. As in the authors'
+    code, d random numbers per image are multiplied by the square root of the (d, d) covariance, d = h w c; but only the
+    columns of the root for replaced coefficients are computed. The transform is orthogonal, so the covariance and its
+    root are computed from the pixels and then transformed, and only the change of the replaced coefficients is
+    transformed back. Takes n d² operations for the covariance of n train images, 9 d³ for its root, and d · threshold²
+    · c for the noise of each image.
 
     Args:
         train: Train images (n, h, w, c).
@@ -202,13 +203,13 @@ def _store(images: np.ndarray, out: np.ndarray, rows: slice) -> None:
 def _root_times(
     rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"], right: Float64[np.ndarray, "d columns"]
 ) -> Float64[np.ndarray, "d columns"]:
-    """Return the symmetric square root of the covariance of some rows, times a matrix.
+    """Return the symmetric square root of the covariance of rows (n, d), times a matrix.
 
     Takes n d² + 9 d³ operations, or O(n² d) if n < d.
 
     Args:
-        rows: Rows, of which the covariance is taken.
-        mean: Their mean.
+        rows: The rows.
+        mean: Mean of the rows.
         right: The matrix.
     """
     if len(rows) < rows.shape[1]:
@@ -227,7 +228,7 @@ def _covariance(rows: Float64[np.ndarray, "n d"], mean: Float64[np.ndarray, " d"
 
     Args:
         rows: The rows.
-        mean: Their mean.
+        mean: Mean of the rows.
     """
     dim = rows.shape[1]
     blocks = row_blocks(len(rows), 8 * dim)

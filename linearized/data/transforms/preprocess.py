@@ -1,16 +1,20 @@
 """Preprocessing of the inputs of a dataset, fitted on its train rows only and applied equally to every split.
 
-The methods are: "standard" scales each column to mean 0 and variance 1 over the train rows; a column that is constant
-over the train rows is only centred, and thus 0 in the train rows. "unit_norm" divides each row by its Euclidean norm; a
-row of zeros is unchanged. "layer_norm" scales each row to mean 0 and variance 1 over its own entries, and fits nothing.
-"zca" centres by the mean of the train rows and whitens by their covariance C with the symmetric root, so that images
-stay images (Bell & Sejnowski 1997). "layer_norm_zca" whitens the result of layer norm.
+The methods are:
 
-In ZCA, a direction in which C has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with ε = 0.1 by default. A
-direction in which the train rows do not vary is multiplied by 1: C has no information about it, and validation and test
-rows do vary there if there are fewer train rows than columns. Both are as in the code of Han, Zandieh, Lee, Novak, Xiao
-& Karbasi (NeurIPS 2022). Validation and test rows never enter C, and ZCA is applied to the same inputs from which C was
-computed.
+- "standard" scales each column to mean 0 and variance 1 over the train rows. A column that is constant over the train
+  rows is only centred, and thus 0 in the train rows.
+- "unit_norm" divides each row by its Euclidean norm; a row of zeros is unchanged.
+- "layer_norm" scales each row to mean 0 and variance 1 over its own entries, and fits nothing.
+- "zca" centres by the mean of the train rows, and multiplies by the symmetric inverse square root of their covariance
+  C, so that images stay images (Bell & Sejnowski 1997).
+- "layer_norm_zca" applies "zca" to the result of "layer_norm".
+
+In ZCA, a direction in which C (d x d) has the eigenvalue v is multiplied by (v + ε tr(C)/d)^(-1/2), with ε = 0.1 by
+default. A direction in which the train rows do not vary is multiplied by 1. C has no information about such a
+direction, but validation and test rows may vary in it, as they do if there are fewer train rows than columns. Both
+rules are those of the code of Han, Zandieh, Lee, Novak, Xiao & Karbasi (NeurIPS 2022). Validation and test rows never
+enter C.
 """
 
 import dataclasses
@@ -35,7 +39,7 @@ ROWS = 4096  # rows in a block
 class Whitening:
     """The fitted ZCA whitening x -> (x - mean) root of rows, with the train rows' mean (d,) and the matrix root (d, d).
 
-    `root` is the symmetric inverse square root of their regularised covariance, which the module's docstring defines.
+    `root` is the symmetric inverse square root of the regularised covariance of the train rows (see the module).
     """
 
     mean: Float64[np.ndarray, " d"]
@@ -47,7 +51,7 @@ class Whitening:
 
 
 def fit_whitening(x: np.ndarray, regularization: float = ZCA_REGULARIZATION) -> Whitening:
-    """Fit ZCA whitening to rows (n, d): n d² operations and an eigenproblem of d x d, in float64.
+    """Fit ZCA whitening to train rows; costs n d² operations and an eigenproblem of size d, in float64.
 
     Args:
         x: Train rows (n, d).
@@ -141,10 +145,10 @@ def checked_rows(x: np.ndarray) -> Float[np.ndarray, "n d"]:
 
 
 def preprocessed(dataset: Dataset, method: str, regularization: float = ZCA_REGULARIZATION) -> Dataset:
-    """Return a dataset with the inputs of every split preprocessed, and a fingerprint of its own.
+    """Return a dataset with the inputs of every split preprocessed, and a new fingerprint.
 
     The preprocessing is fitted on the train rows, and added to the dataset's `preparation` for further rows. After ZCA,
-    a warning is logged if held-out rows became much larger than train rows.
+    a warning is logged if the root mean square of validation or test rows is much larger than that of train rows.
 
     Args:
         dataset: The data set.

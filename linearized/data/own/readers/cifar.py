@@ -73,8 +73,8 @@ class Cifar100(FileFormat):
     def fits(self, text: str) -> bool:
         """Return whether the path `text` is a folder of CIFAR-100, a parent of such a folder, or an archive.
 
-        A folder with the files train, test and meta counts, and one called cifar-100-python with any of them. The name
-        of an archive starts with cifar-100-.
+        A folder of CIFAR-100 contains the files train, test and meta, or is called cifar-100-python and contains one of
+        these. The name of an archive starts with cifar-100-.
         """
         return place_of(Path(text), _holds_hundred) is not None or _is_archive(text, "cifar-100-")
 

@@ -14,7 +14,7 @@ class Fetched:
     """Base class of a reader of `scheme:name` (`Reader`); a subclass implements `fetch` and sets `scheme`.
 
     Attributes:
-        reads: Names of the flags that this format uses and some others do not.
+        reads: Names of the format-specific flags of `OwnDataSettings` that this reader uses.
         scheme: Text before the colon, such as "keras".
     """
 
@@ -52,7 +52,7 @@ class Fetched:
 
         Args:
             name: Name of the data set, without the scheme.
-            **own: Values of the settings that the reader's `reads` names.
+            **own: Values of the flags that `reads` lists.
 
         Raises `UserError` if the data set cannot be fetched.
         """

@@ -36,7 +36,7 @@ class HuggingFace(Fetched):
 
         Args:
             name: Name of the data set, such as "owner/name", "owner/name@config" or a folder.
-            target: Name of the column of labels; "" takes one with a usual name.
+            target: Name of the column of labels; "" selects the column with a usual name (see `TARGETS`).
             image_size: Side of the images in pixels, or height x width such as "32x48"; "": as they are.
             channels: "grey", "colour", or "auto": as they are.
 
@@ -74,7 +74,7 @@ class TensorFlowDatasets(Fetched):
 
         Args:
             name: Name of the data set.
-            target: Name of the column of labels; "" takes one with a usual name.
+            target: Name of the column of labels; "" selects the column with a usual name (see `TARGETS`).
 
         Raises `UserError` if the data set cannot be loaded, or has no column of labels.
         """
@@ -91,8 +91,8 @@ class TensorFlowDatasets(Fetched):
 def from_parts(parts: Mapping[str, Mapping[str, Any]], target: str, names: list[str] | None, where: str) -> OwnArrays:
     """Convert the columns of a data set to inputs and labels.
 
-    Without a test part, the validation part is the test part. Parts whose labels are all -1 (hidden) are not read. One
-    column of arrays, or the column "image", becomes an array; several columns become a table.
+    Without a test part, the validation part is used as the test part. Parts whose labels are hidden (all are -1) are
+    left out. One column of arrays, or the column "image", becomes an array; several columns become a table.
 
     Args:
         parts: Columns by name, for each of the parts "train", "test" and "validation" that exists.
@@ -200,7 +200,7 @@ def _target(columns: list[str], wanted: str, where: str) -> str:
 
     Args:
         columns: Names of all columns.
-        wanted: Value of --target; "" takes the first of `TARGETS` that exists.
+        wanted: Value of --target; "" selects the first name in `TARGETS` that exists.
         where: Name of the data in the error message.
 
     Raises `UserError` that lists the columns if there is none.

@@ -43,7 +43,7 @@ class Idx(FileFormat):
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))
 
     def paths(self, text: str) -> list[Path]:
-        """Return the files that `text`, a value of --data, names: train images and labels, then the test rows' if any.
+        """Return the files that `text` names: train images and labels, then test images and labels if they exist.
 
         Raises `UserError` for a folder with missing files or two sets of them, and unless there are two or four files.
         """

@@ -1,9 +1,8 @@
 """Reader of a folder of pictures: one folder per class, or train/ and test/ with one folder per class in each.
 
-`linearized finetune` takes the same folders. `linearized.data.sources.image_folder` describes them,
-`linearized.data.images` the conversion of pictures. Pictures keep their size unless `--image_size` is given, so all
-must have the same. They are grey if all of them are grey, and colour if all of them are coloured, unless `--channels`
-is given.
+`linearized finetune` reads the same folders. `linearized.data.sources.image_folder` describes the folders,
+`linearized.data.images` the conversion of pictures. Without `--image_size`, all pictures must have the same size, which
+they keep. Without `--channels`, they must be all grey or all coloured.
 """
 
 import collections
@@ -104,7 +103,8 @@ def _with_heads(part: Pictures, skip_bad: bool, skipped: list[str]) -> tuple[Pic
 
     Args:
         part: Pictures to read.
-        skip_bad: Add the paths of unreadable pictures to `skipped`, instead of raising `Unreadable` for the first one.
+        skip_bad: Whether unreadable pictures are left out and their paths added to `skipped`; otherwise `Unreadable` is
+            raised for the first one.
         skipped: List of the paths of unreadable pictures, extended in place.
     """
     rows, heads = [], []
@@ -128,7 +128,8 @@ def _read(
         part: Pictures to read.
         shape: (height, width, channels) of every image.
         deep: Whether to return float32 in [0, 1] instead of bytes.
-        skip_bad: Add the paths of unreadable pictures to `skipped`, instead of raising `Unreadable` for the first one.
+        skip_bad: Whether unreadable pictures are left out and their paths added to `skipped`; otherwise `Unreadable` is
+            raised for the first one.
         skipped: List of the paths of unreadable pictures, extended in place.
     """
     images = np.empty((len(part.paths), *shape), np.float32 if deep else np.uint8)

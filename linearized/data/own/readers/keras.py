@@ -1,8 +1,8 @@
-"""Reader of Keras' data sets by name (`--data=keras:mnist`), from its cache, into which Keras downloads missing ones.
+"""Reader of Keras' data sets by name (`--data=keras:mnist`), from the cache into which Keras downloads them.
 
-The files are read directly, so that no framework is imported. Data sets of images keep their train and test parts.
-Keras draws the test rows of the two housing sets with a seed of its own; here all their rows are split at random into
-train and test rows, reproducibly for a `--seed`.
+The files are read directly, so that no framework is imported; Keras downloads missing ones. Data sets of images keep
+their train and test parts. The test rows of the two housing sets are not those that Keras draws with a fixed seed: all
+rows are split at random into train and test rows, reproducibly for a `--seed`.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def _cached(name: str, *places: str) -> Path:
 
     Args:
         name: Name of the data set in `keras.datasets`.
-        *places: Paths of the file within the cache, of which the first that exists is returned.
+        *places: Possible paths of the file within the cache; the first one that exists is returned.
 
     Raises `UserError` if the download fails.
     """

@@ -1,7 +1,7 @@
 """Reader of LIBSVM's text format, with one line "label column:value column:value ..." per row.
 
-Columns count from 1, as in LIBSVM, or from 0, as scikit-learn writes them by default: from 0 if any row of the file or
-of its test part has a column 0.
+Column numbers start at 0, as scikit-learn writes them by default, if a row of the file or of its test part has a column
+0. Otherwise they start at 1, as in LIBSVM.
 
 The file may have any suffix or none. If there is a file with the same name and the additional suffix .t, as in LIBSVM's
 collection, it holds the test rows.

@@ -7,8 +7,8 @@ The pickle holds one of the following; lists may replace tuples:
     (x, y)                      rows that are split at random into train and test rows, reproducibly for a seed
     {"x_train": ..., ...}       arrays under the same names as in .npz files
 
-A pickle is a program: `linearized.storage.pickles` reads NumPy arrays, text, numbers and containers of them, and
-refuses everything else before it is executed.
+A pickle can execute any code when it is loaded. `linearized.storage.pickles` reads only NumPy arrays, text, numbers and
+containers of them, and refuses everything else before it is executed.
 """
 
 from pathlib import Path

@@ -15,7 +15,7 @@ NAMED = (RAW, *cifar10.FOLDERS, cifar100.FOLDER)
 
 
 def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
-    """Return the folder that holds files of a format, `folder` itself or a customary one below it; None without one.
+    """Return `folder`, or the usual folder below it, whichever holds files of a format; None if neither does.
 
     Args:
         folder: The folder that the user names.

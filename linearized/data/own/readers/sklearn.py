@@ -2,8 +2,8 @@
 
 `sklearn:NAME` is `load_NAME` (in the package) or `fetch_NAME` (downloaded once into `$SCIKIT_LEARN_DATA`): iris,
 digits, wine, breast_cancer, diabetes, linnerud, olivetti_faces, california_housing, covtype, lfw_people. Images keep
-their shape, and all values are those of scikit-learn. `openml:NAME` is a table of openml.org, `openml:NAME@2` its
-second version, and `openml:61` the one with that number.
+their shape, and all values are those of scikit-learn. `openml:NAME` is a table of openml.org, `openml:NAME@2` version 2
+of this table, and `openml:61` the table with the number 61.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ class OpenML(Fetched):
 
         Args:
             name: Name, "NAME@VERSION", or number of the table.
-            target: Columns of the labels, with commas; "" takes the table's default.
+            target: Names of the columns of the labels, separated by commas; "" selects the table's default.
 
         Raises `UserError` if the table cannot be downloaded.
         """

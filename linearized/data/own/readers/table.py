@@ -132,14 +132,14 @@ def _has_decimal_commas(column: tuple[Any, Any]) -> bool:
 
 
 def _without_unnamed(frame: Any, path: str) -> Any:
-    """Return a table without an unnamed column that only names or counts its rows, as pandas and R write it.
+    """Remove the unnamed column in which pandas and R number or name the rows of a table, if there is one.
 
-    The values of such a column are whole numbers or text, and all differ. An unnamed column without any value, which a
-    separator at the end of each line makes, is left out too. Raises `UserError` for any other unnamed column.
+    Its values are whole numbers or text, and all differ. An unnamed column without any value is removed too; a
+    separator at the end of each line causes it. Raises `UserError` for any other unnamed column.
 
     Args:
         frame: The table.
-        path: Its file, for the error message.
+        path: File of the table, for the error message.
     """
     if "" not in frame.columns:
         return frame
@@ -182,7 +182,9 @@ class Parquet(FileFormat):
 def _refuse_large(metadata: Any, where: str) -> None:
     """Raise `UserError` if the unpacked columns of a Parquet file take more memory than the machine has.
 
-    Equal values take almost no space in the file, so the number of values is used; for text, the size of its pointers.
+    The size of a file is no estimate, because repeated values take almost no space in it. The memory of each column is
+    estimated from its number of values times their width (8 bytes, a pointer, for text), or from its uncompressed size
+    in the file if this is larger.
 
     Args:
         metadata: Metadata of the file, from pyarrow.
@@ -202,10 +204,11 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
     """Separate the columns of a table into labels and inputs.
 
     Args:
-        frame: The table; its columns get their names as text.
+        frame: The table; its column names are converted to text in place.
         where: Name of the data in error messages.
-        options: Settings of the user's own data. `target` names the columns of the labels, by default the one with a
-            name in `TARGETS`; `drop_columns` names those that are left out; all others are inputs.
+        options: Settings of the user's own data. `target` names the columns of the labels; if it is empty, the labels
+            are the only column whose name is in `TARGETS`. `drop_columns` names columns that are left out. All others
+            are inputs.
 
     Raises `UserError` for a table without rows, for a column that does not exist or is both a target and left out, and
     if `target` is empty and none or several of the columns have a usual name.
@@ -236,13 +239,14 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
 def _header(names: list[str], where: str) -> list[str]:
     """Return the names of the columns in the first line of a table, without blanks around them.
 
-    Columns numbered from 0 or 1 beside others with names, as pandas writes them, count as names.
+    Column names may be numbers that count from 0 or 1, as pandas writes them, if there are other names beside them.
 
     Args:
         names: Fields of the first line.
         where: Name of the file in error messages.
 
-    Raises `UserError` if the first line is empty, holds numbers, or has a name twice.
+    Raises `UserError` if the first line is empty, has a name twice, or consists mostly of numbers that are not such
+    names.
     """
     names = [name.strip() for name in names]
     if not any(names):
