@@ -1,8 +1,8 @@
 """Parallel work on blocks of rows, with random numbers drawn in the order of the rows.
 
-NumPy's legacy `RandomState.normal` fills an array row by row from one stream, so that blocks drawn in order are
-bit-identical to one large draw. A thread draws its block while it holds a lock, and works on it while another thread
-draws.
+NumPy's legacy `RandomState.normal` fills an array row by row from one stream of random numbers, so that blocks drawn in
+order are bit-identical to one large draw. Each thread draws a block while it holds a lock, and processes the block
+while another thread draws.
 """
 
 import contextlib

@@ -21,8 +21,8 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 def end_with_parent(number: int = signal.SIGTERM) -> Callable[[], None]:
     """Return a function for `subprocess.Popen(preexec_fn=...)` that makes a child end when this process ends.
 
-    On Linux, the function asks the kernel to send the child a signal when this process ends. On other systems it does
-    nothing.
+    On Linux, the function makes the operating system send the child a signal when this process ends. On other systems
+    it does nothing.
 
     Args:
         number: Number of the signal.

@@ -1,12 +1,12 @@
 """Folders of raw data and results: those in `directories.txt` if it exists, otherwise subfolders of ./storage.
 
-Each folder has a key, such as data_dir for raw data (see `KEYS`). In order of precedence, the folders are given by: the
-file named by $DIRECTORIES; the folder named by $LINEARIZED_STORAGE, with one subfolder per key; ./directories.txt;
-./storage. A file has one `key path` per line. Relative paths are relative to the folder of the file; `~` and $VARIABLES
-are expanded.
+Each folder has a key, such as data_dir for raw data (see `KEYS`). In order of precedence, the folders are: those listed
+in the file named by $DIRECTORIES; subfolders, one per key, of the folder named by $LINEARIZED_STORAGE; those listed in
+./directories.txt; subfolders of ./storage. A file has one `key path` per line. Relative paths are relative to the
+folder of the file; `~` and $VARIABLES are expanded.
 
-Files that only save time and may be deleted (see `cache`) are in $LINEARIZED_CACHE, else in `linearized` in
-$XDG_CACHE_HOME or ~/.cache.
+Files that only save time and may be deleted (see `cache`) are in the folder $LINEARIZED_CACHE. If this variable is not
+set, they are in the subfolder `linearized` of $XDG_CACHE_HOME, or of ~/.cache.
 """
 
 import os
@@ -23,7 +23,7 @@ WRITTEN = "written to "  # start of the line by which a command names the folder
 
 
 def directories_file() -> Path | None:
-    """Return the path of the `directories.txt` in use, or None if there is none and `storage` holds everything."""
+    """Return the path of the `directories.txt` in use, or None if all folders are below `storage()`."""
     named = os.environ.get("DIRECTORIES")
     if named:
         return expanded(named, "$DIRECTORIES")
@@ -32,9 +32,9 @@ def directories_file() -> Path | None:
 
 
 def storage() -> Path:
-    """Return the folder with one subfolder each for raw data, kernels and results, if no `directories.txt` is in use.
+    """Return the folder named by $LINEARIZED_STORAGE, or ./storage if the variable is not set.
 
-    This is the folder named by $LINEARIZED_STORAGE, otherwise ./storage.
+    If no `directories.txt` is in use, raw data, kernels and results each have a subfolder in this folder.
     """
     named = os.environ.get("LINEARIZED_STORAGE")
     return expanded(named, "$LINEARIZED_STORAGE") if named else Path(STORAGE).resolve()
@@ -56,8 +56,8 @@ def cache() -> Path:
 def directory(key: str) -> Path:
     """Return the folder for a key of `KEYS`, such as "data_dir"; it need not exist yet.
 
-    Raises `UserError` if the file named by $DIRECTORIES is missing, and if a file is not UTF-8, has a line that cannot
-    be parsed or has no line for `key`; the message gives the line to correct or to add.
+    Raises `UserError` if the file named by $DIRECTORIES is missing, and if the file in use is not UTF-8, has a line
+    that cannot be parsed, or has no line for `key`. The message states the line to correct or to add.
     """
     path = directories_file()
     if path is None:

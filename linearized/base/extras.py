@@ -1,4 +1,4 @@
-"""Checks for optional components: packages that extras install, CUDA libraries, and a Dask scheduler elsewhere."""
+"""Checks for optional components: packages that extras install, CUDA libraries, and a running Dask scheduler."""
 
 import importlib
 import os
@@ -24,7 +24,7 @@ def require(module: str, extra: str, needed_by: str) -> ModuleType:
     Args:
         module: Name of the module, such as "distributed".
         extra: Name of the extra, as in `pip install linearized[NAME]`.
-        needed_by: Flag or command that needs it, for the error message.
+        needed_by: Flag or command that needs the module, for the error message.
 
     Raises `UserError`, whose message names the extra, if the module or one that it imports is not installed.
     """
@@ -71,7 +71,7 @@ def checked_address(address: str) -> str:
 def refuse_unreachable(address: str) -> None:
     """Raise `UserError` unless a program accepts connections at a scheduler's address.
 
-    Opens one connection and sends no data, so that a wrong address is refused before hours of work. For tls://, Dask's
+    Opens one connection and sends no data. A wrong address is thus refused before hours of work. For tls://, Dask's
     configuration must contain credentials (distributed.comm.tls).
     """
     protocol, host, port = ADDRESS.fullmatch(checked_address(address)).groups()

@@ -68,7 +68,7 @@ def send(connection: socket.socket, message: Mapping[str, Any], handles: Sequenc
 def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """Wait for the next message on a socket, and return it and the descriptors sent with it.
 
-    The message is None at the end of the connection.
+    The message is None if the other side has closed the connection.
     """
     with contextlib.suppress(ConnectionResetError):
         content, handles, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
@@ -86,7 +86,7 @@ class ForkServer:
         connection: Socket of type SOCK_SEQPACKET whose other end the server has.
 
     Attributes:
-        usable: Whether the server can be asked for another command.
+        usable: Whether the server can run another command.
     """
 
     def __init__(self, connection: socket.socket):
@@ -97,7 +97,7 @@ class ForkServer:
         self, words: Sequence[str], folder: str, output: int, *,
         environment: Mapping[str, str] | None = None, spare: bool = False,
     ) -> None:  # fmt: skip
-        """Ask the server to run a command; return at once, without waiting for its start.
+        """Send the server a request to run a command; do not wait until the command has started.
 
         Args:
             words: Words of the command line after the interpreter: `-m` and a module, or a script, then arguments.

@@ -10,9 +10,8 @@ LONGEST = 10_000  # largest number of entries of a list
 def listed_indices(text: str, size: int) -> list[int]:
     """Return the sorted, distinct indices that a text lists, such as [0, 4, 9] for "0,4,9" or [3, 4, 5] for "3:6".
 
-    Indices outside of 0 to `size` - 1 are not refused; the caller does that. Of a range that extends beyond these
-    limits, only the indices within the limits and the first and the last index of the range are returned, so that a
-    huge range takes no memory.
+    The caller has to refuse indices outside of 0 to `size` - 1. To save memory, a range that extends beyond these
+    limits is shortened: only its indices within the limits and its first and last index are returned.
 
     Args:
         text: "all", one index, indices separated by commas, or ranges "start:stop" that exclude stop.
@@ -63,7 +62,7 @@ def count_or_share(value: int | float, total: int, what: str) -> int:
         total: Number of train rows.
         what: Name of the flag in error messages.
 
-    Raises `UserError` for other values, for a value that takes all rows, and for a positive value that takes no row.
+    Raises `UserError` for other values, for all of the rows or more, and for a positive fraction that rounds to no row.
     """
     if not math.isfinite(value) or value < 0 or (value >= 1 and value != int(value)):
         raise UserError(f"--{what} takes a fraction below 1 or a whole count. Received: {value}.")

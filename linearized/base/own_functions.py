@@ -53,8 +53,8 @@ def load_function(text: str) -> Any:
 def digest(text: str) -> str:
     """Return a digest, 16 hex digits, of a text `package.module:function` and of the file of its module.
 
-    It changes when the file changes, and thus shows whether stored results belong to the present function. Raises
-    `UserError` if the function cannot be imported.
+    The digest changes when the file changes, and thus shows whether stored results belong to the present function.
+    Raises `UserError` if the function cannot be imported.
     """
     load_function(text)
     module = text.partition(":")[0]

@@ -37,7 +37,7 @@ def usable_cores() -> int:
 
 
 def core_share(workers: int) -> int:
-    """Return the number of cores of each of some processes that share those of this one, at least 1."""
+    """Divide the cores of this process evenly among `workers` processes; return the number for each, at least 1."""
     return max(1, usable_cores() // workers)
 
 

@@ -54,7 +54,7 @@ class Registry(Mapping[str, str]):
         raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
     def entry(self, name: str) -> str:
-        """Return the name that stands for `name` in declarations of which settings a model, kernel, ... reads.
+        """Return the name under which declarations list the settings that the entry `name` reads.
 
         This is `name` itself. Subclasses that accept names outside of the table, such as user-defined functions, return
         one common name for all of these.
@@ -67,8 +67,8 @@ class Registry(Mapping[str, str]):
     def source_digest(self, name: str) -> str | None:
         """Return a digest of the code or file of the user to which a name refers; None for every name of this table.
 
-        Subclasses that accept user-defined functions or files compute a digest of their content, so that results made
-        with an earlier version are recognised. They raise `UserError` if the function or file cannot be read.
+        Subclasses that accept user-defined functions or files return a digest of the content, which shows whether
+        results were made with an earlier content. They raise `UserError` if the function or file cannot be read.
         """
         return None
 
@@ -102,7 +102,7 @@ class FunctionRegistry(Registry):
         return name
 
     def entry(self, name: str) -> str:
-        """Return the name that stands for `name` in declarations of which settings a model, kernel, ... reads.
+        """Return the name under which declarations list the settings that the entry `name` reads.
 
         This is `FUNCTION_ENTRY` for every text `package.module:function`, and `name` itself for all other names.
         """
@@ -125,7 +125,7 @@ class FunctionRegistry(Registry):
 
 
 def all_entries() -> tuple[tuple[tuple[str, str], ...], ...]:
-    """Return the names and import paths of all registries; a key for what is cached about their entries."""
+    """Return the names and import paths of all registries, as a key for caches of results that depend on them."""
     return tuple(tuple(table._paths.items()) for table in _TABLES)
 
 

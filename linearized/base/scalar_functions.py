@@ -1,4 +1,4 @@
-"""Elementwise activation functions that networks compute, and whose dual kernels the kernels use.
+"""Elementwise activation functions of networks, with notes on their dual kernels.
 
 Each function takes an array `x` and the namespace `xp` of array functions to use: numpy, jax.numpy or keras.ops. The
 docstring of each function is its formula, which error messages and tables of the command line show. The dual kernel of

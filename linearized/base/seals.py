@@ -5,8 +5,8 @@ npy ignore them, a zip archive (npz, keras) takes them as its comment, and in JS
 A reader compares the digest before it parses the file.
 
 Large byte ranges of a file, such as the rows of a Gram matrix, can be left out of the digest, so that opening the file
-does not read them; such a range (`SealedPart`) has a checksum of its own, and an index at the end of the file lists the
-ranges.
+does not read them. Such a range (`SealedPart`) has a separate checksum, and an index at the end of the file lists all
+of these ranges.
 
 Files of version 0.1 and files written by other programs have no seal. They are read without protection.
 """
@@ -79,7 +79,7 @@ def is_sealed(content: bytes | memoryview) -> bool:
 
 
 def _has_seal(tail: bytes) -> bool:
-    """Return whether a file whose last 2 `LENGTH` bytes are `tail` has a seal. Raises `Damaged` for a broken seal."""
+    """Return whether a file ends with a seal, given its last 2 · `LENGTH` bytes. Raises `Damaged` for a broken seal."""
     last = tail[-LENGTH:]
     expected = _START + b" " * _DIGITS + _END
     same = [ours == theirs for place, (ours, theirs) in enumerate(zip(expected, last, strict=False))
@@ -94,7 +94,7 @@ def _has_seal(tail: bytes) -> bool:
 def seal_file(path: Path | str) -> None:
     """Append a seal, a digest of all bytes, to a finished file.
 
-    In a zip archive it becomes the comment, so that the archive stays valid.
+    In a zip archive the seal becomes the comment, so that the archive stays valid.
     """
     with Path(path).open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
@@ -179,8 +179,8 @@ def read_index(path: Path | str, *, finished: bool = True) -> Index | None:
 
     Args:
         path: File to read.
-        finished: Accept only the digest of all bytes outside of the listed ranges. False also accepts the digest of the
-            index alone, which an unfinished file has.
+        finished: Whether the file must have the digest of all bytes outside of the listed ranges. False also accepts an
+            unfinished file, which has the digest of the index alone.
 
     Raises `Damaged` if the digest differs or the index is broken, OSError if the file cannot be read.
     """
@@ -221,7 +221,7 @@ def _index(file: io.BufferedRandom | io.BufferedReader) -> Index:
 
 
 def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
-    """Yield the bytes of a file outside of the ranges that its index lists, in pieces, then those of the index."""
+    """Yield the bytes of a file outside of the ranges that its index lists, in pieces, then the bytes of the index."""
     for start, stop in gaps(index):
         file.seek(start)
         while start < stop and (piece := file.read(min(PIECE, stop - start))):

@@ -1,8 +1,8 @@
 """Array types with shapes for signatures, such as `Float64[np.ndarray, "n d"]`.
 
-If jaxtyping was imported before this module, as in the tests, which check types and shapes of every call, these are the
-types of jaxtyping. Otherwise an annotation is the array type alone, because importing jaxtyping takes a third of the
-time of `--help`.
+If jaxtyping was imported before this module, these are the types of jaxtyping. The tests import it first, to check
+types and shapes in every call. Otherwise an annotation is the array type alone, because importing jaxtyping takes a
+third of the time of `--help`.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Start of commands of the suite by another command, such as `python -m kernel_gen` for a missing Gram matrix.
 
 A child is a new process, or a fork of the command's spare. The spare is an idle process beside the command, which can
-fork children quickly. A command that the fork server (`linearized.launch.warm_server`) runs has a spare if a command of
-the same kind started children before. All children end with the command.
+fork children quickly. A command has a spare if the fork server (`linearized.launch.warm_server`) runs it and a command
+of the same kind started children before. All children end with the command.
 """
 
 import dataclasses
@@ -22,7 +22,8 @@ class Children:
         spare: Connection to the spare, the process that forks children for this one; None if there is none.
         asked: Whether this process has started a command of the suite.
         frameworks: Frameworks that forked children had imported.
-        peak: Largest peak memory of forked children, in bytes. The system counts other children (`RUSAGE_CHILDREN`).
+        peak: Largest peak memory of forked children, in bytes. For other children, the system reports it
+            (`RUSAGE_CHILDREN`).
     """
 
     spare: ForkServer | None = None
@@ -51,7 +52,10 @@ class ForkedChild:
             os.close(writing)
 
     def wait(self) -> int:
-        """Wait for the end of the child, and return its exit code; 128 + signal for a child that a signal ended."""
+        """Wait for the end of the child, and return its exit code; 128 + signal for a child that a signal ended.
+
+        The child's frameworks and peak memory are added to `CHILDREN`.
+        """
         if self._code is None:
             try:
                 ended = self._spare.wait()
@@ -76,7 +80,7 @@ class ForkedChild:
 def start_suite_command(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen | ForkedChild:
     """Start a Python command of the suite as a child process.
 
-    The child writes standard output and standard error to one pipe, its attribute `stdout`.
+    The child's standard output and standard error go to one pipe, the attribute `stdout` of the result.
 
     Args:
         words: The interpreter, `-m`, a module of the suite, and arguments.

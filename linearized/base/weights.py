@@ -1,9 +1,9 @@
-"""Fixed random first-layer weights W (d, N), shared by the models and the Gram matrices of the same random features.
+"""Fixed random weights W (d, N) of a first layer with d inputs and N units, shared by models and Gram matrices.
 
 The weights are drawn as in the code of Ghorbani et al. (arXiv 2006.13409): NumPy's legacy generator, seed 1990, in
 float64, cast to float32 at the end. The models RF (random features) and NT (neural tangent) draw all N units in one
-call (`block=0`); the finite RF Gram matrix draws blocks of 50,000. The same distribution, seed and block size give the
-same weights on every backend.
+call (`block=0`); the Gram matrix of RF draws blocks of 50,000 units. The same distribution, seed and block size give
+the same weights on every backend.
 """
 
 from collections.abc import Iterator

@@ -32,9 +32,9 @@ def run_command(
     Args:
         settings_class: Class of the command's settings.
         doc: Docstring of the command, which starts the text of `--help`.
-        main: Function that does the work, given the settings.
-        arguments: Words of the command line after the program's name; None takes those of the process.
-        words: Name of the setting that takes arguments that are no flags; "" refuses such arguments.
+        main: Function of the settings that does the work.
+        arguments: Words of the command line after the program's name; None uses those of this process.
+        words: Name of the setting that receives the arguments that are not flags; "" refuses such arguments.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"--help", "-h", "-help", "--helpfull"} & set(arguments):

@@ -1,4 +1,4 @@
-"""Settings of a command as one flat frozen dataclass: its fields define the flags, their checks and the run's name."""
+"""Settings of a command as one frozen dataclass, whose fields define the flags, their checks and the name of a run."""
 
 import dataclasses
 import functools
@@ -34,17 +34,17 @@ def setting(
         default: Value without the flag; None means unset.
         help: One line of `--help`: meaning and unit.
         choices: A registry (its aliases are accepted) or the allowed strings.
-        minimum: Inclusive lower bound of a number; None takes that of `WIDEST`.
-        maximum: Inclusive upper bound of a number; None takes that of `WIDEST`.
+        minimum: Inclusive lower bound of a number; None: the bound in `WIDEST`.
+        maximum: Inclusive upper bound of a number; None: the bound in `WIDEST`.
         identity: False for a setting that does not change the result (memory, folders); it takes no part in the run's
             name.
         name: Whether the text becomes one component of a path, see `linearized.base.names.checked_name`.
-        objects: Whether Python may give a function or an object in place of the string.
+        objects: Whether Python code may pass a function or an object in place of the string.
         when: Condition on other settings under which this one is read; see `linearized.settings.reads`.
-        group: Heading of `--help` under which the flag is listed; "" takes that of the class.
+        group: Heading of `--help` under which the flag is listed; "": the heading of the class.
         aliases: Other names of the flag.
-        unkeyed: A value that takes no part in the run's key (`Settings.key`), like the default, because it was the
-            default of an earlier version, whose results keep their folders. None: there is no such value.
+        unkeyed: A second value that is left out of the run's key (`Settings.key`), as the default is. It was the
+            default of an earlier version, whose results thus keep their folders. None: there is no such value.
     """
     if choices is not None and not isinstance(choices, Registry):
         choices = Registry("choice", dict.fromkeys(choices, ""))
@@ -116,7 +116,7 @@ class Settings:
     def chosen(self) -> Mapping[str, str | None]:
         """Return the selected entry of each registry, such as {"model": "RF"}; None for a registry without a selection.
 
-        The keys are those of `kinds`.
+        A registry is a table of models, kernels, solvers and the like. The keys are those of `kinds`.
         """
         return {}
 
@@ -148,8 +148,8 @@ class Settings:
         """Return settings from a stored file, without those that nothing reads (version 0.1 stored such settings).
 
         Args:
-            values: Values by the names under which they were stored; digests of user-defined functions ("code") are
-                ignored.
+            values: Values by the names under which they were stored. The entry "code", the digests of user-defined
+                functions, is ignored.
 
         Raises `UserError` for names that this version does not have.
         """
@@ -230,10 +230,11 @@ class Settings:
         return self.code()
 
     def key(self) -> str:
-        """Return eight hex digits that identify the result, as a part of the name of its folder.
+        """Return eight hex digits that identify the result; they are a part of the name of its folder.
 
-        They are a digest of the settings that are read and determine the result, and are the same on every machine.
-        Settings at their defaults take no part, so that a setting that a later version adds does not rename any folder.
+        They are a digest of the settings that are read and determine the result, and of the content of files among
+        them. They are the same on every machine. Settings at their defaults are left out, so that a setting that a
+        later version adds does not rename any folder.
         """
         identity, kinds, chosen = self.identity(), self.declarations(), self.chosen()
         named = ((self.STORED.get(field.name, field.name), field) for field in dataclasses.fields(self))
@@ -301,7 +302,7 @@ def parse(settings_class: type[Settings], arguments: Iterable[str], *, words: st
     Args:
         settings_class: Class of the command's settings.
         arguments: Words of the command line, without the program's name.
-        words: Name of the field of type tuple that takes the words that are no flags; "" refuses such words.
+        words: Name of the field of type tuple that receives the words that are not flags; "" refuses such words.
 
     Raises `UserError` with a one-line message for text that cannot be read, for settings that are refused, and for a
     flag that nothing reads, even if it has its default value.

@@ -108,11 +108,11 @@ class DataSettings(OwnDataSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return which settings are read by which data set, and what the base class returns (see `Settings.kinds`).
+        """Return the declarations of the base class, with those of data sets and of the selection of rows.
 
-        The key "dataset" has one entry per data set of the suite. The key "" stands for the selection of rows and has
-        two entries: "divided" for the user's own data without a test part, which are split into train and test rows;
-        "" for all other data.
+        `Settings.kinds` describes the result. The added key "dataset" has one entry per data set of the suite. The
+        added key "" stands for the selection of rows and has two entries: "divided" for the user's own data without a
+        test part, which are split into train and test rows; "" for all other data.
         """
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
@@ -179,7 +179,7 @@ class DataSettings(OwnDataSettings):
         return self.described().name if self.data else self.dataset
 
     def dim(self) -> int:
-        """Return d, the number of inputs in each row of the dataset; the user's own tables are loaded for it."""
+        """Return the number of inputs in each row of the dataset; the user's own tables are loaded to find it."""
         source = self.described()
         if self.data or source.image_shape is None:
             return source.row_length(**self.row_settings())

@@ -27,7 +27,7 @@ FEATURES = Registry(
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedRows(RowSettings):
-    """Settings of a kernel on rows of a dataset or, if `features` is set, of random features that approximate it."""
+    """Settings of a kernel on rows of a dataset, or of random features that approximate it if `features` is set."""
 
     GROUP = "Features"
 

@@ -1,8 +1,8 @@
 """Settings of a recursive feature machine (`--kernel=RFM`), and the kernels that it accepts.
 
 A feature machine learns the metric of a kernel from gradients of the fitted function, and so needs a kernel whose
-gradients are known in closed form. The module of such a kernel has `GRADIENTS`, the condition on its settings under
-which they are known.
+gradients are known in closed form. The module of such a kernel has `GRADIENTS`, the condition on the kernel's settings
+under which the gradients are known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,9 @@ def refuse_without_gradients(name: str, settings: KernelSettings) -> None:
 
 
 def bandwidth_factors(settings: KernelSettings) -> list[float]:
-    """Return the bandwidths that a feature machine tries, in units of the median distance of the train rows.
+    """Return the bandwidths that a feature machine tries, in units of the median distance between train rows.
 
-    This is [1.0] if `--rfm_bandwidths` is not read. Raises `UserError` for text that is not a list of numbers.
+    The result is [1.0] if `--rfm_bandwidths` is not read. Raises `UserError` for text that is not a list of numbers.
     """
     if not settings.reads("rfm_bandwidths"):
         return [1.0]

@@ -1,8 +1,8 @@
-"""Read a command line into the fields of a settings class.
+"""Parser of a command line, which reads flags into the fields of a settings class.
 
-A flag is written --name=value or --name value; a boolean one also --name or --noname. If a flag is given twice, the
-last value counts, except for flags that collect values (type tuple). Numbers are decimal: no hexadecimal, no
-underscores, no blanks.
+A flag is written --name=value or --name value; a boolean flag may also be --name or --noname. If a flag is given twice,
+the last value counts, except for flags that collect values (type tuple). Numbers are decimal; hexadecimal digits,
+underscores and blanks are refused.
 """
 
 import dataclasses

@@ -156,9 +156,9 @@ class KernelSettings(Settings):
         self.check_kernel()
 
     def complete(self) -> None:
-        """Set the number of hidden layers, `num_layers`, to `dense_layers` - 1 if the latter is given.
+        """Set `num_layers`, the number of hidden layers, to `dense_layers` - 1 if `dense_layers` is given.
 
-        Raises `UserError` if both are given and disagree.
+        Raises `UserError` if both are given and differ.
         """
         super().complete()
         if self.dense_layers is not None and self.reads("num_layers"):
@@ -179,9 +179,9 @@ class KernelSettings(Settings):
         return getattr(KERNELS.load(self.kernel), "TRACE_GRID", False)
 
     def by_labels(self) -> bool:
-        """Return whether the selected kernel is learned from the labels, such as that of a recursive feature machine.
+        """Return whether the selected kernel is learned from the labels, as in a recursive feature machine.
 
-        The module of such a kernel has a function `fit_level`, which learns it.
+        The module of such a kernel has a function `fit_level`, which learns the kernel.
         """
         return hasattr(KERNELS.load(self.kernel), "fit_level")
 
@@ -217,7 +217,7 @@ class RowSettings(PreprocessedRows, KernelSettings):
     )
 
     def check_kernel(self) -> None:
-        """Raise `UserError` for values that the selected kernel cannot have, and for rows that it cannot take.
+        """Raise `UserError` for values that the selected kernel cannot have, and for rows that it does not accept.
 
         The module of the kernel checks them with its functions `check` and `check_rows`.
         """
@@ -232,14 +232,14 @@ class RowSettings(PreprocessedRows, KernelSettings):
 
 
 class ShardFolder:
-    """Mixin of settings of a Gram matrix or of features, which are stored in a folder of shards (HDF5 files).
+    """Mixin for settings of a Gram matrix or of features, which are stored in a folder of shards (HDF5 files).
 
     By default the name of the folder is derived from the settings that determine its content.
 
     Attributes:
         MODULE: The program that makes the shards.
         NAMED: Settings that the command line contains whenever they are read, even at their defaults.
-        FOLLOWING: Settings that follow from others; the command line never contains them.
+        FOLLOWING: Settings whose values follow from other settings; the command line never contains them.
     """
 
     MODULE: ClassVar[str]
@@ -288,8 +288,8 @@ class GramSettings(ShardFolder, RowSettings):
     def check_kernel(self) -> None:
         """Raise `UserError` for settings with which the selected kernel has no Gram matrix on these rows.
 
-        These are values that the kernel cannot have, rows of a shape that it cannot take, and kernels that are learned
-        from the labels.
+        Refused are values that the kernel cannot have, rows of a shape that it does not accept, and kernels that are
+        learned from the labels.
         """
         super().check_kernel()
         if self.by_labels():

@@ -1,4 +1,4 @@
-"""The text of `--help`: flags in groups (data, model, solver, run), then flags of only some models, kernels, ..."""
+"""The text of `--help`: flags in groups (data, model, solver, run), then flags that only some models, ... read."""
 
 import dataclasses
 from collections.abc import Iterator

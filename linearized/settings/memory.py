@@ -1,8 +1,8 @@
 """Lower bounds of the memory that random weights and features need, and refusals of settings that need too much.
 
-The bounds are computed from settings alone. Whatever is refused cannot work on this machine; whatever passes may still
-be too large. The bounds are compared with the memory of the machine when the work starts, not when settings are read,
-because settings may be written on one machine for another.
+The bounds are computed from settings alone. Refused settings cannot work on this machine; accepted ones may still need
+too much memory. The bounds are compared with the memory of the machine when the work starts, not when settings are
+read, because settings may be written on one machine for another.
 """
 
 from typing import TYPE_CHECKING
@@ -39,24 +39,24 @@ def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
 
 
 def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
-    """Return the bytes that one draw of random weights takes: in float64, and as a copy in the kernel's own precision.
+    """Return the bytes of the random weights drawn at once: in float64, and as a copy in the kernel's precision.
 
     Args:
-        dim: Number of rows of the weights, d.
-        units: Number of columns in total, N.
-        block: Number of columns in one draw; 0 draws all at once.
+        dim: Number of rows of the matrix of weights.
+        units: Number of columns of this matrix.
+        block: Number of columns that are drawn at once; 0: all.
         itemsize: Bytes of one number in the kernel's precision.
     """
     return dim * min(block or units, units) * (DRAWN + (itemsize if itemsize < DRAWN else 0))
 
 
 def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
-    """Raise `UserError` if one draw of the random weights of the finite RF kernel does not fit in memory.
+    """Raise `UserError` if the random weights of the finite RF kernel that are drawn at once do not fit in memory.
 
     Args:
-        dim: Number of rows of the weights, d.
-        units: Number of columns in total, N.
-        block: Number of columns in one draw; 0 draws all at once.
+        dim: Number of rows of the matrix of weights.
+        units: Number of columns of this matrix.
+        block: Number of columns that are drawn at once; 0: all.
         itemsize: Bytes of one number in the kernel's precision.
     """
     advice = "Lower --num_units." if block >= units else "Lower --block, which changes the draw, or --num_units."
@@ -67,9 +67,9 @@ def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
 
 
 def refuse_large_kernel(settings: "RowSettings") -> None:
-    """Raise `UserError` if one draw of the random weights of a finite RF kernel does not fit in memory.
+    """Raise `UserError` if the random weights of a finite RF kernel that are drawn at once do not fit in memory.
 
-    Other kernels draw no weights and pass.
+    Other kernels have no random weights and are accepted.
 
     Args:
         settings: Settings of the kernel and of the rows.
@@ -96,7 +96,10 @@ def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...
 
 
 def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
-    """Return a lower bound of the bytes that random features take: their weights, and one batch, which is stored twice.
+    """Return a lower bound of the bytes that the computation of random features needs.
+
+    It is the larger of two numbers: the bytes of the largest matrix of weights while it is drawn, and those of all
+    weights together with two copies of one batch of features.
 
     Args:
         settings: The embedding's settings.
@@ -114,8 +117,8 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
 def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
     """Return a lower bound of the number of features of an embedding.
 
-    The bound is `embedding_dim` - 1. For a linear kernel, which needs no more features than an input has entries, it is
-    the smaller one of `embedding_dim` and `dim`.
+    The bound is `embedding_dim` - 1, or the minimum of `embedding_dim` and `dim` for features that may be exact with
+    one feature per entry of an input, such as those of a polynomial kernel of degree 1.
 
     Args:
         settings: The embedding's settings.
@@ -127,7 +130,7 @@ def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
 
 
 def neurons(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> list[tuple[int, int]]:
-    """Return lower bounds of the numbers of random neurons with which features approximate a kernel, layer by layer.
+    """Return a lower bound of the number of random neurons in each layer of the features.
 
     Args:
         settings: The embedding's settings.

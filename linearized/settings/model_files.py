@@ -1,6 +1,6 @@
-"""Flags that take the path of a saved Keras model.
+"""Flags whose value is the path of a saved Keras model.
 
-In the name of a run, a digest of the file's content replaces the path.
+In the key of a run, a digest of the file's content replaces the path.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ VARIABLES_HELP = (
 def advice(path: Path | str) -> str:
     """Return the sentence of error messages that says what to do if the model file `path` is missing.
 
-    The model of a finished run may have been left out on purpose (`--no_model`); the sentence says so.
+    For the model of a finished run, the sentence states that the run may have been made with `--no_model`.
     """
     path = Path(path)
     if path.name == MODEL_FILE and (path.parent / "result.json").is_file():
@@ -34,9 +34,9 @@ def advice(path: Path | str) -> str:
 
 
 class ModelFiles(Registry):
-    """Registry of a flag that takes the path of a `.keras` file, or one of the names in the registry if it has any.
+    """Registry of a flag whose value is the path of a `.keras` file, or a name in the registry if it has names.
 
-    If it has no names, an empty text is accepted too and stands for no file.
+    A registry without names also accepts an empty text, which stands for no file.
     """
 
     @staticmethod

@@ -22,7 +22,7 @@ FOURIER = when(snnk_activation=("sin", "cos")) | when(snnk_activation=INEXACT, s
 
 @dataclasses.dataclass(frozen=True)
 class ParametrizationSettings(Settings):
-    """Settings of NN and CNN: how initial weights, outputs and learning rates depend on the width, and an output scale.
+    """Settings of NN and CNN: an output scale, and how initial weights, outputs and learning rates depend on the width.
 
     `linearized.models.parametrization` has the table of rules.
     """

@@ -1,12 +1,14 @@
-"""Lower bounds of the arithmetic that a job needs, and refusal of jobs that would take years.
+"""Lower bounds of the arithmetic that a job needs, and refusal of jobs that would take more than `MOST_DAYS`.
 
-The bounds are computed from settings and numbers of rows. They count the matrix products, the passes over entries and
-the random draws that cannot be avoided, at the highest rate that a machine reaches in one long product. Whatever is
-refused therefore cannot be finished on this machine in `MOST_DAYS`, and whatever passes may still take several times as
-long. Work whose parts are saved one by one is counted per part: one requested shard, one ridge of gradient training. As
-with memory, the estimate is compared with this machine when the work starts, not when settings are read.
+The bounds are computed from settings and numbers of rows. They count matrix products, passes over entries and random
+draws that cannot be avoided. The time of a job is estimated from the highest rate that a machine reaches, that of one
+long product. A refused job therefore cannot finish on this machine in `MOST_DAYS`, and an accepted one may take several
+times as long as estimated. If the parts of a job are saved one by one, only one part is counted: one requested shard,
+or one ridge of gradient training. The estimate is made for this machine when the work starts, not when settings are
+read.
 
-Linear solvers are not estimated, because what they hold in memory bounds their work (see `linearized.settings.memory`).
+Linear solvers are not estimated, because they fit in memory only if their work is bounded too (see
+`linearized.settings.memory`).
 """
 
 from typing import TYPE_CHECKING
@@ -31,7 +33,7 @@ WORTH_XLA = 1e12  # operations of a run; XLA saves 12 to 17 % of its time and ta
 
 
 def rate() -> float:
-    """Return the operations per second that this machine cannot exceed."""
+    """Return an upper bound of the arithmetic operations that this machine performs per second."""
     return ACCELERATOR if may_have_accelerator() else CORE * cores()
 
 
@@ -39,7 +41,7 @@ def refuse_endless(operations: float, what: str, advice: str) -> None:
     """Raise `UserError` if the machine cannot perform this many operations in `MOST_DAYS`.
 
     Args:
-        operations: Lower bound of the number of additions, multiplications and the like.
+        operations: Lower bound of the number of arithmetic operations.
         what: The flags that cause the work.
         advice: One sentence that says what to do instead.
     """
@@ -53,7 +55,7 @@ def refuse_endless(operations: float, what: str, advice: str) -> None:
 
 
 def refuse_endless_kernel(settings: "RowSettings", pairs: float) -> None:
-    """Raise `UserError` if a Gram matrix with this many entries cannot be computed on this machine in `MOST_DAYS`.
+    """Raise `UserError` if `pairs` entries of a Gram matrix cannot be computed on this machine in `MOST_DAYS`.
 
     Args:
         settings: Settings of the kernel and of the rows.
@@ -64,7 +66,7 @@ def refuse_endless_kernel(settings: "RowSettings", pairs: float) -> None:
 
 
 def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
-    """Raise `UserError` if the random features of this many rows cannot be computed on this machine in `MOST_DAYS`.
+    """Raise `UserError` if the random features of `rows` rows cannot be computed on this machine in `MOST_DAYS`.
 
     Args:
         settings: Settings of the embedding and of the rows.
@@ -78,12 +80,12 @@ def refuse_endless_embedding(settings: "EmbeddedRows", rows: float) -> None:
 def refuse_endless_centres(settings: "RowSettings", centres: int, rows: int) -> None:
     """Raise `UserError` if a fit on centres would take longer than `MOST_DAYS` on this machine.
 
-    The bound counts the kernel between all rows and the centres, and its products.
+    The bound counts the computation of the kernel between all rows and the centres, and the products with this matrix.
 
     Args:
         settings: Settings of the kernel and of the rows.
         centres: Number of train rows that carry coefficients.
-        rows: Number of rows for which the kernel with the centres is computed.
+        rows: Number of rows, train and others, whose kernel with the centres is computed.
     """
     operations = (
         rows * centres * (pair_operations(settings, settings.dim(), settings.described().image_shape) + centres)
@@ -98,7 +100,7 @@ def gram_pairs(rows: dict[str, int]) -> int:
     """Return the number of pairs in a Gram matrix: each pair of train rows once, and train rows with all others.
 
     Args:
-        rows: Number of rows by part: train, validation, test. An unknown number is 0, so the result stays a lower
+        rows: Number of rows by part: train, validation, test. Unknown numbers are 0, which makes the result a lower
             bound.
     """
     n = rows["train"]

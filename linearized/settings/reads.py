@@ -5,9 +5,9 @@ A registry is a table of models, kernels, solvers or data sets; its entries are 
 
     READS = reads("num_units", "weight_seed") | reads("law", when=when(num_units=SET))
 
-`Settings` (linearized.settings.config) checks the selected entries. A given setting that some entry of a registry
-declares, but no selected entry, is refused. A setting that no entry declares belongs to the command, and is always read
-unless its own condition (`setting(when=...)`) fails.
+`Settings` (linearized.settings.config) checks the selected entries. It refuses a setting if some entry declares it but
+no selected entry does. A setting that no entry declares belongs to the command, and is always read unless its own
+condition (`setting(when=...)`) fails.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ FUNCTION = "module:function"  # stands for any function of the user's own
 class When:
     """A condition on settings, such as num_units > 0 or activation = "relu", made by `when`.
 
-    It consists of alternatives, each of which requires certain values of one or more settings. `one | other` holds if
-    at least one of the two holds; `one & other` if both hold.
+    It consists of alternatives. Each alternative requires certain values of one or more settings, and the condition
+    holds if one alternative is met. `one | other` holds if at least one of the two holds; `one & other` if both hold.
     """
 
     alternatives: tuple[tuple[tuple[str, tuple[Any, ...]], ...], ...] = ((),)
@@ -101,7 +101,8 @@ def declared(registry: Mapping[str, str]) -> dict[str, Mapping[str, When]]:
 def is_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> bool:
     """Return whether a setting has an effect: a selected entry reads it, or it belongs to the command.
 
-    A setting that no entry of any registry declares belongs to the command. In both cases its own condition must hold.
+    A setting that no entry of any registry declares belongs to the command. In both cases the setting's own condition
+    (`setting(when=...)`) must hold too.
 
     Args:
         name: Name of the setting.

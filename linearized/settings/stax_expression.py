@@ -1,10 +1,10 @@
-"""Checks of the architecture that the kernel STAX takes as a text, without importing JAX.
+"""Checks of the architecture of the kernel STAX, which is given as a text; JAX is not imported.
 
-The text is an expression of calls of the layers and combinators of `neural_tangents.stax`, whose arguments are numbers,
-strings, tuples and further calls. The syntax, the names of the layers and their arguments are checked, and whether a
-network for images has a layer such as `Flatten()`, without which its outputs are not vectors. Everything that depends
-on the preceding layers (shapes, and whether a kernel is known) is left to neural_tangents, which needs JAX.
-`tests/kernel_gen/test_stax.py` compares the table of layers with the library.
+The text is an expression of calls of the layers and combinators of `neural_tangents.stax`. The arguments of the calls
+are numbers, strings, tuples and further calls. The syntax, the names of the layers and their arguments are checked. A
+network for images must also have a layer such as `Flatten()`, because otherwise its outputs are not vectors. Everything
+that depends on the preceding layers (shapes, and whether a kernel is known) is left to neural_tangents, which needs
+JAX. `tests/kernel_gen/test_stax.py` compares the table of layers with the library.
 """
 
 import ast
@@ -80,10 +80,10 @@ def check_expression(expression: str, given: Any = "relu") -> set[str]:
 
 
 def check_inputs(expression: str, names: set[str], images: bool) -> None:
-    """Raise `UserError` for an architecture for images if the inputs are vectors or its outputs are not vectors.
+    """Raise `UserError` for an architecture for images if the inputs are vectors or the outputs are not vectors.
 
-    An architecture is for images if it has a layer of `SPATIAL`, such as a convolution. It then must have a layer of
-    `HEADS`, such as `Flatten`, which makes one vector of an image; the order of the layers is not checked.
+    An architecture is for images if it has a layer of `SPATIAL`, such as a convolution. It must then have a layer of
+    `HEADS`, such as `Flatten`, which converts an image to one vector. The order of the layers is not checked.
 
     Args:
         expression: The architecture, for the message.

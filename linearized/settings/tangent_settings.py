@@ -34,7 +34,7 @@ class TangentSettings(Settings):
     def tangent_epochs(self) -> tuple[frozenset[int], bool]:
         """Return the epochs in `--tangent_at`, and whether it contains "end", which stands for the last epoch.
 
-        Epochs are numbers of finished epochs: 0 stands for the network before training.
+        An epoch is given by the number of finished epochs; 0 stands for the network before training.
 
         Raises `UserError` for text that is not a list of epochs.
         """

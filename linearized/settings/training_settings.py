@@ -60,7 +60,7 @@ class TrainingSettings(TangentSettings, AugmentationSettings):
     mixed_precision: bool = setting(False, "compute in bfloat16, with float32 weights")
 
     def recipe_settings(self) -> dict[str, Any]:
-        """Return the arguments of a `Recipe` (`linearized.solvers.training.recipe`), options of training, by name."""
+        """Return the options of training by name, as arguments of `linearized.solvers.training.recipe.Recipe`."""
         return {
             "schedule": self.schedule,
             "warm_up": self.warm_up_epochs,
