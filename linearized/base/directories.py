@@ -1,9 +1,14 @@
-"""Folders of raw data and results: those in `directories.txt` if it exists, otherwise subfolders of ./storage.
+"""Folders of raw data and results, set by a file `directories.txt` or by an environment variable, else below ./storage.
 
-Each folder has a key, such as data_dir for raw data (see `KEYS`). In order of precedence, the folders are: those listed
-in the file named by $DIRECTORIES; subfolders, one per key, of the folder named by $LINEARIZED_STORAGE; those listed in
-./directories.txt; subfolders of ./storage. A file has one `key path` per line. Relative paths are relative to the
-folder of the file; `~` and $VARIABLES are expanded.
+Each folder has a key, such as data_dir for raw data (see `KEYS`). In order of precedence, the folders are:
+
+1. those listed in the file named by $DIRECTORIES;
+2. subfolders, one per key, of the folder named by $LINEARIZED_STORAGE;
+3. those listed in ./directories.txt;
+4. subfolders, one per key, of ./storage.
+
+A file has one `key path` per line. Relative paths are relative to the folder of the file; `~` and $VARIABLES are
+expanded.
 
 Files that only save time and may be deleted (see `cache`) are in the folder $LINEARIZED_CACHE. If this variable is not
 set, they are in the subfolder `linearized` of $XDG_CACHE_HOME, or of ~/.cache.
@@ -43,7 +48,7 @@ def storage() -> Path:
 def cache() -> Path:
     """Return the folder of small files that may be deleted at any time; it need not exist yet.
 
-    On a system without a home folder it lies in the folder of temporary files.
+    Without a home folder, this folder is in the system's folder of temporary files.
     """
     if named := os.environ.get("LINEARIZED_CACHE"):
         return expanded(named, "$LINEARIZED_CACHE")

@@ -1,8 +1,8 @@
 """Client of a fork server, which starts commands quickly by forking a process that has already imported frameworks.
 
 `linearized.launch.warm_server` is the server. Client and server exchange messages, each of which is one packet of JSON.
-A request asks the server to run a command. The descriptor of the open file that receives the output is sent with the
-request, which has these keys:
+A request to run a command is sent together with the descriptor of the open file that receives the command's output. It
+has these keys:
 
 - `words`: the words of the command line after the interpreter;
 - `folder`: the working folder of the command;
@@ -49,7 +49,7 @@ class Ended(NamedTuple):
 
 
 class Unfit(Exception):
-    """An error for a command that the server did not start, because it cannot fork safely or because it ended first."""
+    """An error for a command that was not started, because the server cannot fork safely or has ended."""
 
 
 def send(connection: socket.socket, message: Mapping[str, Any], handles: Sequence[int] = ()) -> None:
@@ -58,7 +58,7 @@ def send(connection: socket.socket, message: Mapping[str, Any], handles: Sequenc
     Args:
         connection: Socket of type SOCK_SEQPACKET.
         message: Content, which is converted to JSON.
-        handles: Descriptors that the receiver gets too.
+        handles: Descriptors of open files that are sent with the message.
 
     Raises OSError if the other side is gone or the message is too long.
     """

@@ -125,7 +125,7 @@ def write_json(path: Path, record: Mapping[str, Any], **how: Any) -> None:
 
 
 class Index(NamedTuple):
-    """The index at the end of a file that lists the byte ranges that the file's digest leaves out.
+    """The index at the end of a file, a list of the byte ranges that the file's digest leaves out.
 
     Attributes:
         parts: The byte ranges.
@@ -231,7 +231,7 @@ def _outside(file: io.BufferedIOBase, index: Index) -> Iterator[bytes]:
 
 
 def gaps(index: Index) -> Iterator[tuple[int, int]]:
-    """Yield the byte ranges [start, stop) of a file before its index that are in none of the listed ranges."""
+    """Yield the byte ranges [start, stop) before the index of a file that are outside of all listed ranges."""
     place = 0
     for part in sorted(index.parts):
         if place < part.offset:

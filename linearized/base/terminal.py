@@ -140,7 +140,7 @@ def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Wrap a text between words into lines of at most `width` cells, including `indent`, with which each line begins.
+    """Wrap a text between words into lines that begin with `indent` and have at most `width` cells in total.
 
     A word longer than the width, such as a path, is not broken.
     """

@@ -26,9 +26,9 @@ def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, 
         noise_ind: Index of the noise level, from 0 (`linearized data` lists the levels).
         directory: Folder of the raw files and the cache, for a data set of the suite; None: the folder that
             `directories.txt` names.
-        **settings: Selection of rows: `num_train`, `num_test`, `validation`, `subset`, `seed` (see
-            `linearized.data.source.Source.load`), and the data set's own settings; for your own data every flag of the
-            group Data, such as `target`, `test_fraction` or `preprocess`.
+        **settings: For a data set of the suite, the selection of rows (`num_train`, `num_test`, `validation`, `subset`,
+            `seed`, see `linearized.data.source.Source.load`) and settings of this data set. For your own data, every
+            flag of the group Data, such as `target`, `test_fraction` or `preprocess`.
 
     Raises `UserError` for errors that a user can correct: unknown names of data sets and settings, an index out of
     range, missing or damaged files.

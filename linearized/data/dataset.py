@@ -35,7 +35,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set at one noise level: train, validation (if any) and test rows, and what is known about them.
+    """A data set at one noise level: train, validation (if any) and test rows, and their properties.
 
     Attributes:
         name: Name of the data set.
@@ -211,7 +211,8 @@ class RowChoice:
 
     Attributes:
         num_train, num_test: Number of rows; 0 selects all.
-        validation: Validation rows, taken from the end of the selected train rows: a fraction below 1, or a count.
+        validation: Number of validation rows, or their fraction of the selected train rows if it is below 1. They are
+            taken from the end of the selected train rows.
         subset: "first" for the first rows, or "random" for random rows in random order.
         seed: Random-number seed of the random rows.
     """

@@ -53,7 +53,7 @@ class Head(NamedTuple):
 
 
 def read_head(path: Path | str, advice: str = "") -> Head:
-    """Return the header of the picture in a file without decoding its pixels.
+    """Return properties of the picture in a file from the header, without decoding the pixels.
 
     Args:
         path: File of the picture.
@@ -67,7 +67,7 @@ def read_head(path: Path | str, advice: str = "") -> Head:
 
 
 def head_of(image: Any) -> Head:
-    """Return the header of a picture that Pillow has opened (a `PIL.Image.Image`)."""
+    """Return properties of a picture that Pillow has opened (a `PIL.Image.Image`), without decoding the pixels."""
     turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     return Head(height, width, image.mode in _GREY or _is_deep(image), _is_deep(image))
@@ -153,7 +153,9 @@ def _opened_by_pillow(file) -> Any:
 
 
 def _deep(image: Any) -> Any:
-    """Return a grey picture of 16 or 32 bits per sample as a picture of floating-point samples on the scale 0..255.
+    """Convert a grey picture of 16 or 32 bits per sample to floating-point samples on the scale 0..255.
+
+    Transparent pixels of 16 bits become white.
 
     Raises ValueError for samples whose scale is not known.
     """
@@ -174,7 +176,7 @@ def _deep(image: Any) -> Any:
 
 
 def _in_mode(image: Any, mode: str) -> Any:
-    """Return a picture of 8 bits per sample in another colour mode of Pillow.
+    """Convert a picture of 8 bits per sample to another colour mode of Pillow.
 
     Args:
         image: The picture.

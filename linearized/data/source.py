@@ -77,7 +77,7 @@ class RawFiles(Protocol):
         """
 
     def digest(self, place: Path) -> str:
-        """Return a quick digest of the files' bytes, which names the cache of the noisy images.
+        """Return a quick digest of the files' bytes, which becomes part of the name of the cache of noisy images.
 
         Args:
             place: Folder or archive that holds the files.
@@ -103,7 +103,7 @@ class Source:
         noise_name: Name of the parameter of the noise levels: "τ" for noise added to high frequencies and for the label
             noise of SPHERE, "threshold" for low frequencies replaced by noise, "κ" for SYNTH (an exponent of the norm
             of its large coordinates), "σ" for the label noise of STAIRCASE and for Gaussian noise.
-        noise_levels: The levels, of which `noise_ind` is the index.
+        noise_levels: The levels in the order of their index `noise_ind`.
         task, num_classes, image_shape, family: As in `linearized.data.dataset.Dataset`.
         directory_key: Key of the dataset's folder in directories.txt, such as "data_dir".
         settings: Names of the settings that only this dataset has; `load` accepts them.

@@ -130,7 +130,7 @@ class DataSettings(OwnDataSettings):
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for a setting that is given although nothing reads it; the message states when it is read.
 
-        For `--test_fraction`, the message says that the data have their own test rows.
+        If `--test_fraction` is given for data with test rows of their own, the message says so.
 
         Args:
             given: Names of the settings that differ from their defaults, or that the command line contains.

@@ -50,7 +50,7 @@ def bandwidth_factors(settings: KernelSettings) -> list[float]:
 def further_bases(settings: KernelSettings) -> list[str]:
     """Return the names of the kernels that the search of a feature machine tries in addition to `--base`.
 
-    There are none if `--rfm_bases` is not read. Raises `UserError` for a kernel whose gradients are not known.
+    The list is empty if `--rfm_bases` is not read. Raises `UserError` for a kernel whose gradients are not known.
     """
     if not settings.reads("rfm_bases"):
         return []

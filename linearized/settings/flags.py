@@ -28,7 +28,7 @@ def field_type(field: dataclasses.Field) -> type:
 
 
 def read_flags(settings_class: type, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the values given on a command line by field name, and the list of the words that are no flags.
+    """Return the values given on a command line by field name, and the list of the words that are not flags.
 
     A field's `aliases` are accepted in its place. If a flag is given under two of its names, the last value counts.
 

@@ -42,8 +42,8 @@ def help_text(settings_class: type[Settings], doc: str) -> str:
 def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
     """Return the heading of `--help` under which a flag is listed.
 
-    This is the group of the class that defines the flag, or, if only some models, kernels, ... read it, a heading with
-    their names, such as "Model RF, NT".
+    If only some models, kernels, ... read the flag, the heading contains their names, such as "Model RF, NT". Otherwise
+    it is the group of the flag or of the class that defines the flag.
 
     Args:
         settings_class: Class of the command's settings.

@@ -90,7 +90,7 @@ class SNNKSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KervolutionSettings(Settings):
-    """Settings of kervolutions, convolutions with a kernel in place of the inner product, in KERV_CNN and RESNET.
+    """Settings of KERV_CNN and RESNET for kervolutions: convolutions with a kernel in place of the inner product.
 
     `linearized.layers.kervolution` has the table of kernels.
     """

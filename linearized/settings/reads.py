@@ -177,7 +177,7 @@ def where_read(name: str, settings: Any, kinds: Declarations, chosen: Mapping[st
 def _at_work(name: str, settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> str:
     """Return a phrase that names the selected entries of the registries that could read a setting.
 
-    An example is " with --model=RF"; it is "" if there are none.
+    An example is " with --model=RF". The phrase is "" if there are no such entries.
 
     Args:
         name: Name of the setting.

@@ -136,8 +136,8 @@ def found_names(names: list[str], where: str) -> dict[str, str]:
         names: Names of the arrays in the file.
         where: Name of the file, with which messages begin.
 
-    Returns: The name in the file by meaning, such as {"x_train": "data", "y_train": "labels"}. Further meanings are
-        x_test, y_test, x_validation and y_validation; `NAMES` lists the names that each may have.
+    Returns: The name of an array in the file for each meaning, such as {"x_train": "data", "y_train": "labels"}. The
+        keys of `NAMES` are the possible meanings, its values the possible names.
 
     Raises `UserError` if two arrays have the same meaning, or if inputs or labels are missing; the message lists the
     existing names.

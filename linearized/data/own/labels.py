@@ -101,7 +101,7 @@ def names(classes: np.ndarray, known: tuple[str, ...] | None) -> tuple[str, ...]
 
     Args:
         classes: Labels of the classes in the order of their class numbers.
-        known: Names of the classes 0, 1, ..., if the labels are these numbers.
+        known: Names of the classes 0, 1, ... if the labels are these numbers; None: the labels are the names.
     """
     if known is not None:
         return tuple(known[int(label)] for label in classes)

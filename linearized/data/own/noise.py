@@ -93,8 +93,8 @@ def published_thresholds(side: int) -> tuple[int, ...]:
     """Return the default levels of the noise low_frequency: thresholds k for images of `side` x `side` pixels.
 
     At the level k, the k x k lowest frequencies are replaced. The thresholds are those of the suite's data sets for
-    sides of 8, 28 and 32; for other sides, those of 32 are scaled and rounded down, and a threshold that occurs twice
-    after rounding is kept once.
+    sides of 8, 28 and 32. For other sides, those of 32 are multiplied by `side` / 32 and rounded down; equal ones are
+    kept once.
     """
     known = {8: THRESHOLDS_8, 28: THRESHOLDS_28, 32: THRESHOLDS_32}
     return known.get(side) or tuple(sorted({threshold * side // 32 for threshold in THRESHOLDS_32}))

@@ -86,7 +86,7 @@ def with_pixels(arrays: OwnArrays, text: str, where: str) -> tuple[OwnArrays, Fl
         text: Value of --image_shape; "" leaves the arrays unchanged.
         where: Name of the data in error messages.
 
-    Returns: The arrays with images as inputs, and the conversion for further rows; None in its place if `text` is "".
+    Returns: The arrays with images as inputs, and the conversion for further rows (None if `text` is "").
 
     Raises `UserError` for rows that do not fit, for columns of text, and for data that are already images.
     """

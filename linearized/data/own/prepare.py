@@ -68,11 +68,11 @@ class PreparedRows:
         rows: Rows of each part: "train", "test" and, if given, "validation".
         task: "classes", "binary" or "regression".
         image_shape: (height, width, channels) of rows that are images; None for other rows.
-        divided: Whether rows without a test part were split at random into train and test rows, reproducibly for a
-            seed.
+        divided: Whether the data had no test part, so that the rows were split at random into train and test rows,
+            reproducibly for a seed.
         notes: The notes of `OwnArrays`, and the number of rows that were dropped for missing values.
         shuffled: Whether the rows of each given part were shuffled with a fixed seed, because the train rows were
-            ordered by class. Then `num_train`, `num_test` and held-out rows have all classes.
+            ordered by class. Otherwise the first rows or the held-out rows would lack classes.
         classes: Labels in the order of the class numbers, as they were given; None for regression.
         class_names: Names of the classes as text, in the order of the class numbers; () for regression.
         flat: Whether labels were given as a vector (n,), not as a matrix.
@@ -245,7 +245,7 @@ class ArrayColumns:
 
     Attributes:
         shape: (height, width, channels) of images, else None.
-        mean: Mean (d,) of the train rows, which replaces missing values; None: these remain, and are refused later.
+        mean: Mean (d,) of the train rows, which replaces missing values; None: missing values are not replaced.
         pixels: Conversion of flat rows to images, if `--image_shape` declares rows to be images.
     """
 

@@ -143,7 +143,10 @@ def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
 
 
 def own_source(options: OwnDataSettings, seed: int) -> OwnSource:
-    """Return the user's own data, read and split; they are read once per process, content, options and seed.
+    """Return the user's own data, read and split into train and test rows.
+
+    The results of the last four different calls are kept; options, seed and the digest of the content distinguish
+    calls.
 
     Args:
         options: Settings of the user's own data; `options.data` names the content.

@@ -36,9 +36,9 @@ def split_rows(
         count: Total number of rows.
         test_fraction: Fraction of test rows. Their number is round(test_fraction * count), at least 1.
         seed: Random-number seed of the split.
-        classes: Class numbers (count,): `test_fraction` of the rows of each class become test rows, up to rounding, and
-            each class keeps at least one train row, even if this gives fewer test rows. None: rows are drawn without
-            regard to classes.
+        classes: Class numbers (count,): the fraction `test_fraction` of the rows of each class become test rows, up to
+            rounding. Each class keeps at least one train row, even if there are then fewer test rows. None: rows are
+            drawn without regard to classes.
 
     Raises `UserError` if no train row would be left, or if each class has a single row.
     """

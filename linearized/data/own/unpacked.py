@@ -1,7 +1,7 @@
 """A store of the unpacked arrays of large gzipped files, because unpacking takes most of the time of reading.
 
 The arrays are .npy files with a checksum, in the folder `unpacked` below data_dir. The name of each is the digest of
-the gzipped file, so that a changed file is unpacked again. They may be deleted at any time. A damaged array is
+the gzipped file, so that a changed file is unpacked again. The arrays may be deleted at any time. A damaged one is
 replaced; if none can be written, a warning is logged and the file is unpacked every time.
 """
 

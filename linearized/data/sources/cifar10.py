@@ -196,7 +196,8 @@ def images_of(data: Any) -> np.ndarray | None:
     """Return images (n, 32, 32, 3) from an array of bytes, or None for an array of another type or shape.
 
     Args:
-        data: Array (n, 32, 32, 3), or with one plane after the other for each image, (n, 3, 32, 32) or (n, 3072).
+        data: Array (n, 32, 32, 3); or (n, 3, 32, 32) or (n, 3072), with the three colour planes of an image one after
+            the other.
     """
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
         return None

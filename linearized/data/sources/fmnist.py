@@ -54,7 +54,10 @@ def located(folder: Path) -> list[Path] | None:
 
 
 def looks_like(directory: Path) -> list[Path]:
-    """Return the folders in a folder whose names start with FashionMNIST or FMNIST, in any spelling."""
+    """Return the subfolders of a folder whose names start with FashionMNIST or FMNIST.
+
+    Case, and characters that are not letters, are ignored.
+    """
     try:
         folders = sorted(path for path in directory.iterdir() if path.is_dir())
     except OSError:  # the folder does not exist or is not readable

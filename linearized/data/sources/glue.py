@@ -60,9 +60,9 @@ class TaskTable(NamedTuple):
 def read(path: Path) -> TaskTable:
     """Read one TSV file of GLUE.
 
-    Raises `UserError`, with the number of the line if a line is at fault, for a file that is missing, is not UTF-8, has
-    other columns than GLUE's tasks, has no labelled row or too many rows with another number of columns, and for a
-    score that is not a finite number.
+    Raises `UserError` for a file that is missing, is not UTF-8, has other columns than GLUE's tasks, has no labelled
+    row or too many rows with another number of columns, and for a score that is not a finite number. The message states
+    the number of the line if one line is wrong.
     """
     lines = read_lines(path, "Give the folder of a GLUE task.")
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]

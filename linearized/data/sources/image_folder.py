@@ -66,7 +66,8 @@ def load(
         skip_bad: Whether files that are not pictures are left out, and listed in the dataset's notes.
 
     Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are no splits,
-    for test classes that the train part lacks, for a file that is not a picture, and for a part without a readable one.
+    for test classes that the train part lacks, for a file that is not a picture, and for a part without a readable
+    picture.
     """
     if image_shape[2] not in MODES:
         raise UserError(f"Pictures have 1, 3 or 4 channels. Received: a model of {image_shape[2]}.")

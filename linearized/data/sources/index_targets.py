@@ -25,7 +25,7 @@ class IndexTarget:
     """A target function: a sum of products of Hermite polynomials of few coordinates, each product with coefficient 1.
 
     Attributes:
-        terms: Each product as pairs (coordinate from 0, degree of the Hermite polynomial).
+        terms: For each product, the pairs (index of the coordinate from 0, degree of its Hermite polynomial).
     """
 
     terms: tuple[Term, ...]

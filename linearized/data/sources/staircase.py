@@ -1,4 +1,4 @@
-"""STAIRCASE: a target of few coordinates, or directions, among many; by default x₁ + x₂ + x₃ + x₁x₂x₃ in d = 200.
+"""STAIRCASE: a target of few of many coordinates (or directions), by default x₁ + x₂ + x₃ + x₁x₂x₃ for d = 200.
 
 Inputs are standard normal, or signs ±1. All coordinates have the same distribution, so that only the labels reveal
 which of them matter. A network learns the linear terms of the default target and from them the product; a fixed kernel
@@ -26,7 +26,7 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
-    """Return the directions (d, r) in which the coordinates of the target are measured.
+    """Return the directions D (d, r) that define the coordinates of the target: those of rows x (n, d) are x D.
 
     Args:
         target: The target, which depends on coordinates 1 to r.
@@ -91,9 +91,9 @@ class StaircaseSource(Source):
         index_inputs: str = "gaussian",
         index_rotated: bool = False,
     ) -> Dataset:
-        """Generate the rows; train and validation labels have noise of the level's standard deviation.
+        """Generate the rows; the noise level is the standard deviation of the noise of train and validation labels.
 
-        Test rows are always the first ones.
+        Test rows are always the first ones, even if `rows.subset` is "random".
 
         Args:
             noise_ind: Index of the noise level.

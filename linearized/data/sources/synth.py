@@ -1,9 +1,9 @@
 """SYNTH as a data set: by default that of Ghorbani et al. (arXiv 2006.13409), read from files or generated.
 
 It has d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows; `linearized.data.sources.anisotropic`
-describes the recipe. Files in the data set's folder that have the names of the authors' files (see `file_names`) are
-read. Otherwise rows are generated in blocks: a selection of rows is kept in memory, and a whole set that is too large
-for that is written once to a memory map.
+describes the recipe. Files in the data set's folder with the authors' file names (see `file_names`) are read. Otherwise
+rows are generated in blocks: a selection of rows is kept in memory; the whole set, if it is large, is written once to
+files, which are memory-mapped.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ def test_rows(recipe: SynthRecipe, rows: int, divisors: Float64[np.ndarray, " 3"
     Args:
         recipe: Parameters of the rows.
         rows: Number of rows.
-        divisors: RMS of each of the three forms of the target over the train set, which divides the forms.
+        divisors: RMS of each of the three forms of the target over the whole train set; the forms are divided by it.
     """
     x = np.empty((rows, recipe.dim), np.float32)
 
@@ -134,7 +134,7 @@ def write_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) 
 
 
 def read_files(recipe: SynthRecipe, noise_ind: int | np.integer, folder: Path) -> tuple[Split, Split] | None:
-    """Return the train and the test set in files of the authors' names, as memory maps.
+    """Return the train and the test set in files with the authors' file names, as memory maps.
 
     The caller checks the values of the selected rows.
 
@@ -196,10 +196,10 @@ def _keep_divisors(recipe: SynthRecipe, folder: Path, divisors: np.ndarray) -> N
 
 @dataclasses.dataclass(frozen=True)
 class SynthSource(Source):
-    """Description of the data set SYNTH; loading it reads files of the authors' names or generates the rows."""
+    """Description of the data set SYNTH; loading it reads files with the authors' file names or generates the rows."""
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Look for files of the authors' names; without them, loading makes the rows.
+        """Look for files with the authors' file names; without these, loading makes the rows.
 
         Args:
             directory: Folder of the dataset; None: the one that directories.txt names.
@@ -228,7 +228,8 @@ class SynthSource(Source):
     ) -> Dataset:
         """Read or generate the selected rows at κ = noise_ind/10.
 
-        All train rows are a memory map if they are large. Test rows are always the first ones.
+        The train rows are a memory map if all of them are selected and they are large. Test rows are always the first
+        ones, even if `rows.subset` is "random".
 
         Args:
             noise_ind: Index of the noise level.

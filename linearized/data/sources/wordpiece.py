@@ -65,7 +65,7 @@ class Vocabulary:
     """A numbered list of words and pieces of words, which converts texts to token numbers.
 
     Attributes:
-        numbers: Number of each piece.
+        numbers: The token number of each piece.
         size: Number of pieces in the list, one more than the largest number.
         whole_words: Whether words are looked up as a whole, instead of being cut into pieces.
         cased: Whether capitals and accents of a text are kept.
@@ -145,7 +145,8 @@ class Vocabulary:
     def row(self, texts: tuple[str, ...], length: int) -> list[int]:
         """Return the token numbers of one or two texts: [CLS] text [SEP], or [CLS] text [SEP] text [SEP].
 
-        The longer of two texts is cut at its end until both fit; if they are equally long, the second one, as in BERT.
+        Tokens at the end of the longer text are dropped until both texts fit; if both are equally long, a token of the
+        second text is dropped, as in BERT.
 
         Args:
             texts: One or two texts.
@@ -161,9 +162,9 @@ class Vocabulary:
 
 
 def has_capitals(pieces: Sequence[str]) -> bool:
-    """Return whether a vocabulary has capitals, in at least the fraction `CAPITALS` of its pieces with letters.
+    """Return whether a vocabulary distinguishes capitals: at least the fraction `CAPITALS` of its pieces have some.
 
-    Pieces in brackets, such as [UNK] and [unused1], do not count.
+    Only pieces with letters count. Pieces in brackets, such as [UNK] and [unused1], do not.
 
     Args:
         pieces: All pieces of the vocabulary.

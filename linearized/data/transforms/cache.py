@@ -72,9 +72,9 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
 
 
 def _checksum(array: np.ndarray) -> int:
-    """Return the checksum of an array as version 0.1 computed it: a CRC32 of its shape, type and CRC32s of its bytes.
+    """Return the checksum of an array as version 0.1 computed it.
 
-    The bytes are divided into pieces of 16 MiB with one CRC32 each.
+    It is a CRC32 of the array's shape, its type and a list of CRC32s, one for each piece of 16 MiB.
     """
     data = memoryview(np.ascontiguousarray(array)).cast("B")
     pieces = [data[start : start + 2**24] for start in range(0, len(data), 2**24)]

@@ -24,7 +24,7 @@ LANES = 4  # number of partial sums of a covariance, fixed so that its last bits
 def high_frequency(
     train: Real[np.ndarray, "n h w c"], test: Real[np.ndarray, "m h w c"], strength: int | float, seed: int = SEED
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "m d"]]:
-    """Centre each image, add noise near its highest frequency, and scale it to norm √d.
+    """Centre each image, add noise near its highest frequency, and scale the sum to norm √d.
 
     For images of h x w pixels, the highest frequency of each channel is (h-1, w-1). The noise has independent normal
     coefficients at the frequencies (i, j) with √((h-1-i)² + (w-1-j)²) <= h - 1, and is 0 at all others. It is then
@@ -92,7 +92,7 @@ def low_frequency_colour(
     """Replace the lowest frequencies of each channel of images by noise, then standardise each channel.
 
     The noise is normal, with the mean and covariance of the cosine transforms of the train images. Channels are then
-    standardised by their mean and standard deviation over the noisy train images. 50,000 images 32x32x3 take 4 GB of
+    standardised by their mean and standard deviation over the noisy train images. 50,000 images 32x32x3 need 4 GB of
     memory.
 
     Args:

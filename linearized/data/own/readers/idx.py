@@ -37,7 +37,7 @@ class Idx(FileFormat):
     kind, advice, limit = "an idx file", ADVICE, IDX_LIMIT
 
     def fits(self, text: str) -> bool:
-        """Return whether `text`, a value of --data, is a folder with idx files, or paths of idx files with commas."""
+        """Return whether `text` is a folder with idx files, or paths of idx files separated by commas."""
         if Path(text).is_dir():
             return place_of(Path(text), _holds_some) is not None
         return all(_NAMED.fullmatch(Path(one).name.lower()) for one in text.split(","))

@@ -1,4 +1,4 @@
-"""Reader of MATLAB's .mat files, up to version 7.2 by SciPy and of version 7.3 as HDF5.
+"""Reader of MATLAB's .mat files: SciPy reads versions up to 7.2, h5py version 7.3.
 
 Inputs and labels are arrays called X and y, or by other usual names. Labels (n, 1) and (1, n) become vectors. If the
 last axis of the inputs counts the rows, as in images (h, w, c, n), it is moved to the front.

@@ -15,7 +15,7 @@ NAMED = (RAW, *cifar10.FOLDERS, cifar100.FOLDER)
 
 
 def place_of(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
-    """Return `folder`, or the usual folder below it, whichever holds files of a format; None if neither does.
+    """Return the folder that holds files of a format: `folder` or a usual folder below it; None if there is none.
 
     Args:
         folder: The folder that the user names.

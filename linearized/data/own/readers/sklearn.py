@@ -23,7 +23,7 @@ class Sklearn(Fetched):
     scheme = "sklearn"
 
     def fetch(self, name: str) -> OwnArrays:
-        """Return the arrays of scikit-learn's function `load_<name>` or `fetch_<name>`; the latter may download them.
+        """Return the arrays of scikit-learn's function `load_<name>` or `fetch_<name>`, which may download them.
 
         Raises `UserError` for an unknown name, and if the function fails.
         """

@@ -106,9 +106,10 @@ def _frame(path: str, limit: int | None) -> Any:
 
 
 def _separator(head: str) -> str:
-    """Return the character that separates the names in the first line of a table: a comma, if it has one.
+    """Return the character that separates the names in the first line of a table.
 
-    Otherwise this is the most frequent of `;`, tab and `|`, or a comma if it has none of them.
+    It is a comma if the line has one, otherwise the most frequent of `;`, tab and `|`, or a comma if the line has none
+    of these.
     """
     found = "," if "," in head else max(";\t|", key=head.count)
     return found if found in head else ","
