@@ -1,8 +1,8 @@
 """Client of a fork server, which starts commands quickly by forking a process that has already imported frameworks.
 
 `linearized.launch.warm_server` is the server. Client and server exchange messages, each of which is one packet of JSON.
-A request to run a command is sent together with the descriptor of the open file that receives the command's output. It
-has these keys:
+A request to run a command is sent together with the descriptor of the open file that receives the command's output. The
+keys of a request are:
 
 - `words`: the words of the command line after the interpreter;
 - `folder`: the working folder of the command;

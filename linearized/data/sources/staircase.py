@@ -1,4 +1,4 @@
-"""STAIRCASE: a target of few of many coordinates (or directions), by default x₁ + x₂ + x₃ + x₁x₂x₃ for d = 200.
+"""STAIRCASE: a target that depends on few coordinates or directions, by default x₁ + x₂ + x₃ + x₁x₂x₃ for d = 200.
 
 Inputs are standard normal, or signs ±1. All coordinates have the same distribution, so that only the labels reveal
 which of them matter. A network learns the linear terms of the default target and from them the product; a fixed kernel

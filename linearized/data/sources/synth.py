@@ -228,8 +228,8 @@ class SynthSource(Source):
     ) -> Dataset:
         """Read or generate the selected rows at κ = noise_ind/10.
 
-        The train rows are a memory map if all of them are selected and they are large. Test rows are always the first
-        ones, even if `rows.subset` is "random".
+        If all train rows are selected and are large, they are a memory map. Test rows are always the first ones, even
+        if `rows.subset` is "random".
 
         Args:
             noise_ind: Index of the noise level.
