@@ -1,6 +1,6 @@
 """Run the console command `linearized compare` as `python -m linearized.compare`.
 
-When this module is imported instead, the name `linearized.compare` still refers to the function of that name.
+An import of this module does not replace the function `linearized.compare`.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Run the console command `linearized krr` as `python -m linearized.krr`.
 
-When this module is imported instead, the name `linearized.krr` still refers to the function of that name.
+An import of this module does not replace the function `linearized.krr`.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Run the console command `linearized theory` as `python -m linearized.theory`.
 
-When this module is imported instead, the name `linearized.theory` still refers to the function of that name.
+An import of this module does not replace the function `linearized.theory`.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Run the console command `linearized train` as `python -m linearized.train`.
 
-When this module is imported instead, the name `linearized.train` still refers to the function of that name.
+An import of this module does not replace the function `linearized.train`.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Functions that do what the commands do, for arrays, files and data sets in Python.
+"""The commands as Python functions: `linearized.train`, `krr`, `theory`, `compare` and `plot`.
 
-They are `linearized.train`, `krr`, `theory`, `compare` and `plot`.
+They accept arrays, files and data sets.
 """

@@ -1,11 +1,11 @@
 """The commands as functions: `linearized.train`, `krr`, `theory`, `compare` and `plot`.
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `linearized.load` or
-`linearized.from_arrays`), the name of a data set of the suite, a path, or a text of `--data`. The rows of a `Dataset`
-are used without further preprocessing. Unless the data are a data set of the suite, given by its name, the default
-ridges are relative to the scale of the kernel (see `linearized.experiments.grids`). Flags whose text is a list also
-accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with the
-same data and flags loads them.
+`linearized.from_arrays`), the name of a data set that `linearized data` lists, a path, or a value of the flag --data.
+The rows of a `Dataset` are used without further preprocessing. The default ridges are multiples of the scale of the
+kernel (see `linearized.experiments.grids`), except for a data set that is given by its name. Flags that contain a list
+as text, such as ridges="0.1,1", also accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of
+the commands, and a call with the same data and flags loads them.
 """
 
 import os
@@ -32,8 +32,8 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
 
     Args:
         model: Name of the model, as for the flag --model, or the path of a Keras model file.
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
-            text of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
+            a path, or a value of the flag --data.
         flags: Flags of the command by name, such as num_units=4096.
 
     Returns:
@@ -61,15 +61,15 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     Args:
         kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
             module.
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
-            text of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
+            a path, or a value of the flag --data.
         flags: Flags of the command by name, such as num_layers=2.
 
     Returns:
         The result at every ridge. It is loaded if a run with the same data and flags has been stored.
 
     Raises:
-        UserError: Under the same conditions as the command, and for several noise levels.
+        UserError: Under the same conditions as the command, and if several noise levels are given.
 
     Example:
         >>> import linearized
@@ -91,8 +91,8 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
     Args:
         kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
             module.
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
-            text of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
+            a path, or a value of the flag --data.
         pool: Number of train rows from which the spectrum is computed; 0: all.
         flags: Flags of the command by name, such as draws=0 or sizes=[100, 200].
 
@@ -101,7 +101,7 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
         been stored.
 
     Raises:
-        UserError: Under the same conditions as the command, and for several noise levels.
+        UserError: Under the same conditions as the command, and if several noise levels are given.
 
     Example:
         >>> import linearized
@@ -125,8 +125,8 @@ def compare(
     """Fit several models to the same rows, as the command `linearized compare` does.
 
     Args:
-        X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a data set of the suite, a path or
-            a text of the flag --data, such as a folder of images.
+        X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a data set that `linearized data`
+            lists, a path, such as a folder of images, or a value of the flag --data.
         y: Labels or targets, an array or data frame.
         models: Entries of the flag --models as a list or as their text; None: the default of the command.
         seeds: Number of runs of each model, which differ in their random-number seeds.
@@ -154,9 +154,10 @@ def compare(
 
 @suggests_keywords
 def plot(table: pd.DataFrame) -> Any:
-    """Return a figure of a table of `compare`: dots for the test metric, and one panel per cost with one bar per model.
+    """Return a figure of the table that `compare` returned.
 
-    Costs are seconds, memory, parameters and speed, as far as they were measured.
+    It shows the test metric as dots. Seconds, memory, parameters and speed, as far as they were measured, have one
+    panel each, with one bar per model.
 
     Args:
         table: Table that `compare` returned, or some of its rows.
@@ -165,7 +166,7 @@ def plot(table: pd.DataFrame) -> Any:
         The Matplotlib figure.
 
     Raises:
-        UserError: For anything else than such a table.
+        UserError: If `table` is not such a table.
     """
     from linearized.experiments.compare import COLUMNS
     from linearized.report.comparison_plots import comparison_bars
@@ -183,11 +184,11 @@ def data_flags(data: Data) -> dict[str, str]:
     Arrays and data sets in memory are stored where child processes can read them.
 
     Args:
-        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set of the suite, a path, or a
-            text of the flag --data.
+        data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
+            a path, or a value of the flag --data.
 
     Raises:
-        UserError: For anything else.
+        UserError: If `data` is none of these.
     """
     if isinstance(data, Dataset):
         keep(text := register_dataset(data))
@@ -205,11 +206,11 @@ def data_flags(data: Data) -> dict[str, str]:
 
 
 def given_preparation(data: Data) -> Preparation | None:
-    """Return the preprocessing that had been applied to a `Dataset` before it was passed; None for other data.
+    """Return the preprocessing that was applied to a `Dataset` before the call; None for other data.
 
-    It is needed to apply the same preprocessing to new rows.
+    Predictions need it, because they apply the same preprocessing to new rows.
 
     Args:
-        data: Data as the functions of this module take them.
+        data: Data in any form that the functions of this module accept.
     """
     return data.preparation if isinstance(data, Dataset) else None

@@ -27,10 +27,10 @@ RTOL = 1e-5  # default relative residual; products in float32 reach about 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class LinearizedPath:
-    """Linearizations f(x; θ₀) + J(x) v of a Keras model f that were fitted at several ridges, in the order requested.
+    """Linearizations f(x; θ₀) + J(x) v of a Keras model f, fitted at several ridges, in the order requested.
 
-    θ₀ are the weights of the Keras model f, J is its Jacobian with respect to p of them, and v are the p fitted changes
-    of these weights.
+    θ₀ are the weights of f. J is the Jacobian of f with respect to p of these weights, and v contains the p fitted
+    changes of these weights.
 
     Attributes:
         ridges: Values of ρ; each v minimises ‖J v - (y - f₀)‖² + ρ‖v‖², for the targets y and the outputs f₀ = f(x; θ₀)
@@ -55,7 +55,7 @@ class LinearizedPath:
             x: Rows (m, ...) in the shape of the model's inputs.
 
         Returns:
-            Outputs (ridges, m, k).
+            Outputs (ridges, m, k) for the k outputs of the model.
         """
         values = self._problem.predict(x, np.concatenate([one.value for one in self.solutions], axis=1))
         return np.ascontiguousarray(values.reshape(len(values), len(self.ridges), -1).transpose(1, 0, 2))
@@ -90,7 +90,7 @@ def fit_linearization(
         y: Targets (n,) or (n, k) for k outputs; classes as one-hot rows.
         ridges: ρ, at least 0, in any order; not divided by n. None: 19 values from 1e-8 to 10 times the trace of J Jᵀ,
             which is estimated.
-        offset: Whether f₀ is part of the linearized model; otherwise f₀ is taken as 0.
+        offset: Whether f₀ is part of the linearized model; otherwise f₀ is replaced by 0.
         variables: Trainable variables that v changes: a function of a variable, or parts of their paths as text, see
             `linearized.linearize`; None: all.
         solver: "auto", "lanczos" or "cg". "band" needs the Gram matrix J Jᵀ, which is not formed here.

@@ -35,7 +35,7 @@ class _Run:
         Args:
             config: Settings of the run.
             result: Folder and record of the run.
-            given: Preprocessing that had been applied to a `Dataset` before the run, and is applied to new rows first;
+            given: Preprocessing that was applied to a `Dataset` before the run; it is the first step for new rows.
                 None: there was none.
         """
         self.config, self.folder, self.record, self._given = config, Path(result.folder), result.record, given
@@ -84,7 +84,7 @@ class _Run:
             One column per class, a single one for binary tasks, or one per target.
 
         Raises:
-            UserError: As `predict` raises it.
+            UserError: Under the same conditions as `predict`.
         """
         return self._outputs(self._preparation.inputs(X if self._given is None else self._given.inputs(X)))
 
@@ -126,10 +126,10 @@ class KernelResult(_Run):
     def path(self) -> "RidgePath":  # noqa: F821
         """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, one for each stored ridge.
 
-        All ridges are stored if α takes up to 512 MiB, otherwise only the chosen ones. `solutions` has one
-        `linearized.solvers.linear.solution.Solution` per stored ridge, with iterations, residual, history and whether
-        the solver converged. Its predictions are not stored and have the shape (0, k). Losses and accuracies are in
-        `table`.
+        Here n is the number of train rows and k the number of outputs. All ridges are stored if α takes up to 512 MiB,
+        otherwise only the chosen ones. `solutions` has one `linearized.solvers.linear.solution.Solution` per stored
+        ridge, with iterations, residual, history and whether the solver converged. Its predictions are not stored and
+        have the shape (0, k). Losses and accuracies are in `table`.
         """
         from linearized.kernel_ridge.ridge_path import RidgePath
 
@@ -169,8 +169,8 @@ class KernelResult(_Run):
     def correlation_with(self, model: Any) -> float:
         """Return the correlation between the learned metric M of a feature machine and WWᵀ of a network's first layer.
 
-        It is Pearson's correlation of their entries or, for a diagonal M, of their diagonals. A value near 1 means that
-        the network and the kernel weight the inputs alike.
+        It is Pearson's correlation of the entries of M and WWᵀ or, if M is diagonal, of their diagonals. A value near 1
+        means that the network and the kernel give the inputs similar weights.
 
         Args:
             model: Keras model that was trained on the same rows, such as `linearized.train("NN", data).model`. Its

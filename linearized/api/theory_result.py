@@ -53,9 +53,9 @@ class TheoryResult:
 
     @property
     def coefficients(self) -> np.ndarray:
-        """The coefficients of the targets in the eigenvectors of K, (N, k) for k outputs, divided by √N.
+        """The coefficients of the targets in the basis of the eigenvectors of K, divided by √N: (N, k) for k outputs.
 
-        The squares of a column sum to the mean square of the output's target over the pool.
+        The squares in a column sum to the mean square of the targets of that output over the pool.
         """
         return self._arrays["coefficients"]
 
@@ -70,7 +70,7 @@ class TheoryResult:
             The predicted errors on new rows and on train rows, with the effective ridge and the degrees of freedom.
 
         Raises:
-            UserError: For other values.
+            UserError: If `n` or `ridge` is outside these limits.
         """
         return predict(self.eigenvalues, self.coefficients, n, ridge, pool=self.record["pool"])
 

@@ -1,4 +1,4 @@
-"""List every dataset, where it was found or searched for and how to get it; fetch one; or show your own data.
+"""List all datasets, with where each was found and how to get it; fetch one; or show your own data.
 
 linearized data                                    list all datasets
 linearized data --fetch=FMNIST                     get it, if it is missing
@@ -25,7 +25,7 @@ from linearized.settings.reads import SET, when
 
 @dataclasses.dataclass(frozen=True)
 class ShowDataSettings(OwnDataSettings):
-    """Settings of `linearized data`: those of the user's own data, the data set to fetch, and what is shown."""
+    """Settings of `linearized data`: flags of the user's own data, the data set to fetch, and what to show."""
 
     fetch: str | None = setting(None, "a dataset to download or make", choices=DATASETS, when=when(data=""))
     seed: int = setting(0, "seed of the division into train and test rows", minimum=0, maximum=LARGEST_SEED, when=OWN)
@@ -41,7 +41,7 @@ class ShowDataSettings(OwnDataSettings):
 def listing(width: int = UNLIMITED) -> str:
     """Return the text that `linearized data` prints: a table of all data sets, and the place where each was found.
 
-    For data sets that were not found, the places that were searched follow.
+    For a data set that was not found, the text names the places that were searched and how to get the data set.
 
     Args:
         width: Width of the terminal in characters. If the table is wider, its rightmost columns are left out. Words

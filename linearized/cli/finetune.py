@@ -1,4 +1,4 @@
-"""Fine-tune a saved Keras model, of which `--swap` can first replace layers by SNNKs, kervolutions or lambda layers."""
+"""Fine-tune a saved Keras model; `--swap` first replaces some of its layers by SNNKs, kervolutions or lambda layers."""
 
 import sys
 

@@ -92,9 +92,9 @@ def main(config: ReportSettings) -> None:
 
 
 def _command_lines(command: str, width: int) -> str:
-    """Return a command line broken into lines of a shell; unchanged if it cannot be split into words.
+    """Return a command line, broken into several lines that a shell reads as one.
 
-    The latter happens for records of other programs.
+    A line that cannot be split into words is returned unchanged; records that other programs wrote may have one.
 
     Args:
         command: The command as one line.

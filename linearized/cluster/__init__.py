@@ -1,1 +1,1 @@
-"""Schedulers of Dask, on this machine or elsewhere, and tiles of work that their workers compute."""
+"""Clients of Dask schedulers, on this machine or elsewhere, and function calls (tiles) that their workers compute."""

@@ -1,7 +1,7 @@
-"""Clients of Dask schedulers: of one that is started here with worker processes, or of one that runs already.
+"""Clients of Dask schedulers: of a scheduler that is started here with its workers, or of one that already runs.
 
-Schedulers that are started here use TLS with a certificate that is created for one start and that only its workers
-hold, so that no other host on the network, and no other user of this machine, can run code in them.
+A scheduler that is started here uses TLS. Its certificate is created at the start, and only its workers have it.
+Therefore no other host on the network, and no other user of this machine, can run code in the workers.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def configure(needed_by: str, retries: int) -> None:
         retries: Number of workers that may die while they run a task before the task counts as failed.
 
     Raises:
-        UserError: If Dask is not installed; it names the extra to install.
+        UserError: If Dask is not installed; the message names the extra to install.
     """
     dask = require("dask", "cluster", needed_by)
     dask.config.set(
@@ -53,10 +53,10 @@ def configure(needed_by: str, retries: int) -> None:
 
 
 def new_credentials(needed_by: str) -> "Security":
-    """Return TLS credentials for one start: a key and a certificate that exist only in the memory of this process.
+    """Return TLS credentials for one scheduler: a key and a certificate that exist only in the memory of this process.
 
     Args:
-        needed_by: Flag that needs them, for the error message.
+        needed_by: Flag that needs the credentials, for the error message.
 
     Raises:
         UserError: If the package cryptography is not installed.
@@ -71,7 +71,7 @@ def new_credentials(needed_by: str) -> "Security":
 def told(doing: str, remedy: str) -> Iterator[None]:
     """Convert any exception that a library raises in the `with` block into one `UserError` of a single line.
 
-    A `UserError` is passed on unchanged.
+    A `UserError` is raised again unchanged.
 
     Args:
         doing: What failed, such as "The Dask scheduler cannot start".
@@ -93,16 +93,16 @@ def processes(
     environments: Sequence[Mapping[str, str]], security: "Security", *, dashboard: int = 0,
     preload: Sequence[str] = (), remedy: str = "Lower --workers.",
 ) -> Iterator["Client"]:  # fmt: skip
-    """Start a scheduler and single-threaded worker processes on the loopback address, and stop them at the end.
+    """Start a scheduler and single-threaded worker processes on the loopback address, and yield a client of them.
 
-    Workers that die are started again. Call `configure` before.
+    All are stopped at the end of the `with` block. Workers that die are started again. Call `configure` before.
 
     Args:
         environments: Environment variables of each worker, in addition to those of this process.
         security: Credentials as `new_credentials` returns them.
         dashboard: Port of the live dashboard; 0: any free one.
         preload: Modules that workers import when they start.
-        remedy: What the user can do if they cannot start.
+        remedy: What the user can do if the workers cannot start, for the error message.
     """
     if (needed := len(environments) * WORKER_BYTES) > (have := total_bytes()):
         raise UserError(
@@ -144,7 +144,7 @@ def connected(address: str) -> "Client":
 
     The caller closes the client; the scheduler continues to run.
 
-    Raises `UserError` if Dask is missing or there is no response.
+    Raises `UserError` if Dask is missing or the scheduler does not answer within 20 seconds (`TIMEOUT`).
     """
     refuse_unreachable(address)
     from distributed import Client
@@ -154,9 +154,9 @@ def connected(address: str) -> "Client":
 
 
 def threads(client: "Client") -> int:
-    """Return the total number of threads of the workers that a Dask `client` has.
+    """Return the total number of threads of the workers of a Dask `client`.
 
-    Raises `UserError` if no worker appears in time.
+    Raises `UserError` if no worker appears within 20 seconds (`TIMEOUT`).
     """
     try:
         client.wait_for_workers(1, timeout=TIMEOUT)
@@ -167,7 +167,7 @@ def threads(client: "Client") -> int:
 
 @contextlib.contextmanager
 def failures(doing: str) -> Iterator[None]:
-    """Convert the failures of workers and of the connection in the block into `UserError`.
+    """Convert failures of workers and of the connection within a `with` block into `UserError`.
 
     Args:
         doing: What the workers do, such as "multiplying the same part of K".

@@ -1,10 +1,10 @@
-"""Tiles of work: computed one after the other in this process, or on the workers of a Dask scheduler.
+"""Tiles: function calls that are computed one after the other in this process, or by the workers of a Dask scheduler.
 
-A tile is a call of a function of a module with arguments that can be pickled. Results return in the order of the
-tiles, whoever computed them, so that sums of the same tiles do not depend on the number of workers. Each result moves
-to this process as soon as it is finished: if a worker dies, only the tile that it was computing is computed again, on
-another worker, and a result that it was still sending. Few tiles are at work or wait for an earlier one at a time
-(`WINDOW`).
+The function of a tile is defined in a module, and its arguments can be pickled. Results are returned in the order of
+the tiles, so that sums over the same tiles do not depend on the number of workers. Each result is sent to this process
+as soon as it is finished. If a worker dies, another worker repeats only the tile that was being computed and the tile
+whose result was still being sent. At most 2 tiles per worker thread (`WINDOW`) are being computed or wait for an
+earlier one.
 
 Values that many tiles read are sent to every worker once (`share`). They are part of Dask's graph, so that they
 survive the death of all workers.
@@ -36,12 +36,15 @@ WINDOW = 2  # tiles per worker thread that are at work or wait for an earlier on
 
 
 class _TileError(Exception):
-    """An exception that the function of a tile raised on a worker; its only argument."""
+    """Wrapper of an exception that the function of a tile raised on a worker; the exception is its only argument."""
 
 
 @contextlib.contextmanager
 def raised_alone() -> Iterator[None]:
-    """Raise the exception of a tile as it is, and not as a failure of the connection."""
+    """Replace a `_TileError` that is raised in the `with` block by the exception that it contains.
+
+    Without the wrapper, `failures` would report an `OSError` of a tile as a failure of the connection.
+    """
     try:
         yield
     except _TileError as error:
@@ -52,13 +55,13 @@ class Here:
     """Tiles that are computed one after the other in this process, each on all cores.
 
     Attributes:
-        parts: Number of tiles that work is to be divided into at least, if the tiles may have any size.
+        parts: Smallest number of tiles into which to divide work whose tiles may have any size.
     """
 
     parts = 1
 
     def share(self, value: Any) -> Any:
-        """Return a value that stands for `value` among the arguments of tiles: itself."""
+        """Return `value`, which tiles in this process can use as an argument directly."""
         return value
 
     def ordered(self, function: Callable, tiles: Iterable[tuple], *, room: float = float("inf")) -> Iterator[Any]:
@@ -67,7 +70,10 @@ class Here:
 
 
 class OnWorkers:
-    """Tiles that are computed by the workers of a Dask scheduler; `parts` as in `Here`.
+    """Tiles that are computed by the workers of a Dask scheduler.
+
+    As in `Here`, the attribute `parts` is the smallest number of tiles into which to divide work whose tiles may have
+    any size.
 
     Args:
         client: A `distributed.Client`, which the caller closes.
@@ -80,7 +86,7 @@ class OnWorkers:
         self.client, self._cores, self.parts = client, cores, PARTS * threads(client)
 
     def share(self, value: Any) -> Any:
-        """Return a value that stands for `value` among the arguments of tiles, which every worker receives once.
+        """Return a placeholder for `value` among the arguments of tiles; each worker receives the value once.
 
         Raises `UserError` if it cannot be pickled.
         """
@@ -103,7 +109,8 @@ class OnWorkers:
             tiles: Arguments of the function for each tile; they may be values that `share` returned.
             room: Number of results that fit in the memory of this process; fewer than 1 count as 1.
 
-        Raises `UserError` if workers die repeatedly or the scheduler is lost; exceptions of the function are raised.
+        Raises `UserError` if workers die repeatedly or the connection to the scheduler is lost. Exceptions of the
+        function are raised unchanged.
         """
         from distributed import KilledWorker
 
@@ -146,7 +153,9 @@ class OnWorkers:
                     self.client.cancel(list(running.values()))
 
     def _next(self, ended: queue.SimpleQueue) -> Any:
-        """Return the next item. Raises `UserError` if there is none for `PATIENCE` seconds, and no worker either."""
+        """Return the next item of the queue.
+
+        Raises `UserError` if no item has arrived for 5 minutes (`PATIENCE`) and there is no worker either."""
         while True:
             try:
                 return ended.get(timeout=PATIENCE)
@@ -166,7 +175,9 @@ class OnWorkers:
 
 @contextlib.contextmanager
 def places(workers: int = 0, scheduler: str = "") -> Iterator[Here | OnWorkers]:
-    """Yield what computes tiles: this process, worker processes that end with the block, or a scheduler's workers.
+    """Yield an object that computes tiles: in this process, in new worker processes, or on the workers of a scheduler.
+
+    New worker processes end with the `with` block.
 
     Args:
         workers: Number of worker processes to start, each with an equal share of this machine's cores; 0: none.

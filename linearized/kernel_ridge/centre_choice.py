@@ -1,4 +1,4 @@
-"""Choice of centres for kernel ridge regression on m of the n train rows, and the Cholesky factor of their kernel.
+"""Choice of centres for kernel ridge regression (m of the n train rows), and the Cholesky factor of their kernel.
 
 Kernel ridge regression on centres (`linearized.kernel_ridge.nystrom`) fits f(x) = k(x, C) a, where the centres C are m
 of the train rows. `CentreChoice.centres` draws them, and `factored` factors the kernel K_CC between them.
@@ -43,9 +43,9 @@ class CentreChoice:
     ) -> tuple[Int64[np.ndarray, " m"], int]:
         """Return the indices of the centres, and the number of rows from which they were chosen.
 
-        Randomly pivoted Cholesky takes 2 n m d operations for the kernel and 2 n m² for its factor, which takes n · m
-        numbers of memory. If these are more than half of the memory, the centres are chosen from a uniform draw of as
-        many rows as fit. Fewer than m centres are returned if they explain all rows up to rounding.
+        Randomly pivoted Cholesky takes 2 n m d operations for the kernel and 2 n m² for its factor. The factor has
+        n · m numbers. If they need more than half of the memory, the centres are chosen among as many rows as fit,
+        which are drawn uniformly. Fewer than m centres are returned if these explain all rows up to rounding.
 
         Args:
             kernel: Kernel whose parameters are set.
@@ -86,9 +86,9 @@ def factored(
 ) -> tuple[Int64[np.ndarray, " r"], Float64[np.ndarray, "r r"]]:
     """Factor the kernel K_CC between the centres by Cholesky with pivots, and leave out dependent centres.
 
-    A centre C_i is left out if its function k(x, C_i) is, up to rounding, a combination of the functions of the other
-    centres: if its pivot is at most max(10 · eps of `dtype`, m · eps of float64) times the largest diagonal entry of
-    K_CC. The computation takes 2 m² d operations for K_CC and m³/3 for the factor.
+    A centre C_i is left out if its function k(x, C_i) is, up to rounding, a linear combination of the functions of the
+    other centres. The criterion is that its pivot is at most max(10 · eps of `dtype`, m · eps of float64) times the
+    largest diagonal entry of K_CC. The computation takes 2 m² d operations for K_CC and m³/3 for the factor.
 
     Args:
         exact: Kernel in float64, in which K_CC is computed and factored.

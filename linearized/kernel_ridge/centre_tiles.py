@@ -1,7 +1,9 @@
-"""What is computed from a block of rows for a fit on centres, in this process or on a worker.
+"""Functions that compute one block of rows for a fit on centres, in this process or on a worker.
 
-A tile reads its rows, which are sent with it, and `Centres`, which a worker receives once. It returns the block's
-summands of the normal equations, or its predictions; nothing of K_nC leaves the process that computes it.
+A fit on centres is kernel ridge regression f(x) = k(x, C) a with some train rows as centres C
+(`linearized.kernel_ridge.nystrom`). A worker receives the rows of a block with each call, and the object `Centres` only
+once. It returns the block's summands of the normal equations, or its predictions. The kernel K_bC between the block and
+the centres stays in the process that computes it.
 """
 
 import dataclasses
@@ -22,12 +24,12 @@ NAMES = ("the rows", "the centres")  # of the two sides of K_nC in messages
 
 @dataclasses.dataclass(frozen=True)
 class Centres:
-    """The kernel, the centres, and what tiles derive from them.
+    """The centres of a fit, their kernel, and the Cholesky factor of the kernel K_CC between them.
 
     Attributes:
-        kernel: Kernel whose parameters are set, for K_nC.
+        kernel: Kernel whose parameters are set, for the kernel between rows and centres.
         rows: Centres (r, d).
-        lower: L (r, r) with K_CC = L Lᵀ in the dtype of the kernel, column-major.
+        lower: L (r, r) with K_CC = L Lᵀ, in the dtype of the kernel, column-major.
     """
 
     kernel: Kernel
@@ -36,25 +38,28 @@ class Centres:
 
     @functools.cached_property
     def prepared(self) -> Any:
-        """The centres, prepared by the kernel when a tile first needs them."""
+        """The centres in the form that `kernel.prepare` returns, computed at the first use."""
         with quiet():
             return self.kernel.prepare(self.rows)
 
     def cross(self, x: np.ndarray, first: int) -> CrossKernel:
-        """Return k(x, C) for rows (b, d), of which the first has the index `first` in messages."""
+        """Return k(x, C) for rows x (b, d) and the centres C; `first` is the index of x[0] in error messages."""
         return CrossKernel(self.kernel, x, self.prepared, NAMES, first)
 
 
 def equations(
     centres: Centres, x: np.ndarray, y: Float64[np.ndarray, "b k"], first: int
 ) -> tuple[Float[np.ndarray, "r r"], Float64[np.ndarray, "r k"], float]:
-    """Return ΦᵀΦ in the dtype of the kernel, ΦᵀY and the trace of K of a block of rows.
+    """Return ΦᵀΦ, ΦᵀY and the trace of K for a block of rows with features Φ = K_bC L⁻ᵀ and labels Y.
+
+    K_bC is the kernel between the block and the centres, K the kernel of the block with itself. ΦᵀΦ has the dtype of
+    the kernel.
 
     Args:
-        centres: Centres and L, from which Φ = K_bC L⁻ᵀ follows.
+        centres: Centres and L.
         x: Rows (b, d).
-        y: Their labels.
-        first: Index of the first row.
+        y: Labels Y of the rows.
+        first: Index of the first row, for error messages.
     """
     kernel, lower = centres.kernel, centres.lower
     (solve,) = scipy.linalg.get_blas_funcs(("trsm",), (lower,))
@@ -66,26 +71,29 @@ def equations(
 def predictions(
     centres: Centres, v: Float64[np.ndarray, "r k"], x: np.ndarray, first: int
 ) -> Float64[np.ndarray, "b k"]:
-    """Return k(x, C) v for a block of rows.
+    """Return k(x, C) v for a block of rows x and the centres C.
 
     Args:
         centres: The centres.
         v: Columns of coefficients.
         x: Rows (b, d).
-        first: Index of the first row.
+        first: Index of the first row, for error messages.
     """
     return centres.cross(x, first) @ v
 
 
 class WatchedCrossKernel(CrossKernel):
-    """The kernel between rows and the centres, whose products are passes over the rows.
+    """The kernel between rows and the centres, whose products report progress and write checkpoints.
+
+    A product is one pass over the rows, in blocks.
 
     Args:
         centres: The centres.
-        shared: What stands for them among the arguments of tiles, see `linearized.cluster.tiles`.
+        shared: Placeholder of the centres among the arguments of tiles, which `share` of `linearized.cluster.tiles`
+            returned.
         x: Rows (m, d).
-        passes: The run.
-        name: Name of the rows, for progress and states.
+        passes: Progress, checkpoints and place of the passes.
+        name: Name of the rows, for progress and checkpoints.
         step: Number of rows of a block.
     """
 
@@ -94,7 +102,7 @@ class WatchedCrossKernel(CrossKernel):
         self._shared, self._passes, self._name, self._step = shared, passes, name, step
 
     def __matmul__(self, v: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "m k"]:
-        """Compute the product with v; see `CrossKernel.product`."""
+        """Return the product with v in float64, computed in one pass over the rows."""
         out, coefficients = np.zeros((len(self), v.shape[1])), self._passes.place.share(v)
 
         def tile(rows: slice) -> tuple:

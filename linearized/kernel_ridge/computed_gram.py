@@ -3,8 +3,9 @@
 Iterative solvers can thus work with a K that fits neither in memory nor on a disk. K is computed in square blocks of
 rows and columns, called tiles.
 
-On workers, a band of rows of the upper triangle is computed and multiplied at a time. Train rows are sent to a worker
-once, the columns of a product once per product, and the summands of the product are added in the order of the bands.
+A band is a range of rows of the upper triangle of K. In a product K v, a worker computes and multiplies one band at a
+time. It receives the train rows once, and v once per product. The summands of the product are added in the order of the
+bands.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ class TrainRows:
 
     @functools.cached_property
     def prepared(self) -> Any:
-        """The rows, prepared by the kernel when a tile first needs them."""
+        """The rows in the form that `kernel.prepare` returns, computed at the first use."""
         with quiet():
             return self.kernel.prepare(self.x)
 
@@ -49,10 +50,10 @@ class TrainRows:
         return block
 
     def each(self, band: slice, work: Callable[[slice, slice], None]) -> None:
-        """Call `work` for the tiles of a band of rows of the upper triangle, on all cores.
+        """Call `work` for each tile of a band (a range of rows of the upper triangle of K), on all cores.
 
         Args:
-            band: Range of rows, whose start is a multiple of the kernel's tile.
+            band: Range of rows, whose start is a multiple of the side of a tile.
             work: Function of the rows and the columns of a tile.
         """
         side, n = self.kernel.tile, len(self.x)
@@ -67,7 +68,10 @@ class TrainRows:
 
 
 def multiplied(train: TrainRows, v: Float64[np.ndarray, "n c"], band: slice) -> Float64[np.ndarray, "m c"]:
-    """Return the summand of K @ v, from row `band.start` on, of a band of the upper triangle and its mirror image."""
+    """Return the summand of K v that a band (a range of rows of the upper triangle of K) and its transpose contribute.
+
+    The summand is 0 before row `band.start`; these rows are left out.
+    """
     out, lock, first = np.zeros((len(v) - band.start, v.shape[1])), threading.Lock(), band.start
 
     def add(rows: slice, columns: slice) -> None:
@@ -83,7 +87,7 @@ def multiplied(train: TrainRows, v: Float64[np.ndarray, "n c"], band: slice) -> 
 
 
 def entries(train: TrainRows, band: slice) -> Float[np.ndarray, "b m"]:
-    """Return the upper triangle's tiles of a band of rows, from column `band.start` on; other entries are 0."""
+    """Return the rows of K in a band, from column `band.start` on; tiles below the diagonal are 0."""
     out, first = np.zeros((band.stop - band.start, len(train.x) - band.start), train.kernel.dtype), band.start
 
     def fill(rows: slice, columns: slice) -> None:
@@ -105,7 +109,7 @@ class ComputedGram:
     Args:
         kernel: Kernel whose parameters are set.
         x: Train rows (n, d).
-        place: What computes the tiles, see `linearized.cluster.tiles.places`; None: this process.
+        place: Object that computes the tiles, from `linearized.cluster.tiles.places`; None: this process.
 
     Attributes:
         shape: (n, n).
@@ -133,7 +137,7 @@ class ComputedGram:
         return out
 
     def _bands(self) -> list[slice]:
-        """Return the ranges of rows that are computed together, in whole tiles."""
+        """Return the bands: ranges of rows of whole tiles, each computed by one call."""
         n, side = len(self), self._kernel.tile
         step = side * max(1, n // (side * self._place.parts))
         return [slice(start, min(start + step, n)) for start in range(0, n, step)]

@@ -1,7 +1,7 @@
-"""Kernel between new rows and train rows for predictions, whose entries are computed while it is multiplied.
+"""Kernel matrix between new rows and train rows, for predictions, whose entries are computed during products.
 
-It is computed in blocks of rows and columns, called tiles. The whole matrix is never in memory, unless the caller reads
-all of its rows.
+The entries are computed in blocks of rows and columns, called tiles. The whole matrix is never in memory, unless the
+caller reads all of its rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,8 @@ from linearized.storage.products import cut
 class CrossKernel:
     """Kernel matrix K (m, n) between m new rows and n train rows, whose entries are computed when they are used.
 
-    `K @ v` and `product` multiply it, and `K[start:stop]` returns a range of its rows.
+    `K @ v` and `product` return products, and `K[start:stop]` returns a range of rows. Entries are computed in blocks
+    of rows and columns (tiles), and are not kept.
 
     Args:
         kernel: Kernel whose parameters are set.
@@ -62,7 +63,7 @@ class CrossKernel:
         """Return the product K[rows] v in float64, for a range of b rows.
 
         Each entry of K[rows] is computed once. The product needs the memory of one tile per core, and of the prepared
-        rows of as many tiles.
+        rows of these tiles.
 
         Args:
             rows: Range of the new rows.

@@ -32,20 +32,21 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         diagonal. With weights w_i, this mean is Σ_i w_i K_ii divided by the number of rows whose weight is not 0.
     select : "gcv" (generalised cross-validation) or "loo" (exact leave-one-out squared error). With one ridge nothing
         is chosen.
-    kernel : "precomputed": X is K, between train rows in `fit` and between new and train rows in `predict`. "NTK",
-        "RF", "CNTK", "POLYNOMIAL" or "STAX", or "package.module:function" for a function of blocks of rows (see
-        `kernel_gen.kernels.own`): a kernel of `kernel_gen.gram`, in float64. Otherwise an argument of
-        `sklearn.metrics.pairwise.pairwise_kernels`: a name such as "rbf", or a function of two rows.
+    kernel : one of these:
+        - "precomputed": X is K, between train rows in `fit` and between new and train rows in `predict`;
+        - a kernel of `kernel_gen.gram`, computed in float64: a name such as "NTK", "RF" or "CNTK", or
+          "package.module:function" for a function of blocks of rows (see `kernel_gen.kernels.own`);
+        - a kernel of `sklearn.metrics.pairwise.pairwise_kernels`: a name such as "rbf", or a function of two rows.
     kernel_params : dict of parameters of that kernel.
     solver : "auto", or one of `linearized.solvers.GRAM_SOLVERS` that computes what `select` requires. "auto" uses band
-        for gcv and eigh for loo, and for a single ridge it chooses as `linearized.kernel_ridge.ridge_path.fit` does.
+        for gcv and eigh for loo; for a single ridge `linearized.kernel_ridge.ridge_path.fit` chooses the solver.
     rtol : Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7, or 1e-5 for block_lanczos and cg on K in float32.
 
     Attributes
     ----------
     path_ : `linearized.kernel_ridge.ridge_path.RidgePath`, with α and the diagnostics at every ridge.
     scores_ : Value of the criterion `select` at each ridge, (ridges,); NaN for ridges that could not be solved, and if
-        the solver of a single ridge does not compute it.
+        the solver of a single ridge does not compute the criterion.
     ridge_, ridge_index_ : The chosen ρ and its index.
     dual_coef_ : α at the chosen ridge, (n,) or (n, k).
     X_fit_ : The train rows, or K.

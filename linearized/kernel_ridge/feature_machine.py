@@ -86,7 +86,7 @@ class FeatureMachine:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return the predicted outputs (m, k) for rows x (m, d).
 
-        It costs 2 m n d operations for n train rows, and those of multiplying the rows by √M.
+        It costs 2 m n d operations for n train rows, and the product of the rows with √M.
         """
         return CrossKernel(self.kernel, real_array(x, "x"), self.kernel.prepare(self.x)) @ self.alpha
 
@@ -193,7 +193,7 @@ def _rows(x: np.ndarray, name: str) -> np.ndarray:
 def _scored(
     metric: np.ndarray, kernel: StretchedKernel, path: ridge_path.RidgePath, residuals: np.ndarray
 ) -> FeatureStep:
-    """Return the result of one iteration, with the ridge of the smallest validation loss.
+    """Return the result of one iteration: validation losses, and the ridge with the smallest one.
 
     A ridge whose solution did not converge can be chosen only if none converged.
 

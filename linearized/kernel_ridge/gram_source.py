@@ -1,8 +1,8 @@
 """Gram matrix of a kernel on a dataset: loaded from its folder, or computed there by a child process.
 
-Commands that fit kernels, such as `krr.py`, call these functions. All Gram matrices are written as shards by
-`python -m kernel_gen` and read by `linearized.open_gram`. A matrix that does not exist yet is computed by a child
-process with that command, so that the next fit finds it.
+Commands that fit kernels, such as `linearized krr`, call these functions. All Gram matrices are written as shards by
+`python -m kernel_gen` and read by `linearized.open_gram`. If a matrix does not exist yet, a child process runs this
+command, and the next fit finds the matrix.
 """
 
 import codecs
@@ -35,7 +35,7 @@ def find_or_make(
 ) -> tuple[Any, bool]:  # fmt: skip
     """Return the Gram matrix or the embedding that settings specify, and whether it had to be computed.
 
-    If its shards are not all there, a child process computes those that are missing.
+    If shards are missing, a child process computes them.
 
     Args:
         settings: Settings of the Gram matrix or embedding, which determine its folder.
@@ -44,7 +44,7 @@ def find_or_make(
         module: Module of the command that fills the folder.
 
     Raises:
-        UserError: If the command fails, with its last output. The shards that it had finished are kept.
+        UserError: If the command fails; the message contains its last line of output. Finished shards are kept.
     """
     folder = settings.path()
     try:
@@ -66,8 +66,8 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
         asked: Kernel settings of the command line; those that are not defaults must equal those of the matrix.
 
     Raises:
-        UserError: If the rows, the noise level or the kernel differ, if the code of a kernel function of the user's
-            own has changed since, and if the folder cannot be read.
+        UserError: If the rows, the noise level or the kernel differ, if the code of the user's own kernel function has
+            changed since the matrix was computed, and if the folder cannot be read.
     """
     manifest, made = load_manifest(folder), settings_of(folder)
     if manifest.fingerprint != dataset.fingerprint:

@@ -23,7 +23,7 @@ FITTED = 0.5  # largest fraction of the variance of the train labels that the fi
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Options by which recursive feature machines differ: how the metric M is updated, and the base kernel.
+    """Options of a recursive feature machine: how its metric M is updated, and its base kernel.
 
     Attributes:
         diagonal: Whether only the diagonal of M is learned (the weights of the coordinates). It needs fewer rows than
@@ -32,7 +32,7 @@ class Variant:
         power: Exponent of the matrix power of the average outer product of gradients (AGOP); below 1 the metric changes
             more slowly.
         factor: Ratio of the bandwidth to the median distance ‖√M(x - z)‖ of the train rows, if no bandwidth is given.
-        base: Name of the base kernel; "": that of the kernel settings.
+        base: Name of the base kernel; "": the base kernel of the kernel settings.
     """
 
     diagonal: bool = False
@@ -64,10 +64,10 @@ def base_kernel(
     Args:
         settings: Settings of `--kernel=RFM`, or of the base kernel itself.
         image_shape: (height, width, channels) of rows that are images.
-        base: Name of a base kernel, which replaces that of the settings; "": that of the settings.
+        base: Name of a base kernel, which replaces the base kernel of the settings; "": none.
 
     Raises:
-        UserError: If the kernel has no gradients. The message lists the kernels that have.
+        UserError: If the kernel has no gradients. The message lists the kernels that have gradients.
     """
     name = base or (settings.base if settings.kernel == "RFM" else settings.kernel)
     refuse_without_gradients(name, settings)
@@ -75,7 +75,7 @@ def base_kernel(
 
 
 def metric_size(base: DifferentiableKernel, train: np.ndarray) -> int:
-    """Return the side d of the metric M (d, d) that a base kernel k(√M x, √M z) takes.
+    """Return the side d of the metric M (d, d) in the kernel k(√M x, √M z) for a base kernel k.
 
     For a kernel on patches of images, d is the number of entries of a patch. For all other kernels, d is the number of
     columns of the train rows.
@@ -110,10 +110,9 @@ def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -
 
     This is the ridge with the smallest loss, if that loss is at most 0.98 times the loss of a constant function.
     Otherwise it is the largest ridge whose fit leaves at most half the variance of the train labels unexplained (or the
-    ridge with the smallest loss, if there is none). The reason: while no direction has been learned, the ridge with the
-    smallest loss is a large one, whose fitted function is nearly constant and has gradients of noise. Structure in the
-    labels, such as the quadratic terms of the dataset SYNTH at noise level κ = 0, appears in the gradients of a closer
-    fit before it appears in any loss.
+    ridge with the smallest loss, if there is no such fit). While no direction has been learned, the ridge with the
+    smallest loss is large. Its fitted function is nearly constant, and the gradients are mostly noise. Structure in the
+    labels, such as quadratic terms, appears in the gradients of a closer fit before any loss decreases.
 
     Args:
         path: Solutions of (K + ρI)α = y, whose residuals on the train rows are ρα.

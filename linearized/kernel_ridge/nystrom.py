@@ -1,33 +1,35 @@
 """Kernel ridge regression on centres: f(x) = k(x, C) a with m of the n train rows as centres C, for every ridge.
 
-The minimiser of ‖K_nC a - Y‖² + ρ aᵀK_CC a is kernel ridge regression with the Nyström approximation
-K_nC K_CC⁻¹ K_Cn in the place of K, and ρ has the same unit: with all rows as centres it is the solution of
-(K + ρI)α = Y (Williams & Seeger, NeurIPS 2000; Rudi, Carratino & Rosasco, "FALKON", NeurIPS 2017).
+Let K_nC be the kernel between the train rows and the centres, K_CC the kernel between the centres, Y the labels of the
+train rows, and ρ a ridge. The coefficients a minimise ‖K_nC a - Y‖² + ρ aᵀK_CC a. This is kernel ridge regression with
+the Nyström approximation K_nC K_CC⁻¹ K_Cn in place of the kernel K of all train rows, and ρ has the same unit: with all
+rows as centres, a is the solution of (K + ρI)α = Y (Williams & Seeger, NeurIPS 2000; Rudi, Carratino & Rosasco,
+"FALKON", NeurIPS 2017).
 
-Here K_nC is the kernel between the train rows and the centres, and K_CC that between the centres. With K_CC = L Lᵀ and
-w = Lᵀa it is ridge regression on the m features Φ = K_nC L⁻ᵀ. One pass over blocks b of the train rows computes K_bC,
-solves for Φ_b and adds Φ_bᵀΦ_b. A solver for kernel matrices then serves all ridges from ΦᵀΦ (m, m), and a second pass
-computes the predictions. It takes 2 n m d operations for the kernel in each pass, 2 n m² for Φ and ΦᵀΦ, and memory for
-some m x m matrices (`needed_bytes`); K_nC is never stored.
+With K_CC = L Lᵀ and w = Lᵀa, the problem is ridge regression on the m features Φ = K_nC L⁻ᵀ. One pass over blocks b of
+the train rows computes K_bC, solves for Φ_b and adds Φ_bᵀΦ_b. A solver for kernel matrices then solves for all ridges
+with ΦᵀΦ (m, m), and a second pass computes the predictions. Each pass takes 2 n m d operations for the kernel; Φ and
+ΦᵀΦ take 2 n m². Memory holds some m x m matrices (`needed_bytes`); K_nC is never stored.
 
-On workers (`linearized.cluster.tiles`) both passes compute their blocks where there is a free core. The rows of a block
-are sent to its worker, and Φ_bᵀΦ_b, m² numbers, is sent back and added in the order of the rows. Blocks are those of
-one process, and so are the sums: with as many threads per block they are equal bit for bit. The centres, K_CC, and the
-solution for the ridges are computed in this process, whose network bounds the number of workers: a block of b rows
-takes 2 b m (m + d) operations and returns m² numbers.
+Both passes can run on workers (`linearized.cluster.tiles`). A worker receives the rows of a block, and returns Φ_bᵀΦ_b,
+which has m² numbers. These are added in the order of the rows. The blocks do not depend on the number of workers.
+Therefore the sums are equal bit for bit to those of one process, if the number of threads per block is the same. The
+centres, K_CC, and the solution for the ridges are computed in this process. Its network limits the number of workers: a
+block of b rows takes 2 b m (m + d) operations and returns m² numbers.
 
 Rounding: ΦᵀΦ could also be computed as L⁻¹(K_nCᵀK_nC)L⁻ᵀ. But the rounding error of K_nCᵀK_nC is eps ‖K_nC‖², and the
 two divisions by L magnify this error to eps ‖K_nC‖² / λ_min(K_CC). Here each block of K_nC is divided by L first. The
 error of the products ΦᵀΦ is then only eps ‖ΦᵀΦ‖ <= eps ‖K‖, in as many operations.
 
 K_CC is computed and factored in float64, with pivots. A centre is left out if its pivot is at most max(10 · eps of the
-data type of K_nC, m · eps of float64) times the largest diagonal entry of K_CC. The function of such a centre is a
-combination of the functions of the other centres, and the division by its pivot would turn rounding errors of K_nC into
-features.
+data type of K_nC, m · eps of float64) times the largest diagonal entry of K_CC. The function of such a centre is, up to
+rounding, a linear combination of the functions of the other centres. A division by its pivot would turn rounding errors
+of K_nC into features.
 
-Measured on 1,500 images at ridges down to 1e-9 ‖K‖: predictions with K_nC in float32 differ from predictions with K_nC
-in float64 by up to 5e-4 of their root mean square. For kernel ridge regression with K itself, float32 and float64
-differ by 7e-5. With float64 and all rows as centres, predictions differ from those with K by 2e-8.
+Measured on 1,500 images at ridges down to 1e-9 ‖K‖, relative to the root mean square of the predictions: predictions
+with K_nC in float32 differ from predictions with K_nC in float64 by up to 5e-4. For kernel ridge regression with K
+itself, float32 and float64 differ by 7e-5. With float64 and all rows as centres, predictions differ from those with K
+by 2e-8.
 """
 
 import dataclasses
@@ -69,7 +71,7 @@ class CentreRegression:
         choice: How the centres are chosen.
         solver: A solver of `linearized.solvers.GRAM_SOLVERS`, or "auto", which is band.
         memory: Available memory in bytes.
-        passes: Checkpoints, from which a killed run continues, progress, and the place where blocks are computed.
+        passes: Checkpoints and progress of the run, and the place where blocks are computed.
 
     Attributes:
         rows: Indices of the centres in x, (r,); r < m if some centres depend on the others.
@@ -126,8 +128,8 @@ class CentreRegression:
 
         Returns:
             A path whose `alpha` are the coefficients a (ridges, r, k) of the centres: `path.predict(self.cross("new",
-            x))` returns predictions. The `predictions` and diagnostics of its solutions are those of the normal
-            equations, and not of the train rows; `completed` replaces them.
+            x))` returns predictions. The `predictions` and diagnostics of its solutions belong to the normal equations,
+            and not to the train rows; `completed` replaces them.
         """
         ridges, rtol, watch = checked_path(ridges), rtol or RTOL, self._passes.watch
         found = GRAM_SOLVERS.load(self.solver).solve(
@@ -155,8 +157,8 @@ class CentreRegression:
             path: Result of `solve`.
 
         Returns:
-            The same path, whose solutions contain these predictions and this GCV, and no leave-one-out errors (those of
-            the solver are for the normal equations).
+            A copy of the path whose solutions contain these predictions and GCV errors. The solver's leave-one-out
+            errors are removed, because they belong to the normal equations.
         """
         outputs, everyone = path.predict(self.cross("train", self._x)), np.ones(len(self.targets))
         return dataclasses.replace(path, solutions=[

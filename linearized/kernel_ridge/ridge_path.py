@@ -87,10 +87,10 @@ def fit(
 ) -> RidgePath:  # fmt: skip
     """Solve kernel ridge regression, (K + ρI)α = y, at every ridge ρ.
 
-    With weights w the system is (K + ρW⁻¹)α = y with W = diag(w). Its function f minimises
-    Σ_i w_i (y_i - f(x_i))² + ρ‖f‖², as in scikit-learn's KernelRidge. The residual is then that of (SKS + ρI)β = Sy
-    with S = diag(√w) and α = Sβ, leave-one-out errors are those of the labels y, and generalised cross-validation is a
-    weighted mean over the rows of weights above 0.
+    With weights w the system is (K + ρW⁻¹)α = y with W = diag(w). Its function f minimises Σ_i w_i
+    (y_i - f(x_i))² + ρ‖f‖², as in scikit-learn's KernelRidge. The residual is then measured on the system
+    (SKS + ρI)β = Sy with S = diag(√w) and α = Sβ. Leave-one-out errors are errors of the labels y, and generalised
+    cross-validation is a weighted mean over the rows with weights above 0.
 
     Args:
         gram: K (n, n), symmetric and positive semi-definite: an array, or shards that `linearized.open_gram` returned,
@@ -106,7 +106,8 @@ def fit(
         max_iterations: Largest number of products with K for block_lanczos and cg, and of refinement steps for the
             other solvers.
         memory: Available memory in bytes; None: half of the free memory.
-        scheduler: Address of a Dask scheduler on whose workers products run (only block_lanczos and cg, only shards).
+        scheduler: Address of a Dask scheduler on whose workers products with K are computed; only for block_lanczos and
+            cg with a K in shards.
         overwrite: Whether band and cholesky may work in the array `gram` itself, whose entries are then lost; this
             saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
@@ -197,7 +198,7 @@ def _in_memory(gram: np.ndarray | Gram | ComputedGram, memory: int) -> np.ndarra
 def _problem(
     gram: np.ndarray | Gram | ComputedGram, targets: np.ndarray, memory: int, scheduler: str, overwrite: bool
 ) -> Iterator[GramProblem]:
-    """Yield the object that solvers of (K + ρI)α = Y call for products with K, and close it afterwards.
+    """Yield the object with which solvers of (K + ρI)α = Y compute products with K, and close it afterwards.
 
     Args:
         gram: K (n, n).
@@ -219,7 +220,7 @@ def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
     """Return labels (n,) or (n, k) as (n, k) in float64.
 
     Raises:
-        UserError: If they have another shape, no rows, or entries that are not finite real numbers.
+        UserError: If `y` has another shape, no rows, or entries that are not finite real numbers.
     """
     targets = real_array(y, "Labels", dtype=np.float64)
     targets = targets[:, None] if targets.ndim == 1 else targets

@@ -1,9 +1,9 @@
 """Loops over blocks of rows that report progress, write checkpoints, and continue from them after a kill.
 
-Kernel ridge regression on centres uses them to form its normal equations and to compute predictions.
+Kernel ridge regression on centres uses such loops to form its normal equations and to compute predictions.
 
-Blocks are computed in this process or on workers, and always added in the order of the rows. A checkpoint therefore
-holds the sums of the first rows, and a pass that was killed can continue with more workers, or with none.
+Blocks are computed in this process or on workers, and their results are always added in the order of the rows. A
+checkpoint therefore contains the sums over the first rows, and a killed pass can continue with any number of workers.
 """
 
 import contextlib
@@ -20,14 +20,11 @@ Phase = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], N
 
 @contextlib.contextmanager
 def silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Do not report progress: the default of `phase` in `RowPasses`.
+    """Yield a function that reports no progress; the default of `phase` in `RowPasses`.
 
     Args:
         what: Title of the progress.
         total: Total number of rows, or of other units of work.
-
-    Yields:
-        Function that is called with the number of units done, and does nothing.
     """
     yield lambda done: None
 
@@ -39,7 +36,7 @@ class RowPasses:
         watch: Folder, key and interval of the checkpoints. Its function `progress` is not called.
         phase: Function that reports progress: phase(title, total) returns a context manager, whose value is a function
             that is called with the number of rows done.
-        place: Place where blocks are computed, see `linearized.cluster.tiles.places`; None: this process.
+        place: Object that computes blocks, from `linearized.cluster.tiles.places`; None: this process.
     """
 
     def __init__(self, watch: Watch = UNWATCHED, phase: Phase = silent, place: Here | OnWorkers | None = None):
@@ -58,7 +55,7 @@ class RowPasses:
         add: Callable[[slice, Any], None], arrays: dict[str, np.ndarray], *, title: str, name: str,
         room: float = float("inf"), **identity: Any,
     ) -> None:  # fmt: skip
-        """Compute all blocks of rows, and add the results in the order of the rows, from the last checkpoint on.
+        """Compute all blocks of rows after the last checkpoint, and add the results in the order of the rows.
 
         Args:
             rows: Number of rows.
@@ -66,7 +63,8 @@ class RowPasses:
             function: Function of a module that computes a block.
             tile: Function of a range of rows that returns the arguments of `function`.
             add: Function of a range of rows and the result of `function`, which writes into `arrays`.
-            arrays: Arrays that `add` changes in place. They are stored in checkpoints, and filled from them.
+            arrays: Arrays that `add` changes in place. Checkpoints store them; if there is a checkpoint, they are
+                filled from it first.
             title: Title of the progress.
             name: Name of the checkpoint.
             room: Number of results that fit in memory while they wait for an earlier one.

@@ -27,7 +27,7 @@ REFRESH = 1.0  # seconds between updates of the progress line
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
-    """How a command ended, after all its tries.
+    """Outcome of a command after all its tries.
 
     Attributes:
         argv: Words of the command.
@@ -88,7 +88,7 @@ def run_commands(
 
 
 def _collect(client: "Client", tasks: list[Task], futures: list["Future"], retries: int) -> list[CommandResult]:
-    """Wait for all commands, and return their results in order; submit failed ones again.
+    """Wait for all commands, submit failed commands again, and return the results in the order of `tasks`.
 
     Args:
         client: Client that runs the commands.
@@ -151,7 +151,7 @@ def _state(client: "Client", results: dict[int, CommandResult]) -> Report:
 
 
 def _stop(client: "Client", launch: str) -> None:
-    """Ask all workers to end the commands of one launch, and wait up to 10 seconds for their answer.
+    """Call `stop_tasks` on all workers to end the commands of one launch, and wait up to 10 seconds for it.
 
     Cancelling the futures only discards the results; it does not stop the commands.
 

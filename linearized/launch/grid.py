@@ -68,7 +68,10 @@ def _axis(text: str) -> tuple[list[str], list[list[str]]]:
 def _range(right: str, text: str) -> list[str]:
     """Return the integers of start:stop or start:stop:step, without the stop, as texts.
 
-    Another text with a colon is split at commas and returned as values.
+    A text whose part before the first colon is not a number, such as a URL, is split at commas and returned as values.
+
+    Raises `UserError` if it starts with a number but is no range, or if the range is empty or has more than 100,000
+    values.
 
     Args:
         right: Part of the axis after the equals sign.

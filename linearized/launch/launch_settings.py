@@ -45,14 +45,11 @@ class WhereSettings(Settings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return which settings each launcher reads, as `Settings.kinds` describes it.
-
-        The key "launcher" is the name of the setting that selects a launcher.
-        """
+        """Return `Settings.kinds` with the entry "launcher", which maps each launcher to the settings that it reads."""
         return {**super().kinds(), "launcher": declared(LAUNCHERS)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected launcher by the name of the setting, as `Settings.chosen` does."""
+        """Return `Settings.chosen` with the entry "launcher", the name of the selected launcher."""
         return {**super().chosen(), "launcher": self.launcher}
 
 

@@ -1,7 +1,7 @@
 """List of the commands of a launch, from one of three sources.
 
-They are the command after `--` (once, or for each combination of flags), the commands that it prints, or those of a
-file.
+The sources are the command after `--` (once, or for each combination of flags), the commands that this command prints,
+and a file of commands.
 """
 
 import shlex
@@ -27,7 +27,8 @@ def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] =
         grid: Axes of flags; `words` stands for one command per combination (see linearized.launch.grid).
 
     Raises:
-        UserError: Unless exactly one of `words` and `source` is given, and if the commands cannot be read.
+        UserError: Unless exactly one of `words` and `source` is given, if `expand` or `grid` is given with `source`,
+            and if the commands cannot be read.
     """
     if bool(words) == (source is not None):
         raise UserError(

@@ -49,10 +49,10 @@ def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[Comma
 
 
 def refuse_failures(results: "Sequence[CommandResult]") -> None:
-    """Raise `UserError` about the first command that failed, if there is one.
+    """Raise `UserError` if any command failed; the message names the first one and its log.
 
     Args:
-        results: How each command ended.
+        results: Outcome of each command.
     """
     failed = [result for result in results if result.failed]
     if failed:

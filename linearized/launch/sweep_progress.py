@@ -27,7 +27,9 @@ class Report(NamedTuple):
 
 
 def parts(report: Report, total: int, seconds: float) -> list[Part]:
-    """Return the pieces of text of the progress line, with ranks by which a narrow terminal leaves some out.
+    """Return the pieces of text of the progress line.
+
+    On a narrow terminal, the pieces of the highest rank are left out first.
 
     Args:
         report: Numbers of commands and workers.

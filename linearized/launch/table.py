@@ -1,4 +1,4 @@
-"""Table at the end of a launch: how each command ended, the scores of its results, and totals.
+"""Table at the end of a launch: the outcome of each command, the metrics of its results, and totals.
 
 There is one row per command or, if there are many, per failed command.
 """
@@ -28,7 +28,7 @@ def print_table(results: Sequence[CommandResult], seconds: float, console: Conso
     the table.
 
     Args:
-        results: How each command ended.
+        results: Outcome of each command.
         seconds: Duration of the launch.
         console: Console to print to; None for standard output.
     """
@@ -72,8 +72,8 @@ def print_table(results: Sequence[CommandResult], seconds: float, console: Conso
 def shared_words(commands: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
     """Return the words that all commands share, in order, and for each command its other words as one text.
 
-    In these texts, flags have no leading dashes. No words count as shared if there is only one command, or if the texts
-    of some commands would be equal or empty; the texts are then the whole commands.
+    In these texts, flags have no leading dashes. If there is only one command, or if the texts of some commands would
+    be equal or empty, no words count as shared, and the texts are the whole commands.
 
     Args:
         commands: Commands as lists of words.

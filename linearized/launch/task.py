@@ -104,7 +104,7 @@ class _ColdProcess:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessOutcome:
-    """How one try of a command ended.
+    """Outcome of one try of a command.
 
     Attributes:
         code: Exit code, 128 + signal for a signal; None if its worker died too often.
@@ -141,7 +141,7 @@ def log_path(argv: tuple[str, ...], logs: Path | str = "") -> Path:
 
 
 def environment_of(task: Task) -> dict[str, str]:
-    """Return the environment of a command: that of the worker, with the additions of the task.
+    """Return the environment of a command: the variables of the worker, and those that the task adds.
 
     On its $PATH, `python` is this interpreter, even if its virtual environment is not activated.
     """

@@ -2,8 +2,8 @@
 
 This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
 commands with the same interpreter, environment, working folder and modules. A server imports only those frameworks
-(JAX, Keras, Numba) that an earlier command with the same flags, apart from numbers, has imported. It does not import
-Keras for a command that chooses Keras' backend by its numbers.
+(JAX, Keras, Numba) that an earlier command has imported whose flags differed at most in numbers. It does not import
+Keras if numbers among the flags decide which backend of Keras a command uses.
 """
 
 import socket

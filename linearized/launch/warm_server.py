@@ -59,7 +59,7 @@ class Command:
     Creating the object sets the environment, the working folder and the output of this process.
 
     Args:
-        request: What the client asks to run: "words" (of the command, after the interpreter) and "folder".
+        request: Request of the client, with "words" (of the command, after the interpreter) and "folder".
         output: Descriptor of its standard output and standard error.
         report: Descriptor of a pipe to the server; at its end the command writes the frameworks it imported and its
             peak memory there.
@@ -120,7 +120,7 @@ class Command:
 
 
 class Server:
-    """A fork server: a loop that forks one child for each command that its client asks for.
+    """A fork server: a loop that forks one child for each command that its client requests.
 
     Args:
         connection: Connection to the client.
@@ -169,7 +169,7 @@ class Server:
         If the request asks for a spare, this process first forks one (see `_spared`).
 
         Args:
-            request: What the client asks to run.
+            request: Request of the client.
             output: Descriptor of the command's standard output and standard error.
             report: Descriptor of the pipe to the server.
             server: Process id of the server.
@@ -217,9 +217,9 @@ class Server:
         return nested
 
     def _ended(self, child: int) -> tuple[int, bool]:
-        """Wait for the end of a child; interrupt it if the connection ends before.
+        """Wait for the end of a child; interrupt the child if the connection ends first.
 
-        It is killed if it does not end within `GRACE` seconds after that.
+        The child is killed if it does not end within 5 seconds (`GRACE`) after the interrupt.
 
         Args:
             child: Process id of the child.

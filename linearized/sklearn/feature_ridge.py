@@ -1,15 +1,16 @@
 """Ridge regression on the random features and on the tangent features of a two-layer ReLU network.
 
-Both are ridge regression on fixed features φ(x) of a row x of length d. With N random hidden units, first-layer weights
-W (d, N) with the columns w_i and, for the tangent features, a random readout a⁰ (N,) with N(0, 1) entries, these are
+Both are ridge regression on fixed features φ(x) of a row x of length d. The network has N hidden units, random
+first-layer weights W (d, N) with the columns w_i and, for the tangent features, a random readout a⁰ (N,) with standard
+normal entries. The features are
 
     random features   φ(x) = [relu(xW), 1]
     tangent features  φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i]
 
 The random weights are those of the models RF and NT (`linearized.base.weights`). Let Φ be the features of the n train
 rows. For random features and n > N, the normal equations with ΦᵀΦ are solved, otherwise (K + ρI)α = y with the kernel
-K = ΦΦᵀ. All computations are in float64, because scikit-learn requires a fit with integer weights to equal one with
-repeated rows to about 1e-7.
+K = ΦΦᵀ. All computations are in float64, because scikit-learn requires a fit with integer row weights to equal a fit
+with repeated rows to about 1e-7.
 """
 
 import numbers
@@ -31,8 +32,8 @@ LARGEST = 1e100  # largest absolute input, because products of inputs are summed
 class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Base class of both estimators, which centres the targets and chooses the ridge by generalised cross-validation.
 
-    A subclass draws its weights in `_draw`, and computes the kernel between rows in `_gram` unless it overrides
-    `_solve` and `_outputs`.
+    A subclass has a method `_draw` for its random weights. It also has either a method `_gram`, which computes the
+    kernel between rows, or its own `_solve` and `_outputs`.
     """
 
     def __init__(self, num_units=4096, *, ridges=None, law="sphere", weight_seed=SEED):
@@ -77,7 +78,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._gram(X, self.X_fit_) @ self.dual_coef_
 
     def _dual(self, gram, y, weights):
-        """Solve (K + ρI)α = y at every ridge, and return α at the chosen one, (n,) or (n, k).
+        """Solve (K + ρI)α = y at every ridge, choose the ridge, and return α there, (n,) or (n, k).
 
         Args:
             gram: K (n, n).
@@ -88,7 +89,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._chosen(fit(gram, y, ridges, sample_weight=weights, solver=_solver(ridges)), y, weights)
 
     def _grid(self, squares, weights):
-        """Return the ridges: those of the estimator or, by default, multiples of the weighted mean of ‖φ(x)‖².
+        """Return the ridges that the user gave or, by default, multiples of the weighted mean of ‖φ(x)‖².
 
         Args:
             squares: ‖φ(x)‖² for the features φ(x) of each train row, (n,).
@@ -101,7 +102,7 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _chosen(self, path, y, weights):
         """Choose the ridge by generalised cross-validation, and return the coefficients there.
 
-        This sets `path_`, `scores_` and `ridge_`. Without any score, the largest ridge is chosen.
+        This sets `path_`, `scores_` and `ridge_`. If no ridge has a score, the largest ridge is chosen.
 
         Args:
             path: Solutions at every ridge.
@@ -182,8 +183,8 @@ class NeuralTangentRidge(_FeatureRidge):
     """NT model: ridge regression on the tangent features of a two-layer ReLU network with random weights.
 
     The features are φ(x) = [relu(xW), 1, (a⁰_i step(w_i·x) x)_i] for first-layer weights W (d, N) with the columns w_i
-    and a readout a⁰ (N,) with N(0, 1) entries. All outputs have these features, and each output has its own parameters.
-    The model NT does the same with `--directions=per_class`, except that it draws one a⁰ for each output.
+    and a readout a⁰ (N,) with standard normal entries. All outputs have these features, and each output has its own
+    parameters. The model NT does the same with `--directions=per_class`, except that it draws one a⁰ for each output.
 
     Parameters
     ----------

@@ -10,9 +10,10 @@ from linearized.launch.launch_settings import WhereSettings
 
 
 def configure(settings: WhereSettings) -> None:
-    """Configure Dask for commands, as `linearized.cluster.clients.configure` does.
+    """Configure Dask to run commands, by `linearized.cluster.clients.configure`.
 
     Args:
-        settings: Settings retries (how many workers may die while they run a task) and launcher.
+        settings: Settings retries (number of workers that may die while they run a task) and launcher (for the error
+            message if Dask is not installed).
     """
     clients.configure(f"--launcher={settings.launcher}", settings.retries)

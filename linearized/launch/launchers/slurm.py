@@ -68,8 +68,8 @@ def limit_seconds(time: str) -> int:
 def lifetime_words(time: str) -> list[str]:
     """Return the flags of a Dask worker by which it ends some minutes before the time limit of its Slurm job.
 
-    The margin is a tenth of the limit, but from 2 to 10 minutes. Dask changes it by a random number of up to half of
-    it, so that not all workers end at once.
+    The worker ends a tenth of the limit before it, but at least 2 and at most 10 minutes. Dask changes this time by a
+    random amount of up to half of it, so that not all workers end at once.
 
     Args:
         time: Time limit of the job, [D-]HH:MM:SS.
@@ -144,7 +144,8 @@ def _cluster(
 def _in_files(security: "Security", folder: Path) -> "Security":
     """Write the TLS credentials that workers need into files, and return a copy of the credentials with their paths.
 
-    dask-jobqueue would write temporary files of its own, whose removal prints errors after the folder is gone.
+    Without these files, dask-jobqueue would write temporary files, and print errors when it removes them after their
+    folder is gone.
 
     Args:
         security: Credentials in memory.
@@ -163,8 +164,8 @@ def _in_files(security: "Security", folder: Path) -> "Security":
 def _credentials_folder(logs: Path) -> Iterator[Path]:
     """Create a folder for files with TLS keys that only this user can read, yield it, and remove it at the end.
 
-    It is created in the folder of the logs, because jobs on other machines can read that. Folders that killed launches
-    left there are removed too.
+    It is created in the folder of the logs, which jobs on other machines can read. Folders that killed launches left
+    there are removed too.
 
     Args:
         logs: Folder of the logs.
@@ -181,10 +182,12 @@ def _credentials_folder(logs: Path) -> Iterator[Path]:
 
 
 def _try_job(script: str) -> None:
-    """Raise `UserError` with Slurm's message if Slurm refuses a job, which `adapt` would submit again and again.
+    """Raise `UserError` with Slurm's message if Slurm refuses a job.
+
+    Otherwise Dask's `adapt` would submit a refused job again and again.
 
     Args:
-        script: Script of the job, as sbatch takes it.
+        script: Script of the job, in the form that sbatch reads.
     """
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
     if done.returncode:
