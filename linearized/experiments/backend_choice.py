@@ -28,13 +28,15 @@ def refuse_jax(config: Any) -> None:
 
 
 def chosen_backend(config: Any, rows: int, batch: int, *, alone: bool) -> tuple[str, str]:
-    """Return the backend for a run and the reason in one line; both are logged if the run reads `--backend`.
+    """Return the name of the backend for a run, and the reason for it as one line of text.
+
+    Both are logged if the run reads `--backend`.
 
     Args:
         config: `TrainSettings` of the run.
         rows: Number of train rows.
         batch: Largest number of rows per batch.
-        alone: Whether this process fits no other models, for which the backend would be fixed too.
+        alone: Whether this process fits only this model. Otherwise the choice would also apply to its other models.
 
     Raises:
         UserError: If `--backend` differs from what $KERAS_BACKEND, Keras' own file or an import has decided.

@@ -41,8 +41,8 @@ def fitted(
     - `count`: number of centres that are used. Centres that depend linearly on others are left out.
     - `choice` and `seed`: rule by which the centres were chosen, and random-number seed of the choice.
     - `pool`: number of train rows among which the centres were chosen.
-    - `trace`: trace of K.
-    - `lost`: fraction of the trace of K that the Nyström approximation of K lacks.
+    - `trace`: trace of K, the kernel matrix between all train rows.
+    - `lost`: fraction of this trace that the trace of the Nyström approximation of K lacks.
 
     The arrays contain `centres`, the indices of the centres among the train rows, and `alpha`, their coefficients.
 
@@ -55,7 +55,7 @@ def fitted(
             computed from the train rows.
         ridges_of: Function of (settings, data set, scale of the kernel's inputs, function that returns the trace of K)
             that returns the ridges ρ.
-        place: Place where blocks of rows are computed.
+        place: Object that computes blocks of rows, from `linearized.cluster.tiles.places`.
     """
     start, x, name = time.monotonic(), np.asarray(dataset.train.x), config.label()
     kernels = (kernel_of(config, dataset), kernel_of(dataclasses.replace(config, dtype="float64"), dataset))

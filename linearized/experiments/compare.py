@@ -4,14 +4,15 @@
     linearized compare --data=table.npz
     linearized compare --models=KERV_CNN:kervolution_kernel=gaussian,KERV_CNN:kervolution_kernel=sigmoid
 
-An entry of --models is a name of --model, krr: and a name of --kernel, or linear (the best linear fit), with settings
-of its own after colons; every other flag is for all models. All models choose their ridge on the same validation rows,
-a fifth of the train rows. Networks are trained by Adam, with a learning rate that falls to 0 along a cosine, for 60
-epochs of batches of 64 rows (from 10,000 train rows on for 30 epochs of batches of 256 rows; always for at least 1,000
-steps), at two ridges of their grid. Flags such as --max_cg_iters (epochs) replace these values. Tables of your own are
-standardised. Each run has its own process, so that its peak memory is measured alone. The table is stored below nn_dir
-as comparison.json, with comparison.png and the page comparison.html beside it. Each run stores its own result: if a
-comparison is killed, the same command continues with the missing runs.
+An entry of --models is a name of --model; or krr: with a name of --kernel; or linear, the best linear fit. Settings of
+one entry follow it after colons; every other flag applies to all models. All models choose their ridge on the same
+validation rows, a fifth of the train rows. Networks are trained by Adam at two ridges of their grid, for 60 epochs of
+batches of 64 rows, or for 30 epochs of batches of 256 rows if there are at least 10,000 train rows. With few rows there
+are more epochs, so that there are at least 1,000 steps. The learning rate falls to 0 along a cosine. Flags such as
+--max_cg_iters (epochs) replace these values. Tables of your own are standardised. Each run has its own process, so that
+its peak memory is measured separately. The table is stored below nn_dir as comparison.json, with comparison.png and the
+page comparison.html beside it. Each run stores its own result: if a comparison is killed, the same command continues
+with the missing runs.
 """
 
 import dataclasses
@@ -115,7 +116,7 @@ class CompareSettings(train.TrainSettings):
     def __post_init__(self):
         """Check each value by itself, and that the settings of every compared model fit together.
 
-        The checks of `TrainSettings` are left out, because they are of the one model that --model names.
+        The checks of `TrainSettings` are left out, because they concern the single model that --model names.
         """
         self.take_number()
         Settings.__post_init__(self)
@@ -151,7 +152,7 @@ class CompareSettings(train.TrainSettings):
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=4).hexdigest()
 
     def runs(self) -> dict[str, Run | None]:
-        """Return the settings of the run of each entry of --models, by the text of the entry; None for the linear fit.
+        """Return a dictionary from each entry of --models to the settings of its run; None for the linear fit.
 
         Raises:
             UserError: If --model is given, if there are fewer than two different entries, if an entry cannot be read,
@@ -178,7 +179,9 @@ class CompareSettings(train.TrainSettings):
         return {name: value for name, value in values.items() if value != own[name].default}
 
     def _common(self) -> dict[str, Any]:
-        """Return the values of --validation and --preprocess by name, with which all runs have the same rows.
+        """Return the values of --validation and --preprocess by name, which are equal in all runs.
+
+        Thus all models are fitted to the same rows.
 
         Raises:
             UserError: For --validation=0, unless the data have validation rows of their own.
@@ -195,7 +198,7 @@ class CompareSettings(train.TrainSettings):
         return {"validation": validation, "preprocess": self.preprocess or ("standard" if table else "none")}
 
     def seeded_runs(self) -> dict[tuple[str, int], Run | None]:
-        """Return the settings of every run by (entry of --models, repetition); None for the linear fit.
+        """Return a dictionary from (entry of --models, repetition) to the settings of the run; None for the linear fit.
 
         Repetitions are counted from 0. They differ in their random-number seeds.
         """
@@ -210,8 +213,8 @@ class CompareSettings(train.TrainSettings):
 def run(config: CompareSettings) -> Result:
     """Run every model in turn, or load its finished result, and return one table of all results.
 
-    A finished comparison is loaded if all its runs still exist unchanged. Steps such as claiming the folder are those
-    of every command, see `linearized.experiments.run`.
+    A finished comparison is loaded if all its runs still exist unchanged. The steps are those of every command, see
+    `linearized.experiments.run`.
 
     Returns:
         The folder, and the record that its `comparison.json` contains: `title`, `columns` (name -> title), `rows` (one
@@ -335,8 +338,8 @@ def _r2(scores: Mapping[str, Any]) -> float | None:
     """Return R² on the test rows, which is 1 minus the normalised test loss; None for classification.
 
     Args:
-        scores: Scores by name, such as `test_normalised_loss` (the test loss divided by that of a constant) and
-            `test_accuracy`.
+        scores: Scores by name, such as `test_normalised_loss` (the test loss divided by the test loss of a constant)
+            and `test_accuracy`.
     """
     normalised = scores.get("test_normalised_loss")
     return None if scores.get("test_accuracy") is not None or normalised is None else 1 - normalised

@@ -80,12 +80,12 @@ def budget(draft: train.TrainSettings) -> dict[str, Any]:
 
     The networks are trained by Adam. The learning rate rises to 0.003 over 5 epochs and then falls to 0 along a cosine.
     There are 60 epochs of batches of 64 rows, or more epochs if these are fewer than 1,000 steps; from 10,000 train
-    rows on there are 30 epochs of batches of 256 rows. The ridge is chosen among two of the model's own grid, the
-    smallest and the middle one. A model can declare other flags (`Declaration.budget`), which replace these.
+    rows on there are 30 epochs of batches of 256 rows. The ridge is chosen between two ridges of the model's own grid,
+    the smallest and the middle one. A model can declare other flags (`Declaration.budget`), which replace these.
 
     Args:
-        draft: Settings of the model, from which the number of train rows is taken. If it is only known after the files
-            of the data set are read, the data set counts as large.
+        draft: Settings of the model, which determine the number of train rows. If this number is only known after the
+            files of the data set are read, it counts as at least 10,000.
     """
     own = declared(draft)
     rows = draft.num_train or draft.described().rows[0]
@@ -121,7 +121,7 @@ def seeded(settings: Run, seed: int) -> Run:
 
 
 def refuse_needs(settings: Run) -> None:
-    """Raise `UserError` if a run with these settings needs more memory than this machine has, or more than a month."""
+    """Raise `UserError` if a run needs more memory than this machine has, or would take more than a month."""
     if isinstance(settings, KernelFitSettings):
         refuse_large_fit(settings)
         refuse_endless_fit(settings, settings.level(), settings.row_counts())

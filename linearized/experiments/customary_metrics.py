@@ -42,7 +42,7 @@ def customary(dataset: Dataset, labels: np.ndarray, predictions: np.ndarray) -> 
         predictions: Model outputs (n, k): logits of k classes, or one value per row (k = 1).
 
     Returns:
-        The scores by name: "matthews" (of classes; 0 if all predictions agree), "f1" (of class 1), "pearson" and
+        The scores by name: "matthews" (of classes; 0 if all predictions are equal), "f1" (of class 1), "pearson" and
         "spearman" (of values; None if labels or predictions are constant).
     """
     scores = {}

@@ -1,9 +1,9 @@
 """The iterations of a recursive feature machine (RFM), stored so that a killed run can be resumed.
 
 A recursive feature machine learns a metric M of the kernel k(√M x, √M z). Each iteration fits kernel ridge regression
-with the kernel in the present metric, and learns the next metric from the gradients of the fitted function. After it,
-the scores at every ridge and the next metric are stored in the folder of unfinished work. The solution of the best
-iteration is kept in memory, and recomputed if the process that computed it was killed.
+with the kernel in the present metric, and learns the next metric from the gradients of the fitted function. After each
+iteration, the scores at every ridge and the next metric are stored in the folder of unfinished work. The solution of
+the best iteration is kept in memory, and recomputed if the process that computed it was killed.
 """
 
 import contextlib
@@ -80,9 +80,9 @@ class Machine:
         self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
-        """Add variants that combine the two best ones with each further base kernel, and return the new indices.
+        """Add the two best variants with each further base kernel as new variants, and return their indices.
 
-        The further base kernels are those that a search (--rfm_search) also tries; without a search there are none.
+        Only a search (--rfm_search) has further base kernels; otherwise nothing is added.
 
         Args:
             steps: Records of all iterations so far, whose variants use the base kernel of the settings.
@@ -196,12 +196,14 @@ class Machine:
     def _learned(
         self, number: int, index: int, found: Solved, entries: list[dict[str, Any]]
     ) -> np.ndarray | None:  # fmt: skip
-        """Learn and store the next metric from the solution of an iteration; return it, or None if all gradients are 0.
+        """Learn the next metric from the solution of an iteration, store it and return it.
+
+        Return None if all gradients are 0 or some are not finite.
 
         Args:
             number: Number of the variant.
             index: Number of the iteration.
-            found: Its solution, of which one ridge is used, see `_ridge`.
+            found: Solution of the iteration. Its coefficients at one ridge are used, see `_ridge`.
             entries: Scores of the solution, one dictionary per ridge.
         """
         return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
@@ -209,7 +211,7 @@ class Machine:
     def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
         """Return the index of the ridge whose fitted function determines the next metric.
 
-        It is the ridge with the lowest loss, unless no ridge predicts better than a constant
+        It is the ridge with the lowest loss, unless this loss is above 0.98 times the loss of a constant function
         (`linearized.kernel_ridge.learned_metric.followed_ridge`).
 
         Args:
@@ -233,7 +235,7 @@ class Machine:
             alpha: Coefficients (n, k) of the function for the n train rows and k outputs, at one ridge.
 
         Returns:
-            The metric; None if all gradients are 0.
+            The metric; None if all gradients are 0 or some are not finite.
         """
         variant = self.variants[number]
         metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)

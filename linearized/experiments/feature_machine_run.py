@@ -1,6 +1,6 @@
 """Run of a recursive feature machine (RFM, `linearized krr --kernel=RFM`), from settings and rows to the record.
 
-A run tries one or several variants, which are options of the update of the metric. All of them start from the fixed
+A run tries one or several variants: combinations of options of the metric's update. All of them start from the fixed
 kernel (iteration 0). Every iteration of every variant is a candidate, and the rule of `linearized.experiments.select`
 chooses iteration and ridge together. A search (`--rfm_search`) then combines the best variants with other base kernels,
 because a smooth kernel may have a far lower error in a metric that was learned with the Laplace kernel.

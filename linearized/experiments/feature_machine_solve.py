@@ -3,7 +3,7 @@
 The solver is chosen as for fixed kernels, by the size of a factor of K (`linearized.solvers.auto_gram`). A solver that
 needs only products streams K if K and the solver's basis do not fit in memory together: K is written to the folder of
 unfinished work, and removed when the iteration is finished. The kernel between validation or test rows and train rows
-is computed in tiles while it is multiplied by the coefficients.
+is computed in blocks of rows and columns during its product with the coefficients.
 """
 
 import contextlib
@@ -86,7 +86,9 @@ class MetricSolver:
     def solved(
         self, kernel: StretchedKernel, metric: np.ndarray, ridges: np.ndarray | None, *, name: str, title: str
     ) -> Iterator[Solved]:
-        """Yield the solution of one iteration; remove its folder after the `with` block, unless the block raises.
+        """Yield the solution of one iteration, and remove the iteration's folder after the `with` block.
+
+        The folder stays if the block raises an exception.
 
         If an earlier process was killed in the iteration of the same name and metric, its checkpoints and the parts of
         K that it finished are used.

@@ -27,8 +27,8 @@ def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray 
     - "bandwidth" of the base kernel.
     - "effective_rank" of M, (tr M)²/‖M‖_F².
     - "overlap", the share of the trace of M in the space of `directions`.
-    - "ansatz", the correlation between the entries of M and those of WWᵀ. A value near 1 agrees with the neural feature
-      ansatz, by which networks and feature machines weight the inputs alike.
+    - "ansatz", the correlation between the entries of M and those of WWᵀ. The neural feature ansatz, according to which
+      networks and feature machines give the inputs similar weights, predicts a value near 1.
 
     Args:
         found: Solution of the iteration, with `metric` and `kernel`.
@@ -59,7 +59,7 @@ def rank_of(step: Mapping[str, Any], metric: str) -> tuple[float, ...]:
 
 
 def short_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those scores and diagnostics at a ridge that are stored for every iteration of a feature machine.
+    """Return the scores and diagnostics at a ridge that every iteration of a feature machine stores.
 
     Args:
         entry: All scores and diagnostics at the ridge, by name.

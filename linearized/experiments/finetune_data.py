@@ -1,4 +1,4 @@
-"""The data of `linearized finetune` in the shape that the model takes, and checks that the model fits the data."""
+"""Data of `linearized finetune`, loaded in the shape of the model's inputs, and checks that the two fit together."""
 
 import dataclasses
 from pathlib import Path
@@ -57,7 +57,7 @@ def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] 
 
 
 def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
-    """Load the data of the settings in the shape that the model takes, and split off the validation rows.
+    """Load the data of the settings in the shape of the model's inputs, and split off the validation rows.
 
     Args:
         config: Settings of the command.

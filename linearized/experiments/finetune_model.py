@@ -61,9 +61,9 @@ def swapped(config, model: keras.Model, dataset: Dataset) -> keras.Model:
 
 
 def typical_inputs(model: keras.Model, dataset: Dataset, seed: int) -> np.ndarray:
-    """Return up to 512 random train rows in the shape and data type that a model takes.
+    """Return up to 512 random train rows in the shape and data type of a model's inputs.
 
-    They are the inputs on which new layers are fitted to the outputs of the layers that they replace.
+    On these rows, new layers are fitted to the outputs of the layers that they replace.
 
     Args:
         model: Keras model with one input.
@@ -82,7 +82,7 @@ def adapter_places(model: keras.Model, adapt: str, last: int) -> list[keras.laye
     Args:
         model: Model without adapters.
         adapt: "mlp": the linear layers that end MLP blocks; "attention": the output projections of attention layers;
-            "both": both of them, as Houlsby et al. (2019) and the SNNK adapters of the paper (ICLR 2024) do.
+            "both": both of them, as in Houlsby et al. (2019) and in the paper on SNNKs (ICLR 2024).
         last: Number of MLP blocks, and of attention layers, counted from the end; 0: all.
 
     Raises:
@@ -207,7 +207,7 @@ def from_rows(model: keras.Model) -> keras.Model:
 
 
 def embedding_size(model: keras.Model) -> int:
-    """Return the number of different tokens that the first embedding layer of a model takes.
+    """Return the number of different tokens that the first embedding layer of a model accepts.
 
     Raises:
         UserError: If the model has no embedding layer.

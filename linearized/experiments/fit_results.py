@@ -1,4 +1,4 @@
-"""Data classes of results (one fitted ridge, and a whole run), and functions for entries of a record about its data.
+"""Data classes for the fit at one ridge and for the result of a run, and functions that describe data in a record.
 
 The record of a run is the dictionary that is stored as its `result.json`.
 """
@@ -22,7 +22,7 @@ class RidgeFit:
         ridge: The ridge λ.
         predictions: Outputs (rows, k) by split: train, validation (if any), test.
         parameters: Trained parameters. For least squares they are in the form that `set_parameters` of the model's
-            module takes, or a function that computes them when they are needed. For models trained by gradients they
+            module accepts, or a function that computes them when they are needed. For models trained by gradients they
             are the list of the model's weights.
         evidence: `converged`, `iterations`, and other diagnostics of the solver; plain values, ready for JSON.
         history: Relative residual at each iteration of a least-squares solver, or train loss at each epoch.
@@ -42,7 +42,7 @@ class RidgeFit:
     tangents: dict[str, Any] | None = None
 
     def fitted(self) -> Any:
-        """Return `parameters`; if it is a function that computes them, call it first and keep what it returns."""
+        """Return `parameters`. If it is a function that computes them, replace it by its return value first."""
         if callable(self.parameters):
             self.parameters = self.parameters()
         return self.parameters

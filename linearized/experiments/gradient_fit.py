@@ -134,7 +134,7 @@ def _fit_one(config, dataset: Dataset, index: int, ridge: float, name: str, chec
 def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
     """Return the measurements of `--tangent_at` and, under "infinite_width", the scores of the infinite-width kernel.
 
-    The latter are None if this kernel is not known for the model.
+    These scores are None if this kernel is not known for the model.
 
     Args:
         config: Settings of the run.
@@ -148,8 +148,8 @@ def _measured(config, tangents: TangentMeasures, epochs: int) -> dict:
 def loss_change(history: np.ndarray) -> float | None:
     """Return the relative change of the train loss at the end of training, which is near 0 if training has settled.
 
-    It is b/a - 1, where b is the mean loss over the last tenth of the epochs and a that over the tenth before. A tenth
-    is at least one epoch.
+    It is b/a - 1, where b is the mean loss over the last tenth of the epochs, and a the mean loss over the tenth before
+    it. A tenth is at least one epoch.
 
     Args:
         history: Train loss of each epoch.
@@ -193,7 +193,7 @@ def _save(path: Path, done: RidgeFit, key: str) -> None:
 def _load(path: Path, key: str) -> RidgeFit | None:
     """Return the stored fit of a ridge that an earlier process finished; None if there is none.
 
-    A file of another run counts as none, and so does a damaged file, which is logged.
+    A file of another run is ignored. A damaged file is ignored and logged.
 
     Args:
         path: File of the ridge.

@@ -31,7 +31,7 @@ def _logspace(low: float, high: float, count: int) -> np.ndarray:
 
 
 def own_grid() -> Float64[np.ndarray, " ridges"]:
-    """Return the 19 relative ridges, from 1e-8 to 10, that are used for data, kernels and models of the user's own.
+    """Return the 19 relative ridges, from 1e-8 to 10, for the user's own data, kernels and models.
 
     Multiplied by the trace of the kernel matrix K of n rows, they are values of ρ in (K + ρI)α = y. Multiplied by the
     mean of the diagonal of K, they are values of λ = ρ/n.
@@ -107,11 +107,11 @@ def kernel_grid(
 
     Each family except FMNIST has one grid. FMNIST (also the family of NFMNIST and the digits) has two of 20 values:
 
-    - "published" is that of arXiv 2006.13409: 10^[-4, 3] for the NTK of exactly three dense layers, 10^[-1, 5] for
-      other NTKs, RF and POLYNOMIAL.
-    - "by_scale" is 10^[-4, 3] for every kernel of inputs divided by √d, whose entries are about d times smaller, and
-      10^[-1, 5] for kernels of raw inputs. NTKs of three and more dense layers have inputs divided by √d; with ridges
-      above 10^3 they predict hardly more than the mean.
+    - "published" is the grid of arXiv 2006.13409: from 1e-4 to 1e3 for the NTK of exactly three dense layers, and from
+      0.1 to 1e5 for other NTKs, RF and POLYNOMIAL.
+    - "by_scale" runs from 1e-4 to 1e3 for every kernel of inputs divided by √d, whose entries are about d times
+      smaller, and from 0.1 to 1e5 for kernels of raw inputs. NTKs of three and more dense layers have inputs divided by
+      √d; with ridges above 1e3 they predict hardly more than the mean.
 
     Kernels that are not in that paper (such as CNTK, or any with another `--scale`) always have the grid "by_scale".
 
@@ -119,7 +119,7 @@ def kernel_grid(
         family: `Dataset.family`: FMNIST, CIFAR2, CIFAR10, SYNTH or OWN (also for kernels of the user's own).
         kernel: Name in `linearized.settings.gram_settings.KERNELS`.
         dense_layers: Number of dense layers of the NTK, including the readout.
-        stax_scale: Whether the kernel is that of inputs divided by √d.
+        stax_scale: Whether the inputs of the kernel are divided by √d.
         own_scale: Whether the kernel has the scale that it has in arXiv 2006.13409.
         name: "published" or "by_scale".
         trace: Trace of K between the train rows; only OWN uses it.

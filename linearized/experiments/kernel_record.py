@@ -1,4 +1,7 @@
-"""The record (content of result.json) of a kernel's fit: scores at every ridge, the chosen one, the best linear fit."""
+"""Functions that build the record of a kernel's fit: scores at every ridge, the chosen ridge, the best linear fit.
+
+The record is the content of `result.json`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +26,8 @@ def scored(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score the fits of a fixed kernel at every ridge, and return the record and the arrays of the result.
 
-    They are those of `record_of`. The entry of each ridge additionally has the test loss that is predicted from the
-    train rows by leave-one-out (`predicted_loss`) and by generalised cross-validation (`predicted_by_gcv`).
+    Record and arrays are those of `record_of`. The entry of each ridge additionally has the test loss that is predicted
+    from the train rows by leave-one-out (`predicted_loss`) and by generalised cross-validation (`predicted_by_gcv`).
 
     Args:
         config: `KernelFitSettings`.
@@ -43,9 +46,9 @@ def scored(
 def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None]:
     """Return predictions of the test loss at one ridge that are made from the train rows alone.
 
-    One is the leave-one-out loss, with its standard error. The other is generalised cross-validation (GCV), the train
-    loss divided by (1 - L/n)², with the degrees of freedom L of the fit to n train rows; unlike leave-one-out, it does
-    not distinguish the rows. Both predict the loss on rows with labels like those of the train rows, so noise that test
+    One is the leave-one-out loss, with its standard error. The other is generalised cross-validation (GCV): the train
+    loss divided by (1 - L/n)², where L is the number of degrees of freedom of the fit to n train rows. Both predict the
+    loss on new rows whose labels have the noise of the train labels. Therefore the variance of the noise that test
     labels do not have is subtracted.
 
     Args:
@@ -54,8 +57,8 @@ def _predicted(entry: Mapping[str, Any], noise: float) -> dict[str, float | None
         noise: `Dataset.label_noise`, the variance of the noise that test labels do not have.
 
     Returns:
-        `predicted_loss` (leave-one-out), `predicted_error` (its standard error), `predicted_normalised_loss` (in units
-        of the loss of a constant) and `predicted_by_gcv`; None where not known.
+        `predicted_loss` (leave-one-out), `predicted_error` (its standard error), `predicted_normalised_loss` (divided
+        by the loss of a constant) and `predicted_by_gcv`; None where not known.
     """
     found = {name: None if entry[source] is None else max(entry[source] - noise, 0.0)
              for name, source in (("predicted_loss", "left_out_loss"), ("predicted_by_gcv", "gcv"))}  # fmt: skip

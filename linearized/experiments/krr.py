@@ -49,7 +49,8 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
 
     Three kinds of fit are possible. By default the Gram matrix K of all train rows is computed or loaded. With
     --features, the fit is a ridge regression on features whose inner products approximate the kernel. With --centres,
-    the fitted function is Σ_c k(x, c) a_c over some train rows c. The last two do not compute K.
+    the fitted function is Σ_c k(x, c) a_c over some train rows c. The fits with --features and --centres do not compute
+    K.
     """
 
     GROUP = "Solver"
@@ -101,7 +102,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return which settings each kernel and each solver reads, as `Settings.kinds` describes it.
+        """Return which settings each kernel and each solver reads, in the form of `Settings.kinds`.
 
         The keys are names of settings such as "kernel" and "solver", whose values select a kernel or a solver.
         """
@@ -110,7 +111,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         return kinds | {"solver": SOLVER_READS, "": own}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected kernel, solver and the like by the name of the setting, as `Settings.chosen` does."""
+        """Return the names of the selected kernel and solver by the name of the setting; see `Settings.chosen`."""
         return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):
@@ -129,8 +130,8 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
     def reads(self, name: str) -> bool:
         """Return whether the setting `name` has an effect.
 
-        Settings of shards have none where no Gram matrix is stored: for kernels that are learned from labels, with
-        --centres and with --on_the_fly.
+        Settings of shards have no effect if no Gram matrix is stored, which is the case for kernels that are learned
+        from labels, with --centres and with --on_the_fly.
         """
         if name in OF_SHARDS and (self.centres or self.on_the_fly):
             return False
@@ -198,7 +199,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         return EmbeddingSettings(**shared, noise_ind=level)
 
     def label(self) -> str:
-        """Return the short name of the kernel for folders and titles, with the number of centres: NTK2_ntk_c2000."""
+        """Return the kernel's short name with the number of centres, for folders and titles, such as NTK2_ntk_c2000."""
         return f"{super().label()}_c{self.centres}" if self.centres else super().label()
 
     def run_name(self) -> str:
@@ -265,7 +266,7 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     """Fit the kernel at every ridge for one noise level, and return the record and the arrays of the result.
 
     Args:
-        config: Settings; those of the kernel are those of the --gram folder, if there is one.
+        config: Settings; with --gram, the settings of the kernel have been replaced by those of the folder.
         asked: Settings as the user gave them.
         level: Noise level.
         unfinished: Folder of the solver's checkpoints.
@@ -299,10 +300,10 @@ def _ridges(config: KernelFitSettings, dataset: Dataset, scale: str, trace: Call
     """Return the ridges ρ at which the kernel is fitted: those of --ridges, or else a default grid.
 
     Args:
-        config: Settings; those of the kernel are those of the --gram folder, if there is one.
+        config: Settings; with --gram, the settings of the kernel have been replaced by those of the folder.
         dataset: Rows and labels.
         scale: Scale of the kernel's inputs: "input" (raw) or "stax" (divided by √d or √channels).
-        trace: Function that returns the trace of K, for grids that are in units of it.
+        trace: Function that returns the trace of K, for grids in units of the trace.
     """
     if config.ridges:
         return listed_ridges(config.ridges)
@@ -324,11 +325,12 @@ def _gram_of(
     computed if it is missing. With --features it is an embedding instead, and with --on_the_fly nothing is stored.
 
     Args:
-        config: Settings; those of the kernel are those of the --gram folder, if there is one.
+        config: Settings; with --gram, the settings of the kernel have been replaced by those of the folder.
         asked: Settings as the user gave them.
         level: Noise level.
         dataset: Rows and labels.
-        place: Place where tiles of K are computed with --on_the_fly; None: this process.
+        place: Object that computes blocks of K with --on_the_fly, from `linearized.cluster.tiles.places`; None: this
+            process.
 
     Returns:
         K between the train rows; whether it had to be computed; the kernel between validation or test rows and train

@@ -83,8 +83,8 @@ def fit(config, dataset: Dataset, ridges: dict[int, float], folder: Path) -> tup
 def _tolerance(config) -> dict[str, float]:
     """Return the tolerance of the solver as keyword arguments.
 
-    They are `accuracy`, a bound of the error of the train predictions, with `--solver=auto` and no tolerance given;
-    otherwise `rtol` and `atol` for the residual, as given or as published.
+    With `--solver=auto` and no given tolerance, this is `accuracy`, a bound of the error of the train predictions.
+    Otherwise these are `rtol` and `atol` for the residual: the given values or the defaults of the solvers.
 
     Args:
         config: `TrainSettings` of the run.

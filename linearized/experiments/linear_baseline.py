@@ -1,4 +1,4 @@
-"""The best linear fit, against which kernels are measured: ridge regression on the raw inputs with an intercept.
+"""Best linear fit as a baseline for kernels: ridge regression on the raw inputs with an intercept.
 
 The relative risk of a kernel is its test loss divided by the test loss of this linear fit. Below 1, the kernel has
 learned something nonlinear. All ridges are solved from one eigendecomposition.
@@ -19,7 +19,7 @@ def linear_baseline(dataset: Dataset, rule: str, metric: str = "accuracy") -> di
     """Fit a linear function w·x + b to the targets at 34 ridges, and return the scores at the best one.
 
     The fit minimises Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² over w and b on the n train rows; b is not penalised. Ridges ρ run from
-    1e-10 to 10 times the largest eigenvalue of the centred XᵀX. Costs O(n d min(n, d)) in float64.
+    1e-10 to 10 times the largest eigenvalue of the centred XᵀX. It costs O(n d min(n, d)) operations in float64.
 
     Args:
         dataset: Rows and labels.

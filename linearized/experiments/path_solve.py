@@ -32,10 +32,11 @@ def solved(
             stored features of all rows (`Embedding`).
         ridges: Values of ρ.
         work: Folder of the solver's checkpoints.
-        solver: Name of the solver; "": that of the settings.
+        solver: Name of the solver; "": the solver of the settings.
         step: Name of this linear system in a run that solves several, for the progress line and the key of the
             checkpoints.
-        memory: Memory in bytes that a fit of K may take; 0: that of the setting --memory, or half of the free memory.
+        memory: Memory in bytes that a fit of K may use; 0: the value of --memory or, without it, half of the free
+            memory.
     """
     solver, title = solver or config.solver, " ".join(filter(None, (config.label(), step)))
     with watched(config, dataset, ridges, work, solver=solver, title=title, step=step) as watch:

@@ -22,7 +22,9 @@ TRACE_GRID = True  # no ridges are published for it, so their grid is in units o
 
 
 def _reads() -> dict[str, When]:
-    """Return the settings that a feature machine reads, with the conditions: its own, and those of the base kernels.
+    """Return the settings that a feature machine reads, with the conditions under which it reads them.
+
+    These are its own settings and the settings of the base kernels.
 
     Base kernels are those whose modules provide gradients.
     """
@@ -60,7 +62,7 @@ def check(settings: KernelSettings) -> None:
 
 
 def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) -> None:
-    """Raise `UserError` for rows that a base kernel or the network of `--ansatz_model` cannot take.
+    """Raise `UserError` for rows that do not fit a base kernel or the network of `--ansatz_model`.
 
     No framework is imported for this.
 
@@ -77,7 +79,10 @@ def check_rows(settings: RowSettings, image_shape: tuple[int, int, int] | None) 
 
 
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> None:
-    """Raise `UserError`: modules of kernels have this function, but without labels there is no kernel to return."""
+    """Raise `UserError`, because the kernel does not exist without labels.
+
+    The function exists because all modules of kernels have one of this name.
+    """
     raise UserError(
         "RFM is learned from labels, and there is no kernel without them. Fit it with linearized krr --kernel=RFM, "
         "linearized.krr(kernel='RFM', data=...) or linearized.kernel_ridge.feature_machine.fit."

@@ -3,8 +3,8 @@
 1. If the run is finished, its result is loaded.
 2. The folder is claimed for this process. If another process has claimed it, `Busy` (exit code 75) is raised at once,
    before data and frameworks are loaded.
-3. The work is done. It stores its checkpoints in the folder that it is given, where the next process finds them if this
-   one is killed.
+3. The work is done. It stores checkpoints in a folder for unfinished work; if this process is killed, the next one
+   continues from them.
 4. The result is saved completely, with its origin: command line, version, commit, machine, package versions, seeds.
 5. The checkpoints are removed. If the disk is full while the result is saved, the partial result is removed instead and
    the checkpoints stay, so that the same command can save it again.
@@ -69,8 +69,8 @@ def run(
         folder: Folder of the result.
         settings: Settings of this one run.
         program: The words of the command line before the flags, such as "linearized train".
-        work: Function that computes the result. It takes the folder of unfinished work, which may not exist yet, and
-            returns the outcome to save.
+        work: Function that computes the result. Its argument is the folder of unfinished work, which may not exist yet;
+            it returns the outcome to save.
         store: Storage of the result; None: `result.json` and `arrays.h5`.
 
     Raises:

@@ -2,9 +2,9 @@
 
 Every command uses the same rule. The criterion is the first of these for which there are numbers: the scores on
 validation rows, leave-one-out scores, generalised cross-validation (GCV), the scores on test rows (as by Ghorbani et
-al., arXiv 2006.13409). The best ridge has the highest accuracy and, among equals, the lowest loss; regression and GCV
-only have a loss. With `--choose_by=loss` the best ridge has the lowest loss. Results of kernels also record the ridge
-that Ghorbani et al. would choose, always by accuracy where there is one.
+al., arXiv 2006.13409). The best ridge has the highest accuracy and, among equal accuracies, the lowest loss. Regression
+and GCV only have a loss. With `--choose_by=loss` the best ridge has the lowest loss. Results of kernels also record the
+ridge that Ghorbani et al. would choose, always by accuracy where there is one.
 
 A ridge whose training diverged or whose solution did not converge (`linearized.storage.result_schema.fell_short`) may
 be the best, but this is always reported: the choice names the flaw, the best converged ridge is recorded in addition,
@@ -89,7 +89,7 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
 
 
 def lowest_loss(entries: Sequence[Entry]) -> int:
-    """Return the index of the converged entry with the lowest loss, whatever its accuracy.
+    """Return the index of the converged entry with the lowest loss; accuracies are ignored.
 
     The loss is that of the criterion that `criterion_of` returns. If no solution converged, all entries are compared.
     Use this function to select a fitted function for further computations, and `choose` to select the ridge that a
@@ -160,7 +160,7 @@ def called(name: str) -> Iterator[None]:
     """Replace the model's name in the warnings that `warn` and `warn_edge` log within a `with` block.
 
     Args:
-        name: Name with which the warnings begin, for example that of the model with its seed.
+        name: Name with which the warnings begin, such as the name of the model with its seed.
     """
     token = _called.set(name)
     try:
@@ -235,7 +235,9 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
 def warn_edge(
     name: str, choice: Choice, entries: Sequence[Entry], size: int, advice: str, *, symbol: str = "λ"
 ) -> None:
-    """Log a warning if the best ridge is the smallest or the largest of its grid, so that a better one may lie outside.
+    """Log a warning if the best ridge is the smallest or the largest of its grid.
+
+    A better ridge may then lie outside the grid.
 
     Args:
         name: Name of the model, with which the line begins.

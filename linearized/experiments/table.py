@@ -124,7 +124,7 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
 def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print one row per noise level: the metrics at the chosen ridge, and at the ridge with the best test scores.
 
-    The latter is the ridge that Ghorbani et al. (arXiv 2006.13409) choose.
+    Ghorbani et al. (arXiv 2006.13409) choose the ridge with the best test scores.
 
     Args:
         records: Records of the results of a kernel, one per noise level.

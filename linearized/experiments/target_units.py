@@ -1,9 +1,8 @@
 """Standardisation of the regression targets of the user's own data for the training of networks.
 
-Learning rates, initial readouts and penalties are chosen for targets of mean 0 and variance 1. The suite's data sets
-have about this scale, or their default settings were chosen for their scale. Other targets, such as prices, are
-standardised by the train rows, for training only. Predictions, scores and the saved model are in the targets' own
-units.
+The default learning rates, initial readouts and penalties suit targets of mean 0 and variance 1, and the data sets of
+the suite. The user's own targets, such as prices, are standardised for training only, by their mean and standard
+deviation over the train rows. Predictions, scores and the saved model are in the targets' own units.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Predicted learning curves of a rotation-invariant kernel k(x, z) that need its formula but no Gram matrix.
 
-They are drawn as further lines beside the prediction from the Gram matrix, and show how much the theory of kernels on
-idealised inputs explains. The inputs enter through their covariance Σ and their mean μ. There are two lines:
+They are drawn as further lines beside the prediction from the Gram matrix. The comparison shows how much the theory of
+kernels on idealised inputs explains. The inputs enter through their covariance Σ and their mean μ. There are two lines:
 
 - "sphere": the eigenvalues are those of k on a sphere whose dimension is the effective dimension (tr Σ)²/tr Σ² of the
   inputs (`learning_theory.sphere`).

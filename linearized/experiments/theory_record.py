@@ -1,4 +1,7 @@
-"""The result of `linearized theory`: losses that are predicted, and measured on fits to random draws of train rows."""
+"""Result of `linearized theory`: predicted losses, and losses measured with fits to random subsets of the pool.
+
+The pool is the set of rows from which train rows are drawn.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -125,14 +125,14 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return which settings each model and each solver reads, as `Settings.kinds` describes it.
+        """Return which settings each model and each solver reads, in the form of `Settings.kinds`.
 
         The keys are names of settings such as "model" and "solver", whose values select a model or a solver.
         """
         return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected model, solver and the like by the name of the setting, as `Settings.chosen` does.
+        """Return the names of the selected model and solver by the name of the setting; see `Settings.chosen`.
 
         The solver "auto" is replaced by the one that `working_solver` returns.
         """
@@ -194,8 +194,8 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def working_solver(self) -> str:
         """Return the name of the solver: --solver or, for "auto", the model's optimizer or "lanczos" (least squares).
 
-        For "auto" and least squares, "lanczos" is only the name before the fit: another solver may be chosen when the
-        size of the problem is known.
+        For "auto" and least squares, "lanczos" is preliminary: the fit may choose another solver when the size of the
+        problem is known.
         """
         if self.solver != "auto":
             return self.solver
@@ -206,10 +206,10 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
     def recipe_settings(self) -> dict[str, Any]:
         """Return the options of first-order training, by the fields of `linearized.solvers.training.recipe.Recipe`.
 
-        `--schedule=published` stands for the schedule of the learning rate with which the model was published. For
-        lambda networks with `--lambda_variant=published` or `unpermuted` it is that of joigalcar3/LambdaNetworks, and
-        for all other models that of arXiv 2006.13409. `--momentum=published` is Nesterov's rule for RF and the
-        classical one for all other models, both in the convention of TensorFlow 1.
+        `--schedule=published` stands for the learning-rate schedule with which the model was published. Lambda networks
+        with `--lambda_variant=published` or `unpermuted` have the schedule of joigalcar3/LambdaNetworks, all other
+        models the schedule of arXiv 2006.13409. `--momentum=published` is Nesterov's rule for RF and the classical one
+        for all other models, both in the convention of TensorFlow 1.
         """
         recipe = super().recipe_settings()
         if self.momentum == "published":
@@ -263,7 +263,7 @@ def run(config: TrainSettings, *, alone: bool = False) -> Result:
 
     Args:
         config: Settings with one noise level.
-        alone: Whether this process fits no other models, so that it may take the backend that suits this one.
+        alone: Whether this process fits only this model, so that the backend may be chosen for it.
 
     Raises:
         UserError: For errors that a user can correct.
@@ -347,8 +347,8 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) ->
 def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
     """Return the number by which the ridges of the model's grid are multiplied.
 
-    It is 1 for published grids. For the user's own data it is the mean diagonal of the kernel of a random-features
-    model, and for a linearized model file the scale of its Jacobian.
+    It is 1 for published grids. For the user's own data and a model of fixed features, it is the mean diagonal of the
+    model's kernel. For a linearized model file it is the scale of the model's Jacobian.
 
     Args:
         config: Settings of the run.

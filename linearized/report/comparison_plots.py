@@ -16,7 +16,7 @@ NOTE = "open dots mark runs that were not trained to their end"
 
 
 def comparison_bars(record: Mapping[str, Any]):
-    """Draw the test metric, and one panel per cost that was measured; return the Matplotlib figure.
+    """Return a Matplotlib figure of a comparison: the test metric, and one panel per measured cost.
 
     Each model has one row. The metric is drawn as one dot per seed, with a line at their mean, on an axis that covers
     only the range of the values; dots of models that were not fully trained are open. Costs (seconds, memory,

@@ -23,7 +23,7 @@ def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, 
     """Draw the same few images at several noise levels, one row per level.
 
     Args:
-        levels: Images (n, d) by name of the level; the first `count` are drawn, each scaled to its own range of values.
+        levels: Images (n, d) by name of the level; the first `count` are drawn, each over its own range of values.
         image_shape: Height, width and number of channels.
         count: Number of images per level.
     """
@@ -41,7 +41,7 @@ def noisy_images(levels: Mapping[str, np.ndarray], image_shape: tuple[int, int, 
 
 
 def _drawable(pixels: np.ndarray) -> np.ndarray:
-    """Return an image that matplotlib can draw: itself with 3 or 4 channels, otherwise the mean of the channels.
+    """Return an image that Matplotlib can draw: the same one if it has 3 or 4 channels, otherwise the channels' mean.
 
     Args:
         pixels: Image (height, width, channels).
@@ -53,8 +53,8 @@ def contact_sheet(images: np.ndarray, names: Sequence[str], image_shape: tuple[i
     """Draw the first images of each class, one row per class.
 
     Args:
-        images: Images (classes, n, d), each scaled to its own range of values; those that are not finite are left
-            empty.
+        images: Images (classes, n, d), each drawn over its own range of values; the place of an image that is not
+            finite stays empty.
         names: Names of the classes; empty for regression.
         image_shape: Height, width and number of channels.
     """
@@ -142,7 +142,7 @@ def coordinate_scales(levels: Mapping[str, np.ndarray], effective: int) -> Figur
 
 
 def label_parts(levels: Mapping[str, np.ndarray], degrees: tuple[int, ...] = (2, 3, 4)) -> Figure:
-    """Draw which share of the variance of SYNTH's labels is explained by their terms up to each degree.
+    """Draw the share of the variance of SYNTH's labels that their terms up to each degree explain.
 
     A polynomial of that degree can explain at most this share. Markers shrink from the first level to the last, so that
     levels with equal values are all visible.

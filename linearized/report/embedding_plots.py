@@ -14,10 +14,10 @@ def embedding_curves(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figur
     """Draw up to three panels: error against the degree of a sketch, error against the dimension, and time against n.
 
     Args:
-        record: Measurements by panel, a list of mappings each; panels without any are left out. The mappings of
-            "degree" have degree and error, those of "dim" have dim, method and error, and those of "rows" have n, way
-            (name of the method) and cpu (seconds of processor time). An error is the Frobenius norm of the error of the
-            approximate kernel matrix, relative to that of the exact matrix.
+        record: Lists of measurements by panel; panels without measurements are left out. The panel "degree" has
+            measurements with `degree` and `error`, "dim" with `dim`, `method` and `error`, and "rows" with `n`, `way`
+            (name of the method) and `cpu` (seconds of processor time). An error is the Frobenius norm of the difference
+            between the approximate and the exact kernel matrix, divided by the norm of the exact matrix.
     """
     parts = [part for part in ("degree", "dim", "rows") if record.get(part)]
     figure, axes = new_figure(4.4 * len(parts), 3.6, ncols=len(parts))

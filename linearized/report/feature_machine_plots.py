@@ -39,8 +39,8 @@ def feature_machine(
             eigenvector) show the M that is given as `metric`, "network" shows `network`.
         network: Diagonal of WWᵀ for the first-layer weights W of the network of --ansatz_model (d,), from arrays.h5;
             None leaves out its panel.
-        narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
-            the name of the run above it; suits one panel.
+        narrow: Whether the figure has the fixed width of a picture in the HTML report, and no title (the report shows
+            the name of the run above the figure); suitable for one panel.
     """
     machine = record["feature_machine"]
     if panels is None:

@@ -1,6 +1,6 @@
 """Pictures of a score of several runs against the noise level, or dot charts if there is only one level.
 
-The score of a run is that at its chosen ridge.
+The score of a run is its score at the chosen ridge.
 """
 
 from typing import Any
@@ -75,7 +75,7 @@ def noise_curves(table: pd.DataFrame, *, metric: str = "test_accuracy", narrow: 
         table: Result of `linearized.storage.results.collect`. Lines are labelled by `labelled`; runs that differ only
             in the seed are averaged, with the standard deviation as an error bar.
         metric: Column to draw.
-        narrow: Give the figure the fixed width of a picture in the HTML report, which suits a table of one dataset.
+        narrow: Whether the figure has the fixed width of a picture in the HTML report; suitable for a single dataset.
     """
     table = table.dropna(subset=[metric]).reset_index(drop=True)
     table = table.assign(label=labelled(table))
@@ -203,9 +203,9 @@ def name_predicted_lines(axis: Axes) -> None:
 
 
 def dot(values: pd.Series, label: str, place: int) -> tuple[str, float, float, str, str]:
-    """Return one row of a dot chart for the mean of some values, as `style.dot_chart` takes it.
+    """Return one row of a dot chart for the mean of some values: (label, mean, standard deviation, colour, marker).
 
-    It is (label, mean, standard deviation, colour, marker).
+    `style.dot_chart` accepts such rows.
 
     Args:
         values: Values of runs that differ only in the seed.

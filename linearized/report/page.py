@@ -1,8 +1,8 @@
 """The HTML report: one self-contained file with figures as vector drawings, sortable tables and curves of each run.
 
-The file loads nothing from the network, which its content security policy enforces. It shows the same content without
-scripts; with scripts, a click on a header sorts a table (by tablesort, MIT licence, which is part of the file) and a
-text field filters rows. Each run takes about a third of a second on one core and 50 kB.
+The file loads nothing from the network; its content security policy enforces this. It shows the same content without
+scripts. With scripts, a click on a header sorts a table (by tablesort, MIT licence, which is part of the file), and a
+text field filters rows. Each run adds about 50 kB to the file, and a third of a second on one core.
 """
 
 import datetime

@@ -66,7 +66,7 @@ def _as_table(caption: str, frame: pd.DataFrame, **more: Any) -> PageTable:
 
 
 def _chosen_columns(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """Return those of the given columns of a table that have values, under the headers of the report.
+    """Return the given columns of a table, without columns that have no values, under the headers of the report.
 
     Args:
         frame: The table.
@@ -224,10 +224,10 @@ def _missed_row(record: dict[str, Any]) -> list[Any]:
 
 
 def details(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Yield what the report shows of each run: curves, ridges and their choice, data, solver, settings, versions.
+    """Yield the section of the report on each run: curves, ridges and their choice, data, solver, settings, versions.
 
-    Each is a mapping whose values the template arranges. Drawing takes a third of a second per run, so many runs are
-    drawn in parallel.
+    Each section is a mapping whose values the template arranges. Drawing takes a third of a second per run, so many
+    runs are drawn in parallel.
 
     Args:
         runs: All runs that the report shows.
@@ -304,7 +304,7 @@ def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _seeds(made: dict[str, Any]) -> str:
-    """Return the seeds of a run in words, which distinguish runs with the same title.
+    """Return the seeds of a run in words; they distinguish runs with the same title.
 
     Args:
         made: Entry "made_by" of the run's record.

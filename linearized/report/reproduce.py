@@ -161,8 +161,8 @@ def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Pat
     Args:
         recipe: Recipe of the figure.
         dataset: Dataset of the runs.
-        points: Data of the figure, as `collected` returns them. For recipes with `tangents` or `theory` they are those
-            that `points` of `tangent_figure` or `theory_figure` returns.
+        points: Data of the figure, as `collected` returns them or, for recipes with `tangents` or `theory`, as `points`
+            of `tangent_figure` or `theory_figure` returns them.
         folder: Folder of the files.
         name: Name of the files without suffix.
     """

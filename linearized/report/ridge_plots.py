@@ -65,16 +65,16 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
 
     - Leave-one-out errors are drawn as a further split.
     - Generalised cross-validation and the effective degrees of freedom have a separate panel.
-    - Test losses that are predicted from the train rows are drawn as lines with a band of one standard error. Measured
-      test losses are then dots, and train losses that are much smaller lie outside of the panel.
+    - Test losses that are predicted from the train rows are drawn as lines, with a shaded area of one standard error.
+      Measured test losses are then dots, and train losses that are much smaller lie outside of the panel.
 
     A run of a single ridge gets one dot per split.
 
     Args:
         record: Record of the run.
         panels: Some of `ridge_panels`; empty for all.
-        narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
-            the name of the run above it; suits one panel.
+        narrow: Whether the figure has the fixed width of a picture in the HTML report, and no title (the report shows
+            the name of the run above the figure); suitable for one panel.
     """
     panels = list(panels) or ridge_panels(record)
     ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
@@ -178,8 +178,8 @@ def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
 def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
     """Draw the axis of ridges, with vertical lines at up to three ridges.
 
-    They are the chosen ridge, the best converged one, and the one with the best test scores; the latter two are left
-    out if they are the chosen ridge.
+    These are the chosen ridge, the best converged ridge and the ridge with the best test scores. A ridge that is the
+    chosen one gets no second line.
 
     Args:
         axis: Axis to draw on.
@@ -234,7 +234,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
         record: Record of the run.
         arrays: "history/000" for the ridge of index 0 and, if it exists, "history/000_validation"; for a fine-tuned
             model, "history/loss" and "history/validation_loss".
-        narrow: Give the figure the fixed width of a picture in the HTML report, as in `ridge_curves`.
+        narrow: Whether the figure has the fixed width of a picture in the HTML report, as in `ridge_curves`.
     """
     figure, (axis,) = new_figure(NARROW if narrow else 6, 3.3)
     symbol = record.get("ridge_symbol", "λ")
@@ -266,11 +266,11 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
 
 
 def _history(index: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
-    """Return the history of the solver at one ridge, and that of the validation loss; each may be empty.
+    """Return the history of the solver at one ridge, and the history of the validation loss; each may be empty.
 
     Args:
         index: Index of the ridge in the grid.
-        arrays: Histories by name, as `training_curves` takes them.
+        arrays: Histories by name, as for `training_curves`.
     """
     if f"history/{index:03d}" in arrays:
         names = (f"history/{index:03d}", f"history/{index:03d}_validation")

@@ -27,7 +27,7 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
     Args:
         folder: Folder of the run.
         record: Record of the run, see `linearized.storage.results.load`.
-        again: Draw existing pictures again.
+        again: Whether to draw existing pictures again.
         solver: File name of the solver's picture.
     """
     if again or not (folder / "curves.png").is_file():

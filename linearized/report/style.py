@@ -1,7 +1,7 @@
 """Common style of all pictures, and their output to files (png, pdf, svg) and as vector drawings in an HTML report.
 
-The colours can be distinguished with every kind of colour vision; markers and line styles repeat the distinction. A
-drawing in a report uses its text colour and font, so that it is legible on light and dark backgrounds.
+The colours can be distinguished with every kind of colour vision; markers and line styles differ as well. A drawing in
+a report uses its text colour and font, so that it is legible on light and dark backgrounds.
 """
 
 import io
@@ -165,7 +165,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
     Args:
         figure: Figure to convert.
-        name: Prefix of every id of the drawing, which must differ from those of other drawings of the report.
+        name: Prefix of every id in the drawing; each drawing of a report needs its own prefix.
         label: Description of the drawing for screen readers.
     """
     text = io.StringIO()
@@ -229,7 +229,7 @@ def metric_name(metric: str, loss: str | None = None) -> str:
 
 
 def shades(count: int) -> list:
-    """Return `count` colours from dark to light that are visible on white and on black, also without colour."""
+    """Return `count` colours from dark to light, which are visible on white and on black and differ also in grey."""
     return [matplotlib.colormaps["viridis"](0.2 + 0.65 * place / max(count - 1, 1)) for place in range(count)]
 
 

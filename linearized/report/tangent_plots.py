@@ -1,8 +1,9 @@
 """Pictures of the measurements of a network's tangent kernel during training (`--tangent_at`).
 
-They are drawn against the epoch, and at the end of training against the width. Scores are those on the test rows of the
-measurement. Kernels are fitted to the train rows of the measurement, networks to all of their train rows. The change of
-the tangent kernel K (n, n) between the n train rows of the measurement is described by numbers in [0, 1]:
+The measurements are drawn against the epoch or, at the end of training, against the width. All scores are scores on the
+test rows of the measurement. Kernels are fitted to the train rows of the measurement, networks to all of their train
+rows. The change of the tangent kernel K (n, n) between the n train rows of the measurement is described by numbers in
+[0, 1]:
 
 - Distance from the start: 1 - ⟨K, K₀⟩/(‖K‖‖K₀‖), for the kernel K₀ at the first measured epoch and Frobenius norms.
 - Alignment with the start: the cosine between the centred K and the centred K₀.
@@ -95,8 +96,8 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
     Args:
         record: Record of a run with `--tangent_at`.
         panels: Names of the panels to draw, from "scores", "kernel", "weights" and "rank", see `draw_panel`.
-        narrow: Give the figure the fixed width of a picture in the HTML report, and no title, because the report shows
-            the name of the run above it; suits one panel.
+        narrow: Whether the figure has the fixed width of a picture in the HTML report, and no title (the report shows
+            the name of the run above the figure); suitable for one panel.
     """
     table, panels = measured([record]), list(panels)
     columns = min(len(panels), 2)
@@ -165,7 +166,7 @@ def at_the_ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) -> Figure:
-    """Draw test scores and the change of the tangent kernel against the width, each in a panel, at the end of training.
+    """Draw test scores at the end of training and the change of the tangent kernel against the width, in two panels.
 
     The scores are those of the network, of its linearizations at the first and the last measured epoch, of its
     last-layer kernel and, if known, of the tangent kernel of infinite width. The change of the tangent kernel is its
@@ -176,7 +177,7 @@ def width_curves(table: pd.DataFrame, title: str = "", *, narrow: bool = False) 
         table: Measurements, as `measured` returns them, for runs of one model that differ in the width (and in seeds,
             which are averaged).
         title: Title of the figure; "" for none.
-        narrow: Give the figure the fixed width of a picture in the HTML report, with the panels below each other.
+        narrow: Whether the figure has the fixed width of a picture in the HTML report, with one panel below the other.
     """
     figure, axes = new_figure(NARROW if narrow else 9.6, 5.8 if narrow else 3.3, nrows=2 if narrow else 1,
                               ncols=1 if narrow else 2)  # fmt: skip

@@ -20,7 +20,7 @@ _COLUMNS = (("kernel and data", False), ("pool", True), ("n", True), ("ridge", T
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the predicted and measured losses that the report's table shows of a result, one entry of its `points`.
+    """Return the entry of a result's `points` (predicted and measured losses) that the report's table shows.
 
     It is the entry with the largest number n of train rows up to N/3, for a pool of N rows, at the ridge with the
     smallest predicted loss. If every n is above N/3, it is the entry with the smallest n.

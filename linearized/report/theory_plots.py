@@ -100,9 +100,9 @@ def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
 
 
 def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Draw the learnability of each eigenmode, the share of it that n train rows learn, one line per n.
+    """Draw the learnability of each eigenvector (the share of it that n train rows learn), one line per n.
 
-    A dotted line shows the share of the target's power in later modes.
+    A dotted line shows the share of the target's mean square in later eigenvectors.
 
     Args:
         axis: Axis to draw on.

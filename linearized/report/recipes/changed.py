@@ -1,4 +1,4 @@
-"""Changes of a recipe by flags: another dataset, other values of the horizontal axis, other seeds and row numbers."""
+"""Changes of a figure's recipe by flags: another dataset, other values of the horizontal axis, seeds and sizes."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ MOST = 2**31
 
 
 def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) -> FigureRecipe:
-    """Return a copy of a recipe in which the runs at one scale have other axis values, seeds, rows or a noise level.
+    """Return a copy of a recipe with other axis values, seeds, numbers of rows or another noise level at one scale.
 
     A change of the dataset is only checked: the recipe does not store it, and it is passed to `runs` later.
 
@@ -58,7 +58,7 @@ def suffix(changes: Mapping[str, int | str]) -> str:
     """Return the end of the file name of a picture with changed data, such as "-dataset_CIFAR10-values_0_5".
 
     Args:
-        changes: New values by name, such as `dataset` and `values`, as `changed` takes them.
+        changes: New values by name, such as `dataset` and `values`, as for `changed`.
     """
     return "".join(f"-{name}_{re.sub(r'[^0-9A-Za-z.]+', '_', str(value))}" for name, value in changes.items())
 

@@ -1,4 +1,4 @@
-"""Recipes for CIFAR: cats and airplanes with noise in high frequencies; ten classes with noise replacing low ones."""
+"""Recipes of figures on CIFAR: two classes with noise in high, ten classes with noise in place of low frequencies."""
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 from linearized.report.recipes.fmnist import UNITS, curves, scales

@@ -44,7 +44,7 @@ def seconds(run: Run) -> float:
 def _feature_machine(flags: Mapping[str, Any]) -> float:
     """Return the estimated seconds of a run with --kernel=RFM on one core, from its flags.
 
-    Counts the kernels, ridge paths, gradients and products of gradients of all metrics and iterations.
+    The estimate counts kernels, ridge paths, gradients and products of gradients of all metrics and iterations.
     """
     n, m, d, k = shape(flags)
     at, learned = flags.get("rfm_sample") or n, flags.get("iterations", 5)
@@ -56,7 +56,7 @@ def _feature_machine(flags: Mapping[str, Any]) -> float:
 def _theory(flags: Mapping[str, Any]) -> float:
     """Return the estimated seconds of a run of `linearized theory` on one core, from its flags.
 
-    Counts the pool's kernel, its eigendecomposition and the fits on random subsets of its rows.
+    The estimate counts the pool's kernel, its eigendecomposition and the fits to random subsets of the pool's rows.
     """
     n, m, d, k = shape(flags)
     pairs = (n * (n + 1) / 2 + n * m) * (PAIR if flags.get("kernel") == "CNTK" else 2 * d / RATE)

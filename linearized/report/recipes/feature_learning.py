@@ -27,9 +27,9 @@ def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, i
     Args:
         rate: Learning rate.
         batch: Rows per batch.
-        epochs: Number of epochs at each scale.
-        units: Number of hidden units at each scale.
-        grids: Indices of ridges at each scale, as `--reg_index` takes them.
+        epochs: Number of epochs by name of the scale, such as "laptop".
+        units: Number of hidden units by name of the scale.
+        grids: Indices of ridges by name of the scale, in the form of `--reg_index`.
     """
     flags = {"model": "NN", "learning_rate": rate, "max_batch_size": batch, "schedule": "cosine"}
     sizes = {scale: {"num_units": units[scale], "max_cg_iters": epochs[scale], "reg_index": grids[scale]}
@@ -50,10 +50,10 @@ def _machine(label: str, **flags: object) -> Curve:
 def _tangents(units: dict[str, int]) -> Curve:
     """Return the curve of NT, a network's linearization at its start; only for SYNTH.
 
-    On images, a run at laptop scale takes minutes.
+    On images, a run at the scale "laptop" would take minutes.
 
     Args:
-        units: Number of hidden units at each scale.
+        units: Number of hidden units by name of the scale.
     """
     return Curve("NT", "train", {"model": "NT"}, {scale: {"num_units": n} for scale, n in units.items()}, fixed=True)
 
@@ -62,7 +62,7 @@ def _fixed(units: dict[str, int]) -> tuple[Curve, ...]:
     """Return the curves of fixed features: RF with as many parameters as the network's first layer, and two kernels.
 
     Args:
-        units: Number of hidden units of the network at each scale.
+        units: Number of hidden units of the network by name of the scale, such as "laptop".
     """
     return (
         Curve("RF", "train", {"model": "RF"}, {scale: {"matched_units": n} for scale, n in units.items()}, fixed=True),

@@ -1,6 +1,6 @@
 """Data classes that describe a figure of `linearized reproduce`: its curves, its scales, and the runs it is made from.
 
-A scale ("laptop", "workstation" or "paper") fixes how many runs of which size are made. At each value of the horizontal
+A scale ("laptop", "workstation" or "paper") sets the number and the size of the runs. At each value of the horizontal
 axis, a curve shows the mean over random-number seeds, with one run of a command per seed.
 """
 
@@ -72,7 +72,8 @@ class FigureRecipe:
     """Description of a figure that `linearized reproduce` makes: one of Ghorbani et al., or one of the suite's own.
 
     Attributes:
-        title: Title of the figure; "{dataset}" and "{noise_ind}" in it stand for those of the runs.
+        title: Title of the figure; "{dataset}" and "{noise_ind}" in it are replaced by the dataset and noise level of
+            the runs.
         shows: Sentence that states what the figure shows; for a figure of Ghorbani et al., their finding.
         dataset: Dataset of the figure.
         axis: Flag whose values are on the horizontal axis.
@@ -188,7 +189,9 @@ def runs(name: str, recipe: FigureRecipe, scale: str, dataset: str) -> list[Run]
 
 
 def _draws(flags: Mapping[str, Any], seed: int, some: bool) -> dict[str, Any]:
-    """Return the flags in which runs of different seeds differ: those of a random subset, or the model's own seed.
+    """Return the flags by which runs of different seeds differ: a random subset of the rows, or the seed of the model.
+
+    The result is empty for a kernel on all rows, and for seed 0 with all rows.
 
     Args:
         flags: Flags of the run so far.

@@ -1,4 +1,4 @@
-"""Recipes for Fashion-MNIST with noise in high frequencies, and with noise replacing low frequencies."""
+"""Recipes of figures on Fashion-MNIST with noise in high frequencies, and with noise in place of low frequencies."""
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 
@@ -11,7 +11,7 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
     The kernels are those of NT and RF at infinite width, the Laplace kernel, and polynomial kernels of degree 2 and 1.
 
     Args:
-        units: Number of units of the network at each scale.
+        units: Number of units of the network by name of the scale, such as "laptop".
         rate: Learning rate of the network.
     """
     epochs = {"laptop": 60, "workstation": 250, "paper": 750}
@@ -36,12 +36,12 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
 def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
     """Return the sizes of a figure against the noise level, by name of the scale.
 
-    The laptop scale uses 10,000 train images, because with 2,000 a network is no better than a kernel. The larger
+    The scale "laptop" uses 10,000 train images, because a network is no better than a kernel with 2,000. The larger
     scales use more levels, seeds and images.
 
     Args:
         levels: Number of noise levels of the dataset.
-        few: Indices of the noise levels of the laptop scale, from 0.
+        few: Indices of the noise levels at the scale "laptop", from 0.
     """
     return {
         "laptop": Scale(few, (0,), {"num_train": 10000, "num_test": 5000}),

@@ -1,6 +1,6 @@
 """Recipes with predicted curves: learning curves, the double descent of random features, and spectra of kernels.
 
-The predictions are those of `linearized.learning_theory`; `linearized theory` makes those of kernels.
+The predictions are made by `linearized.learning_theory`, for kernels through the command `linearized theory`.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale

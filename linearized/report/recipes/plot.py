@@ -50,7 +50,7 @@ def _dots(axis: Axes, recipe: FigureRecipe, points: pd.DataFrame, labels: list[s
     Args:
         axis: Axis to draw on.
         recipe: The recipe.
-        points: Table with one row per run, as `figure` takes it.
+        points: Table with one row per run, as for `figure`.
         labels: Labels of the curves that have runs.
     """
     rows = [dot(points.loc[points["label"] == label, recipe.metric], label, place)
@@ -66,7 +66,7 @@ def _curves(axis: Axes, recipe: FigureRecipe, source, points: pd.DataFrame, labe
         axis: Axis to draw on.
         recipe: The recipe.
         source: Module of the dataset, which converts noise levels to numbers.
-        points: Table with one row per run, as `figure` takes it.
+        points: Table with one row per run, as for `figure`.
         labels: Labels of the curves that have runs.
     """
     fixed = {curve.label for curve in recipe.curves if curve.fixed}

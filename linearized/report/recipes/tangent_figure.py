@@ -1,8 +1,8 @@
 """Data and figures of the recipes about the tangent kernel of a network in lazy and rich training.
 
-In lazy training the tangent kernel stays as it is at the start, in rich training it changes. The data have one row per
-run and measured epoch. They are drawn against the epoch or the width of the network, with one column of panels for each
-curve of the recipe.
+In lazy training the tangent kernel hardly changes; in rich training it does. The data have one row per run and measured
+epoch. They are drawn against the epoch or the width of the network, with one column of panels for each curve of the
+recipe.
 """
 
 import textwrap

@@ -28,7 +28,7 @@ def _curve(model: str, parametrization: str, widths: dict[str, int] | None = Non
     Args:
         model: NN or CNN.
         parametrization: Value of --parametrization.
-        widths: Width at each scale; None if the axis of the figure is the width.
+        widths: Width by name of the scale, such as "laptop"; None if the axis of the figure is the width.
         times: Number by which the value of the axis is multiplied, as in `Curve`.
     """
     flags = {"model": model, "parametrization": parametrization, "learning_rate": RATES[model]}
