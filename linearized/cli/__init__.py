@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the subcommand that the first argument names, and return its exit code.
 
     Args:
-        arguments: Words of the command line after `linearized`; None: those of this process.
+        arguments: Words of the command line after `linearized`; None: the command line of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("--help", "-h", "help"):

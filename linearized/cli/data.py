@@ -110,7 +110,7 @@ def main(config: ShowDataSettings) -> None:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    """Run the command with these arguments (None: the command line of this process), and return its exit code."""
     return run_command(ShowDataSettings, __doc__, main, arguments)
 
 

@@ -39,7 +39,7 @@ def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the launch with these arguments, by default those of the process, and return its exit code.
+    """Run the launch with these arguments (None: the command line of this process), and return its exit code.
 
     Words after `--` are the command to run, not flags of the launch.
     """

@@ -107,7 +107,7 @@ def _command_lines(command: str, width: int) -> str:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    """Run the command with these arguments (None: the command line of this process), and return its exit code."""
     return run_command(ReportSettings, __doc__, main, arguments, words="directory")
 
 

@@ -98,7 +98,7 @@ def processes(
     All are stopped at the end of the `with` block. Workers that die are started again. Call `configure` before.
 
     Args:
-        environments: Environment variables of each worker, in addition to those of this process.
+        environments: Environment variables of each worker, in addition to the variables of this process.
         security: Credentials as `new_credentials` returns them.
         dashboard: Port of the live dashboard; 0: any free one.
         preload: Modules that workers import when they start.

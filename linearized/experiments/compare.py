@@ -213,8 +213,8 @@ class CompareSettings(train.TrainSettings):
 def run(config: CompareSettings) -> Result:
     """Run every model in turn, or load its finished result, and return one table of all results.
 
-    A finished comparison is loaded if all its runs still exist unchanged. The steps are those of every command, see
-    `linearized.experiments.run`.
+    A finished comparison is loaded if all its runs still exist unchanged. `linearized.experiments.run` describes the
+    steps.
 
     Returns:
         The folder, and the record that its `comparison.json` contains: `title`, `columns` (name -> title), `rows` (one
@@ -361,5 +361,5 @@ def main(config: CompareSettings) -> None:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    """Run the command with these arguments (None: the command line of this process), and return its exit code."""
     return run_command(CompareSettings, __doc__, main, arguments)

@@ -52,14 +52,14 @@ def summary(record: Mapping[str, Any]) -> list[Column]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Return the sentences that are printed below the table, each of which lists models by their labels.
+    """Return the sentences that are printed below the table; each sentence lists models by their labels.
 
     There is one sentence for each of these that occurs, in this order:
 
     - models that were not trained to their end: their training loss still changed over the last tenth of the epochs,
     - other models whose best ridge diverged or did not converge,
     - models whose best ridge is at an end of its grid,
-    - models whose time and memory do not include those of the kernel's matrix, because it had been made before.
+    - models whose time and memory do not include the kernel matrix, because it existed before the run.
 
     Args:
         rows: Measurements, one row per model and seed. A model is listed if the condition holds for at least one seed.
@@ -120,7 +120,7 @@ def untrained(row: Row) -> bool:
 def spread(values: Sequence[float]) -> str:
     """Return the mean ± standard deviation of numbers as text, or one number if all are equal.
 
-    The standard deviation is that of a sample, with n - 1 in the denominator for n numbers.
+    It is the sample standard deviation, with n - 1 in the denominator for n numbers.
 
     Args:
         values: Numbers, one per seed.

@@ -100,8 +100,8 @@ class Machine:
     def iterations(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the iterations of a variant, each computed or loaded from the unfinished work.
 
-        Iteration 0, the fixed kernel, is left out if it equals that of an earlier variant. If a later iteration cannot
-        be fitted, this is logged and the records of the earlier ones are returned.
+        Iteration 0, the fixed kernel, is left out if it equals iteration 0 of an earlier variant. If a later iteration
+        cannot be fitted, this is logged and the records of the earlier ones are returned.
 
         Args:
             number: Index of the variant, from 0.

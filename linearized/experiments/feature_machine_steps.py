@@ -27,7 +27,7 @@ def about_metric(found: Any, directions: np.ndarray | None, weights: np.ndarray 
     - "bandwidth" of the base kernel.
     - "effective_rank" of M, (tr M)²/‖M‖_F².
     - "overlap", the share of the trace of M in the space of `directions`.
-    - "ansatz", the correlation between the entries of M and those of WWᵀ. The neural feature ansatz, according to which
+    - "ansatz", the correlation between the entries of M and of WWᵀ. The neural feature ansatz, according to which
       networks and feature machines give the inputs similar weights, predicts a value near 1.
 
     Args:

@@ -4,11 +4,11 @@
     linearized finetune --model=bert.keras --data=glue/RTE --swap=adapters --trainable=adapters
     linearized finetune --model=cnn.keras --dataset=NFMNIST --noise_ind=6 --validation=0.1
 
-The model takes images, vectors or token numbers and returns logits; its last linear layer is replaced if the number of
-classes differs. --swap changes the model before the training: it replaces MLP blocks or the pooler by scalable neural
-network kernels (SNNKs), or convolutions by kervolutions or lambda layers, or it inserts adapters. The result lies under
-nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with --no_model). The same command continues a run
-that was stopped; when the run is finished, it shows the result.
+The inputs of the model are images, vectors or token numbers, its outputs are logits. Its last linear layer is replaced
+if the number of classes differs. --swap changes the model before the training: it replaces MLP blocks or the pooler by
+scalable neural network kernels (SNNKs), or convolutions by kervolutions or lambda layers, or it inserts adapters. The
+result lies under nn_dir of directories.txt: result.json, arrays.h5, model.keras (not with --no_model). The same command
+continues a run that was stopped; when the run is finished, it shows the result.
 """
 
 import hashlib
@@ -186,5 +186,5 @@ def draw(folder: Path) -> None:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    """Run the command with these arguments (None: the command line of this process), and return its exit code."""
     return run_command(FinetuneSettings, __doc__, main, arguments)

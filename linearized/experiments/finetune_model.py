@@ -116,11 +116,11 @@ def attention_outputs(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _with_adapters(model: keras.Model, places: list, *, seed: int, **options: Any) -> keras.Model:
-    """Return a copy of a model with adapters, each of which has its own random projections.
+    """Return a copy of a model with adapters; each adapter has its own random projections.
 
     Args:
         model: Model without adapters.
-        places: Layers after each of which an adapter is inserted.
+        places: Layers of the model; an adapter is inserted after each of them.
         seed: Random-number seed of all adapters.
         **options: Further arguments of `linearized.layers.snnk.adapter.adapted`.
     """

@@ -18,7 +18,7 @@ def shown_steps(machine: Mapping[str, Any], metric: str) -> list[int]:
     """Return the indices of the iterations to show: all of the best variant, and the best one of every other variant.
 
     Args:
-        machine: Entry "feature_machine" of a record; the indices are those of its list "steps".
+        machine: Entry "feature_machine" of a record; the returned indices refer to its list "steps".
         metric: Value of `--choose_by`: "accuracy" or "loss".
     """
     steps, best = machine["steps"], machine["steps"][machine["best"]]
@@ -42,7 +42,7 @@ def print_iterations(record: Mapping[str, Any], console: Console | None = None) 
 
     Args:
         record: Record of the run.
-        console: Console to print to; None: that of the process.
+        console: Console to print to; None: the console of this process.
     """
     machine = record["feature_machine"]
     places = shown_steps(machine, record["settings"].get("choose_by", "accuracy"))

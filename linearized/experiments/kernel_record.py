@@ -114,7 +114,7 @@ def record_of(
     """Return the record and the arrays of the result of a kernel's fits at every ridge.
 
     The record has all entries except those that `experiments.run` adds, such as the command line. Its `ridges` are the
-    dictionaries of `entries_of`, each with the test loss relative to that of the best linear fit.
+    dictionaries of `entries_of`, each with the test loss divided by the test loss of the best linear fit.
 
     Args:
         config: `KernelFitSettings`.
@@ -161,7 +161,7 @@ def record_of(
 def _arrays(record: dict[str, Any], path: RidgePath, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays of a result by name, and store in `record["alpha"]` for which ridges they contain coefficients.
 
-    Coefficients of all ridges are kept up to 512 MiB, otherwise only those of the chosen ridges.
+    If the coefficients of all ridges take more than 512 MiB, only those at the chosen ridges are kept.
 
     Args:
         record: Record of the result with the chosen ridges; it is changed.

@@ -140,7 +140,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for settings that were given but have no effect.
 
-        With --gram the settings of the kernel may be given, because they are compared with those of the folder;
+        With --gram the settings of the kernel may be given, because they are compared with the settings of the folder;
         --num_shards is refused.
 
         Args:

@@ -162,9 +162,9 @@ def refuse_large_fit(config: Any) -> None:
 
 
 def fit_bytes(config: Any, rows: int) -> int:
-    """Return a lower bound of the memory in bytes that a solver of (K + ρI)α = y takes.
+    """Return a lower bound of the memory in bytes that a solver of (K + ρI)α = y needs.
 
-    The bound counts the arrays of the size of K that the solver holds, and α and Kα at every ridge.
+    The bound counts the solver's arrays of the size of K, and α and Kα at every ridge.
 
     Args:
         config: `KernelFitSettings` of the fit.
@@ -190,7 +190,7 @@ def equations_bytes(config: Any, features: int) -> int:
 
 
 def least_bytes(config: Any) -> int:
-    """Return a lower bound of the memory in bytes that training a model takes, with the random draws of its weights.
+    """Return a lower bound of the memory in bytes that training a model needs, with the random draws of its weights.
 
     Args:
         config: `TrainSettings` of the run.

@@ -91,7 +91,7 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
 def lowest_loss(entries: Sequence[Entry]) -> int:
     """Return the index of the converged entry with the lowest loss; accuracies are ignored.
 
-    The loss is that of the criterion that `criterion_of` returns. If no solution converged, all entries are compared.
+    `criterion_of` selects the loss, such as the validation loss. If no solution converged, all entries are compared.
     Use this function to select a fitted function for further computations, and `choose` to select the ridge that a
     result names.
 
@@ -111,7 +111,7 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
 def rank(entry: Entry, criterion: str, metric: str = "accuracy") -> tuple[float, float]:
     """Return a sort key of an entry, so that entries of several runs can be sorted from the best to the worst.
 
-    The order is that of `choose`.
+    `choose` uses the same order.
 
     Args:
         entry: Entry of a ridge, with the loss of the criterion.
@@ -222,7 +222,7 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
     Args:
         choice: Choice among the entries.
         entries: Entries of the record, one per ridge.
-        size: Number of ridges of the whole grid, of which `entries` may be a part.
+        size: Number of ridges of the whole grid; `entries` may contain only some of them.
     """
     if len(entries) < 2 or size < 2:
         return ""

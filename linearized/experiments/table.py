@@ -35,7 +35,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
 
     Args:
         record: Record of the result.
-        console: Console to print to; None: that of the process.
+        console: Console to print to; None: the console of this process.
     """
     entries, best = record["ridges"], record["chosen"]["position"]
     published = record.get("chosen_published", record["chosen"])["position"]
@@ -90,7 +90,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
 
 
 def _centres(centres: Mapping[str, Any], rows: int) -> str:
-    """Return a line about the centres of a fit: their number, how they were chosen, and what the approximation loses.
+    """Return a line about the centres of a fit: their number, their choice, and the error of the approximation.
 
     Args:
         centres: Entry "centres" of the record, see `linearized.experiments.centres_fit.fitted`.
@@ -128,7 +128,7 @@ def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None =
 
     Args:
         records: Records of the results of a kernel, one per noise level.
-        console: Console to print to; None: that of the process.
+        console: Console to print to; None: the console of this process.
     """
     regression = all(record["ridges"][0]["test_accuracy"] is None for record in records)
     metric = "test_loss" if regression else "test_accuracy"

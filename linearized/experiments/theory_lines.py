@@ -3,15 +3,15 @@
 They are drawn as further lines beside the prediction from the Gram matrix. The comparison shows how much the theory of
 kernels on idealised inputs explains. The inputs enter through their covariance Σ and their mean μ. There are two lines:
 
-- "sphere": the eigenvalues are those of k on a sphere whose dimension is the effective dimension (tr Σ)²/tr Σ² of the
-  inputs (`learning_theory.sphere`).
+- "sphere": the eigenvalues of k on a sphere. The dimension of the sphere is the effective dimension (tr Σ)²/tr Σ² of
+  the inputs (`learning_theory.sphere`).
 - "hermite": the eigenvalues are products of variances of the principal components, times a coefficient for each degree.
   The eigenfunctions are products of Hermite polynomials of the principal components' scores
   (`learning_theory.hermite`).
 
 For the eigenvalues, inputs are idealised as points on the sphere of radius √tr Σ around μ, with μ orthogonal to all
 differences x - μ. On this sphere k depends only on the cosine of the angle between x - μ and z - μ. The share of the
-target in each eigenfunction is estimated on the train rows. The learning curve is that of train rows drawn from an
+target in each eigenfunction is estimated on the train rows. The learning curve applies to train rows drawn from an
 infinite population.
 """
 
@@ -69,7 +69,7 @@ class Line:
         return float(said.test.sum())
 
     def described(self) -> dict[str, Any]:
-        """Return the entries of the record about this curve: `label`, `explained`, `tail`, and those of `about`.
+        """Return the entries of the record about this curve: `label`, `explained`, `tail`, and the entries of `about`.
 
         `explained` is the share of the target's mean square that lies in the eigenfunctions.
         """

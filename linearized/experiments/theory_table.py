@@ -14,7 +14,7 @@ def print_theory(record: Mapping[str, Any], console: Console | None = None) -> N
 
     Args:
         record: Record of the result, see `linearized.experiments.theory_record.compared`.
-        console: Console to print to; None: that of the process.
+        console: Console to print to; None: the console of this process.
     """
     points = [record["points"][place] for place in record["best"]]
     columns = [

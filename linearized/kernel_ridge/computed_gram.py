@@ -102,9 +102,9 @@ def entries(train: TrainRows, band: slice) -> Float[np.ndarray, "b m"]:
 class ComputedGram:
     """Symmetric kernel matrix K (n, n) between train rows whose entries are computed in each product.
 
-    K is symmetric, so that only the tiles of its upper triangle are computed. A product with c columns takes n²/2
-    kernel entries, 2d operations each for kernels of inner products, and 2 n² c operations for the multiplication. It
-    needs the memory of the prepared rows and of one tile per core.
+    K is symmetric, so that only the tiles of its upper triangle are computed. A product with c columns computes n²/2
+    kernel entries (2 d operations each, if the kernel depends on inner products), and multiplies them with 2 n² c
+    operations. It needs the memory of the prepared rows and of one tile per core.
 
     Args:
         kernel: Kernel whose parameters are set.
@@ -164,7 +164,7 @@ class ComputedGram:
         """Compute the whole matrix and return it as an array.
 
         Args:
-            dtype: Data type of the array; None: that of the kernel.
+            dtype: Data type of the array; None: the data type of the kernel.
         """
         if isinstance(self._place, Here):
             return gram(self._kernel, self._x).astype(dtype or self.dtype, copy=False)

@@ -1,8 +1,8 @@
 """Recursive feature machines: kernel ridge regression whose kernel learns a metric M from the fitted function.
 
-The method is that of Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024): fit a function f by kernel ridge
-regression with the kernel k(√M x, √M z), set M to the average outer product of the gradients of f (AGOP) at the train
-rows, and repeat. The metric stretches the directions in which f varies, like the first layer of a network. The kernel
+The method of Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024) repeats two steps: fit a function f by kernel
+ridge regression with the kernel k(√M x, √M z), and set M to the average outer product of the gradients of f (AGOP) at
+the train rows. The metric stretches the directions in which f varies, like the first layer of a network. The kernel
 changes in every iteration, so its Gram matrix is computed here, in memory, and not stored in shards.
 """
 
@@ -60,12 +60,12 @@ class FeatureStep:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureMachine:
-    """Fitted recursive feature machine; predictions are those of its best iteration.
+    """Fitted recursive feature machine, which predicts with its best iteration.
 
     Attributes:
         steps: Results of the iterations, in order. Iteration 0 is the kernel with M = I, before anything is learned.
         best: Index of the iteration with the smallest validation loss.
-        ridges: Ridges ρ of (K + ρI)α = y, at each of which every iteration was solved.
+        ridges: Ridges ρ of (K + ρI)α = y. Every iteration was solved at each of them.
         x: Train rows (n, d).
         alpha: Coefficients α (n, k) of the best iteration at its best ridge.
         kernel: Kernel k(√M x, √M z) of the best iteration.

@@ -63,7 +63,7 @@ def open_folder(folder: Path | str, dataset: Dataset, asked: KernelSettings) -> 
     Args:
         folder: Folder of shards.
         dataset: Dataset of the labels. Its fingerprint must be that of the rows from which the matrix was computed.
-        asked: Kernel settings of the command line; those that are not defaults must equal those of the matrix.
+        asked: Kernel settings of the command line; values that are not defaults must equal the settings of the matrix.
 
     Raises:
         UserError: If the rows, the noise level or the kernel differ, if the code of the user's own kernel function has

@@ -211,11 +211,11 @@ def refuse_large(count: int, itemsize: int, solver: str, memory: int) -> None:
 
 
 def needed_bytes(count: int, itemsize: int, solver: str = "band") -> int:
-    """Return the memory in bytes that a fit on centres takes, besides the train rows and their predictions.
+    """Return the memory in bytes that a fit on centres needs, besides the train rows and their predictions.
 
     The matrices are m x m for m centres: the Cholesky factor L of the kernel between them, and ΦᵀΦ of the features Φ.
-    The pass over the train rows takes L and ΦᵀΦ in float64, L and the product Φ_bᵀΦ_b of a block b of rows in the data
-    type of the kernel, and the block. The solution takes both copies of L and the solver's copies of ΦᵀΦ. The larger of
+    The pass over the train rows needs L and ΦᵀΦ in float64, L and the product Φ_bᵀΦ_b of a block b of rows in the data
+    type of the kernel, and the block. The solution needs both copies of L and the solver's copies of ΦᵀΦ. The larger of
     the two sums is returned.
 
     Args:

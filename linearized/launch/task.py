@@ -50,8 +50,8 @@ class Task:
         log: Path of the log.
         environment: Pairs (name, value) that are added to the worker's environment.
         launch: Identifier of the launch, by which its commands are stopped.
-        warm: Whether a command of this suite runs in a fork of a process with its imports; otherwise it is a new
-            process.
+        warm: Whether a command of this suite runs in a fork of a process that has imported its modules. Otherwise it
+            runs in a new process, as all other commands do.
     """
 
     argv: tuple[str, ...]

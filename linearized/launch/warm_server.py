@@ -10,7 +10,7 @@ serves: it forks once on trial, then counts its threads and looks for open files
 thread or a device, it refuses to serve, and its commands run in new processes.
 
 The server is started with the environment and the working folder of its commands, because libraries read variables such
-as OMP_NUM_THREADS when they are loaded. A child gets what a new process has: environment, working folder, `sys.argv`,
+as OMP_NUM_THREADS when they are loaded. A child has what a new process has: environment, working folder, `sys.argv`,
 `__main__`, a session of its own, default signals, and fresh entropy in NumPy's global generator (Python's own `random`
 reseeds itself). A child differs from a new process in three ways: `ps` shows the command line of the server, all
 children share the seed of `hash` unless PYTHONHASHSEED is set, and what libraries print while they are imported is
@@ -124,7 +124,7 @@ class Server:
 
     Args:
         connection: Connection to the client.
-        environment: Environment of commands for which the client gives none.
+        environment: Environment of commands for which the client sends none.
         spare: Whether this server was forked beside a running command. It then forks the commands that the running
             command starts, in the session of the running command.
     """

@@ -163,7 +163,7 @@ def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
 
 
 def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
-    """Draw the eigenvalues of the best metric M against their index, with a line at 1, those of the identity.
+    """Draw the eigenvalues of the best metric M against their index, with a line at 1, the eigenvalues of the identity.
 
     Args:
         axis: Axis to draw on.

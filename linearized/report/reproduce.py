@@ -218,5 +218,5 @@ def _estimate(todo: list[Run], workers: int) -> str:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, by default those of the process, and return its exit code."""
+    """Run the command with these arguments (None: the command line of this process), and return its exit code."""
     return run_command(ReproduceSettings, __doc__, main, arguments)

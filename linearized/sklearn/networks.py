@@ -147,7 +147,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return self
 
     def decision_function(self, X):
-        """Return the logits (m, classes); for two classes the logit of `classes_[1]` minus that of `classes_[0]`, (m,).
+        """Return the logits (m, classes) or, for two classes, the logit of the second minus the logit of the first, (m,).
 
         Args:
             X: Rows (m, d).

@@ -1,8 +1,8 @@
 """Launchers, the modules that start workers for commands.
 
 A launcher is a module with two functions. `client(settings)` is a context manager that starts the workers, yields a
-`distributed.Client` and at the end stops what it started. `default_cores(settings)` returns the number of threads of a
-command if the user gives none.
+`distributed.Client`, and at the end stops all that it started. `default_cores(settings)` returns the default number of
+threads of a command.
 """
 
 from linearized.cluster import clients

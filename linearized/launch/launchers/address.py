@@ -21,10 +21,7 @@ READS = reads("scheduler")
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return the number of threads of a command if the user gives none, which is 1.
-
-    The workers' machines are not known here.
-    """
+    """Return the default number of threads of a command, which is 1, because the workers' machines are not known here."""
     return 1
 
 

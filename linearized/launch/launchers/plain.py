@@ -1,4 +1,4 @@
-"""Launcher for this machine without Dask: threads of this process, each of which runs one command at a time.
+"""Launcher for this machine without Dask: threads of this process that run one command each at a time.
 
 `PlainClient` offers the part of a `distributed.Client` that `linearized.launch.commands` uses.
 """

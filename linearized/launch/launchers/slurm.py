@@ -42,7 +42,7 @@ CREDENTIALS = ".tls-"  # prefix of the name of a launch's folder of keys
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return the number of threads of a command if the user gives none, which is 1."""
+    """Return the default number of threads of a command, which is 1."""
     return 1
 
 
@@ -86,7 +86,7 @@ def client(settings: WhereSettings) -> Iterator["Client"]:
     The jobs are cancelled at the end of the `with` block.
 
     Args:
-        settings: Settings workers, cores, dashboard, logs and those of the jobs.
+        settings: Settings workers, cores, dashboard, logs, and the settings of jobs.
 
     Raises:
         UserError: If sbatch is not found, Slurm refuses the job, a setting is invalid, or the scheduler cannot start.
