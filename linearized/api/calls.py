@@ -28,7 +28,7 @@ Data = str | os.PathLike | tuple[Any, ...] | Dataset
 
 
 def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
-    """Fit a model over its ridge grid, as the command `linearized train` does.
+    """Fit a model over its ridge grid, like the command `linearized train`.
 
     Args:
         model: Name of the model, as for the flag --model, or the path of a Keras model file.
@@ -56,7 +56,7 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
 
 
 def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResult:
-    """Fit kernel ridge regression over its ridge grid, as the command `linearized krr` does.
+    """Fit kernel ridge regression over its ridge grid, like the command `linearized krr`.
 
     Args:
         kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
@@ -86,7 +86,7 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
 
 
 def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: Any) -> TheoryResult:
-    """Predict the error of a kernel from its spectrum and measure it, as the command `linearized theory` does.
+    """Predict the error of a kernel from its spectrum and measure it, like the command `linearized theory`.
 
     Args:
         kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
@@ -122,13 +122,13 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
 def compare(
     X: Any, y: Any = None, models: list[str] | str | None = None, seeds: int = 1, **flags: Any
 ) -> pd.DataFrame:  # fmt: skip
-    """Fit several models to the same rows, as the command `linearized compare` does.
+    """Fit several models to the same rows, like the command `linearized compare`.
 
     Args:
         X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a data set that `linearized data`
             lists, a path, such as a folder of images, or a value of the flag --data.
         y: Labels or targets, an array or data frame.
-        models: Entries of the flag --models as a list or as their text; None: the default of the command.
+        models: Entries of the flag --models, as a list or a comma-separated text; None: the default of the command.
         seeds: Number of runs of each model, which differ in their random-number seeds.
         flags: Flags of the command by name.
 

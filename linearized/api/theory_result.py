@@ -38,7 +38,7 @@ class TheoryResult:
     def best(self) -> pd.DataFrame:
         """The learning curve: one row of `table` for each number of train rows.
 
-        It is the row at the ridge with the smallest predicted loss.
+        Each is the row at the ridge with the smallest predicted loss for that number.
         """
         return self.table.iloc[self.record["best"]].reset_index(drop=True)
 

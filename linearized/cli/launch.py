@@ -22,7 +22,7 @@ from linearized.settings.command import run_command
 
 
 def launch(settings: LaunchSettings, words: tuple[str, ...] = ()) -> None:
-    """Run the commands of a launch on workers, and print the table of how they ended.
+    """Run the commands of a launch on workers, and print a table of their outcomes.
 
     Args:
         settings: Settings of the launch.

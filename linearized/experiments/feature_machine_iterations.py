@@ -154,7 +154,7 @@ class Machine:
             return found
 
     def _step(self, number: int, index: int) -> dict[str, Any]:
-        """Carry out one iteration: solve it, learn the next metric from it, store both on disk and return the record.
+        """Carry out one iteration: solve it, learn the next metric, store record and metric, and return the record.
 
         Args:
             number: Number of the variant.
@@ -257,7 +257,7 @@ class Machine:
             index: Number of the iteration.
 
         Raises:
-            UserError: If all gradients of the iteration before are 0.
+            UserError: If all gradients of the iteration before are 0 or some are not finite.
         """
         if index == 0:
             variant = self.variants[number]
@@ -271,7 +271,7 @@ class Machine:
         return metric
 
     def _after(self, number: int, index: int) -> np.ndarray | None:
-        """Return the metric that is learned from an iteration; None if all gradients are 0.
+        """Return the metric that is learned from an iteration; None if all gradients are 0 or some are not finite.
 
         The iteration is solved again for this, except iteration 0 if its coefficients are stored.
 

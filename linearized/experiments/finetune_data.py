@@ -92,7 +92,7 @@ def load_data(config: FinetuneSettings, model: "keras.Model") -> Dataset:
 
 
 def _held_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """Split train rows at random into rows that remain train rows and validation rows, and return both.
+    """Split train rows at random into train rows and validation rows, and return both.
 
     The validation rows are None if `validation` is 0.
 

@@ -161,8 +161,8 @@ def choose_trainable(model: keras.Model, what: str) -> None:
 
     Args:
         model: Model, which is changed.
-        what: "all": nothing is frozen; "adapters": the adapters are trained; "snnk": the matrices Ψ of the SNNKs are
-            trained; "classifier": only the classifier is.
+        what: "all": nothing is frozen; "adapters": the adapters are trained; "snnk": the matrices Ψ of the scalable
+            neural network kernels (SNNKs) are trained; "classifier": only the classifier is.
 
     Raises:
         UserError: If the model has no classifier.
@@ -191,9 +191,9 @@ def _freeze(layer: keras.layers.Layer, kept) -> None:
 
 
 def from_rows(model: keras.Model) -> keras.Model:
-    """Return a model of flat float rows (n, d), as data sets store them, that reshapes them to the inputs of `model`.
+    """Return a model with flat float rows (n, d) as inputs, which is the form in which data sets store rows.
 
-    It shares the weights of `model`.
+    It reshapes the rows to the inputs of `model`, and shares the weights of `model`.
     """
     shape = model.input_shape[1:]
     size = 1

@@ -164,7 +164,7 @@ def loss_change(history: np.ndarray) -> float | None:
 
 
 def _speed(rows: int, seconds: np.ndarray) -> float | None:
-    """Return the number of train rows per second in the median epoch; None for one epoch.
+    """Return the number of train rows per second in the median epoch; None if there is only one epoch.
 
     The first epoch is left out, because it includes compilation.
 

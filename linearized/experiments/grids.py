@@ -80,9 +80,10 @@ def grid(
 def mean_diagonal(ridges: str | Sequence[float], units: int, x: Float[np.ndarray, "n d"]) -> float:
     """Return the mean of ‖φ(x)‖² over rows x, in expectation over the random features φ of a model with N hidden units.
 
-    It is the mean diagonal of the kernel φ(x)·φ(z), by which relative ridges are multiplied. Let s be the mean of ‖x‖²
-    over the rows. Random features have 1 + N s/(2d), because E relu(w·x)² = ‖x‖²/(2d) for both distributions of w (on
-    the sphere and Gaussian). Tangent features have N s/2 more. For other grids the function returns 1.
+    This is the mean diagonal of the kernel φ(x)·φ(z), and relative ridges are multiplied by it. Let s be the mean of
+    ‖x‖² over the rows. For random features the result is 1 + N s/(2d), because E relu(w·x)² = ‖x‖²/(2d) for both
+    distributions of w (on the sphere and Gaussian). For tangent features N s/2 is added. For other grids the function
+    returns 1.
 
     Args:
         ridges: `Declaration.ridges` of the model: "features" for random features, "tangents" for tangent features.
@@ -157,7 +158,7 @@ def chosen_indices(reg_index: str, size: int, *, default: str) -> list[int]:
         default: Text that an empty `reg_index` stands for.
 
     Raises:
-        UserError: For another text, and for an index outside the grid.
+        UserError: If `reg_index` has another form, or an index is outside the grid.
     """
     text = (reg_index or default).strip()
     try:

@@ -57,7 +57,7 @@ def _settings(config: Any, flags: dict[str, Any], rows: Dataset) -> GramSettings
     Args:
         config: `TrainSettings` of the network, which determine the rows.
         flags: Flags of the kernel by name.
-        rows: The first train and test rows, whose numbers are read.
+        rows: Train and test rows of the measurement; only their numbers are used.
     """
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(PreprocessedRows)}
     counts = {"num_train": len(rows.train), "num_test": len(rows.test), "validation": 0.0}

@@ -1,6 +1,6 @@
 """Table of the iterations of a recursive feature machine at the end of its run.
 
-It shows all iterations of the best variant (combination of settings of the machine), and the best one of every other.
+It shows all iterations of the best variant (combination of settings), and the best iteration of every other variant.
 """
 
 from collections.abc import Mapping

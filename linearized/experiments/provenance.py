@@ -57,8 +57,8 @@ def version() -> str:
 def commit(root: Path) -> str | None:
     """Return the git commit that is checked out in the folder `root`, with "-dirty" appended if files were changed.
 
-    Only tracked files count as changed. It is None if `root` is not the top of a git repository, or if git is missing
-    or takes more than 10 seconds.
+    Only tracked files count as changed. The result is None if `root` is not the top of a git repository, or if git is
+    missing or takes more than 10 seconds.
     """
     if not (root / ".git").exists():  # otherwise the repository around a virtual environment would be used
         return None

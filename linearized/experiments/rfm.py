@@ -24,9 +24,7 @@ TRACE_GRID = True  # no ridges are published for it, so their grid is in units o
 def _reads() -> dict[str, When]:
     """Return the settings that a feature machine reads, with the conditions under which it reads them.
 
-    These are its own settings and the settings of the base kernels.
-
-    Base kernels are those whose modules provide gradients.
+    These are its own settings and the settings of the base kernels, the kernels whose modules provide gradients.
     """
     own = reads("base", "iterations", "rfm_search", "rfm_sample", "ansatz_model")
     own |= reads("rfm_bases", when=when(rfm_search=True, bandwidth=0.0))
@@ -90,7 +88,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
 
 
 def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], dataset: Any) -> Any:
-    """Return the kernel of a finished run in the metric that it has learned, a `StretchedKernel`.
+    """Return the kernel that a finished run has learned, a `StretchedKernel`.
 
     Args:
         settings: Settings of the kernel.

@@ -36,7 +36,7 @@ class Choice:
     Attributes:
         criterion: Criterion of the choice: "validation", "leave_one_out", "gcv" or "test" (the keys of `CRITERIA`).
         position: Index of the best entry in the list of entries.
-        converged: Index of the best entry whose solution converged, which may be `position`; None if none converged.
+        converged: Index of the best entry whose solution converged, which may equal `position`; None if none converged.
         flaw: "" if the best entry converged, otherwise "diverged" or "not converged".
         by: Criterion and metric as text.
         metric: Metric by which the entries were compared, "accuracy" or "loss".

@@ -124,7 +124,9 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
 
 
 def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances of the principal components in decreasing order, and the rows' scores, scaled to variance 1.
+    """Return the variances of the principal components in decreasing order, and the scores of the rows.
+
+    The scores are the coordinates of the rows along the components, scaled to variance 1.
 
     Components with negligible variance are left out.
 

@@ -138,7 +138,7 @@ def _measured(
 
     Returns:
         Losses (draws, ridges, k) under "other", "fresh", "train" and "leave_one_out"; `gcv` and `converged` are (draws,
-        ridges, 1). It is {} without draws.
+        ridges, 1). Without draws the result is {}.
     """
     found: dict[str, list] = {name: [] for name in (*MEASURES, "converged")}
     for draw in range(draws):
@@ -242,9 +242,10 @@ def agreement(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
         points: Entries `points` of a record, as `compared` describes them.
 
     Returns:
-        Pairs by name: `other`, `fresh` and `train` are predicted over measured losses (`train` only where the train
-        loss is above a hundredth of the loss on fresh rows); `leave_one_out` and `gcv` are these estimates over the
-        loss on fresh rows; `sphere` and `hermite` are these predictions over the loss on the pool's other rows.
+        Pairs (smallest ratio, largest ratio) by name: `other`, `fresh` and `train` are ratios of predicted to measured
+        losses (`train` only where the train loss is above a hundredth of the loss on fresh rows). `leave_one_out` and
+        `gcv` are ratios of these estimates to the loss on fresh rows. `sphere` and `hermite` are ratios of these
+        predictions to the loss on the pool's other rows.
     """
     mine = [point for point in points if not point["beyond"] and point.get("converged") and point["predicted"]]
     ratios = {

@@ -43,9 +43,9 @@ class CentreChoice:
     ) -> tuple[Int64[np.ndarray, " m"], int]:
         """Return the indices of the centres, and the number of rows from which they were chosen.
 
-        Randomly pivoted Cholesky takes 2 n m d operations for the kernel and 2 n m² for its factor. The factor has
-        n · m numbers. If they need more than half of the memory, the centres are chosen among as many rows as fit,
-        which are drawn uniformly. Fewer than m centres are returned if these explain all rows up to rounding.
+        The choice by randomly pivoted Cholesky takes 2 n m d operations for the kernel and 2 n m² for its factor. The
+        factor has n · m numbers. If they need more than half of the memory, the centres are chosen among as many rows
+        as fit, which are drawn uniformly. Fewer than m centres are returned if these explain all rows up to rounding.
 
         Args:
             kernel: Kernel whose parameters are set.

@@ -87,7 +87,7 @@ def multiplied(train: TrainRows, v: Float64[np.ndarray, "n c"], band: slice) -> 
 
 
 def entries(train: TrainRows, band: slice) -> Float[np.ndarray, "b m"]:
-    """Return the rows of K in a band, from column `band.start` on; tiles below the diagonal are 0."""
+    """Return the entries of K in a band (range of rows) from column `band.start` on; tiles below the diagonal are 0."""
     out, first = np.zeros((band.stop - band.start, len(train.x) - band.start), train.kernel.dtype), band.start
 
     def fill(rows: slice, columns: slice) -> None:

@@ -36,7 +36,7 @@ def fit_embedding(
         max_iterations: Largest number of refinement steps for each ridge; for block_lanczos and cg, of products.
         watch: Progress and checkpoints of a long run.
         sample_weight: Weights s_i, at least 0, one for each row, or one number for all: Σ_i s_i ‖φ_i w - y_i‖² + ρ‖w‖²
-            is minimised for the features φ_i of row i, as scikit-learn's Ridge does. None: 1.
+            is minimised for the features φ_i of row i, as in scikit-learn's Ridge. None: 1.
 
     Returns:
         Path whose `alpha` are the weights w (ridges, m, k); `path.predict` of the features of test rows returns

@@ -1,4 +1,4 @@
-"""Kernel ridge regression as a library call: (K + ρI)α = Y at every ridge ρ, from one factorisation or Krylov space."""
+"""Kernel ridge regression as a function: (K + ρI)α = Y at every ridge ρ, from one factorisation or Krylov space."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ REFINED = ("band", "cholesky", "eigh")  # solvers that refine their solutions in
 
 @dataclasses.dataclass(frozen=True)
 class RidgePath:
-    """Kernel ridge regression at every ridge, in the order requested.
+    """Solutions of kernel ridge regression at several ridges, in the order requested.
 
     Attributes:
         ridges: ρ of (K + ρI)α = Y, for the kernel K (n, n) between the train rows and their labels Y (n, k).
@@ -50,7 +50,7 @@ class RidgePath:
     def predict(self, gram_test: np.ndarray | Gram | Rectangle | CrossKernel) -> Float64[np.ndarray, "ridges m k"]:
         """Return the predictions for other rows at every ridge, in one pass over their kernel.
 
-        Products are in float64, because α of a small ridge is large and its products cancel.
+        Products are in float64, because α is large at small ridges, and the terms of its products nearly cancel.
 
         Args:
             gram_test: K between the m other rows and the train rows, (m, n): an array, shards, or a `CrossKernel`,
@@ -87,8 +87,8 @@ def fit(
 ) -> RidgePath:  # fmt: skip
     """Solve kernel ridge regression, (K + ρI)α = y, at every ridge ρ.
 
-    With weights w the system is (K + ρW⁻¹)α = y with W = diag(w). Its function f minimises Σ_i w_i
-    (y_i - f(x_i))² + ρ‖f‖², as in scikit-learn's KernelRidge. The residual is then measured on the system
+    With weights w the system is (K + ρW⁻¹)α = y with W = diag(w). The fitted function f then minimises Σ_i w_i
+    (y_i - f(x_i))² + ρ‖f‖², as in scikit-learn's KernelRidge, and the residual is measured on the system
     (SKS + ρI)β = Sy with S = diag(√w) and α = Sβ. Leave-one-out errors are errors of the labels y, and generalised
     cross-validation is a weighted mean over the rows with weights above 0.
 

@@ -43,7 +43,7 @@ class RowPasses:
         self.watch, self.phase, self.place = watch, phase, place or Here()
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:
-        """Return the checkpoint in the run's folder for states that were written with the same `identity`.
+        """Return a checkpoint in the run's folder that reads only states that were written with the same `identity`.
 
         Args:
             identity: Values, such as sizes and fingerprints, that must be equal for a stored state to be read.

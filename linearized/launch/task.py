@@ -51,7 +51,7 @@ class Task:
         environment: Pairs (name, value) that are added to the worker's environment.
         launch: Identifier of the launch, by which its commands are stopped.
         warm: Whether a command of this suite runs in a fork of a process that has imported its modules. Otherwise it
-            runs in a new process, as all other commands do.
+            runs in a new process, like all other commands.
     """
 
     argv: tuple[str, ...]
@@ -250,7 +250,7 @@ def end_all_tasks() -> None:
 
 
 def _locked(handle: int) -> bool:
-    """Lock an open file, and return whether this succeeded within a minute (`PATIENCE`) of waiting for another holder.
+    """Lock an open file, wait up to a minute (`PATIENCE`) for another holder, and return whether the lock succeeded.
 
     Args:
         handle: Descriptor of the file.

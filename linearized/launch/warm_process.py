@@ -1,9 +1,9 @@
 """Commands that run as forks of fork servers: processes that have imported the commands' modules once.
 
 This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
-commands with the same interpreter, environment, working folder and modules. A server imports only those frameworks
-(JAX, Keras, Numba) that an earlier command has imported whose flags differed at most in numbers. It does not import
-Keras if numbers among the flags decide which backend of Keras a command uses.
+commands with the same interpreter, environment, working folder and modules. A server also imports the frameworks (JAX,
+Keras, Numba) that an earlier command imported, if the flags of the two commands differ only in numbers. It does not
+import Keras for training commands whose numbers decide the backend of Keras.
 """
 
 import socket

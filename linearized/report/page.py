@@ -85,7 +85,7 @@ def cell(value: Any) -> str:
 
 
 def sort_key(value: Any) -> str:
-    """Return the text by which a cell of a table is sorted: six digits of a number; missing values come last.
+    """Return the text by which a cell is sorted, for numbers six significant digits; "none" for missing values.
 
     Args:
         value: Value of the cell.

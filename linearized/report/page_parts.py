@@ -46,7 +46,7 @@ class PageTable:
 
     Attributes:
         caption: Text of the caption.
-        columns: Pairs of header and whether the column holds numbers.
+        columns: Pairs (header, whether the column contains numbers).
         rows: Cells of each row.
         links: For each row, the id of the part of the report to which its first cell links; empty without links.
         marked: Index of the row to highlight, or None.

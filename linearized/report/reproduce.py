@@ -156,7 +156,7 @@ def _equal(column: "pd.Series", value: Any) -> "pd.Series":
 
 
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
-    """Write the picture as png and pdf and its data as csv; print the means over seeds and what the figure shows.
+    """Write the picture as png and pdf and its data as csv; print means over seeds and what the figure shows.
 
     Args:
         recipe: Recipe of the figure.

@@ -1,4 +1,4 @@
-"""Tick labels of logarithmic axes: powers of ten over several decades, plain numbers over one or less."""
+"""Tick labels of logarithmic axes: powers of ten over more than a decade and a half, otherwise plain numbers."""
 
 import math
 

@@ -147,7 +147,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         return self
 
     def decision_function(self, X):
-        """Return the logits (m, classes) or, for two classes, the logit of the second minus the logit of the first, (m,).
+        """Return the logits (m, classes); for two classes, the difference (m,) of the second and the first logit.
 
         Args:
             X: Rows (m, d).

@@ -21,7 +21,7 @@ READS = reads("scheduler")
 
 
 def default_cores(settings: WhereSettings) -> int:
-    """Return the default number of threads of a command, which is 1, because the workers' machines are not known here."""
+    """Return the default number of threads of a command: 1, because the workers' machines are not known here."""
     return 1
 
 

@@ -66,10 +66,10 @@ def limit_seconds(time: str) -> int:
 
 
 def lifetime_words(time: str) -> list[str]:
-    """Return the flags of a Dask worker by which it ends some minutes before the time limit of its Slurm job.
+    """Return the flags that make a Dask worker end some minutes before the time limit of its Slurm job.
 
-    The worker ends a tenth of the limit before it, but at least 2 and at most 10 minutes. Dask changes this time by a
-    random amount of up to half of it, so that not all workers end at once.
+    The margin is a tenth of the limit, but at least 2 and at most 10 minutes. Dask changes it by a random amount of up
+    to half the margin, so that not all workers end at once.
 
     Args:
         time: Time limit of the job, [D-]HH:MM:SS.

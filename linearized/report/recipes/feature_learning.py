@@ -48,7 +48,7 @@ def _machine(label: str, **flags: object) -> Curve:
 
 
 def _tangents(units: dict[str, int]) -> Curve:
-    """Return the curve of NT, a network's linearization at its start; only for SYNTH.
+    """Return the curve of NT, the linearization of a network at its initial weights; only for SYNTH.
 
     On images, a run at the scale "laptop" would take minutes.
 
@@ -75,7 +75,7 @@ def _rows(train: int, test: int) -> dict[str, int]:
     """Return the flags for the given numbers of train and test rows, and for further train rows for validation.
 
     Args:
-        train: Number of train rows that remain after a fifth as many were taken for validation.
+        train: Number of train rows; a fifth as many further rows are validation rows.
         test: Number of test rows.
     """
     held_out = train // HELD_OUT
