@@ -2,10 +2,11 @@
 
 Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `linearized.load` or
 `linearized.from_arrays`), the name of a data set that `linearized data` lists, a path, or a value of the flag --data.
-The rows of a `Dataset` are used without further preprocessing. The default ridges are multiples of the scale of the
-kernel (see `linearized.experiments.grids`), except for a data set that is given by its name. Flags that contain a list
-as text, such as ridges="0.1,1", also accept lists (ridges=[0.1, 1]). Results are stored in the same folders as those of
-the commands, and a call with the same data and flags loads them.
+The rows of a `Dataset` are used without further preprocessing. Unless a data set is given by its name, the default
+ridges of kernels and of the models RF and NT are multiples of the scale of the kernel (see
+`linearized.experiments.grids`). Flags that contain a list as text, such as ridges="0.1,1", also accept lists
+(ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with the same data and
+flags loads them.
 """
 
 import os

@@ -46,9 +46,10 @@ MATRICES = 3  # number of d x d float64 matrices in memory at once: the metric, 
 class Machine:
     """Recursive feature machine of one run, which is fitted with one or several variants of its options.
 
-    A variant is a choice of base kernel, diagonal or full metric, centred or uncentred gradients, power and bandwidth,
-    see `linearized.kernel_ridge.learned_metric.Variant`. Each variant has iterations of its own. Iteration 0 is the fit
-    of the fixed kernel, whose metric is the identity; iteration i uses the metric that is learned from iteration i - 1.
+    A variant is a combination of options: base kernel, diagonal or full metric, centred or uncentred gradients, matrix
+    power and bandwidth factor, see `linearized.kernel_ridge.learned_metric.Variant`. Each variant has iterations of its
+    own. Iteration 0 is the fit of the fixed kernel, whose metric is the identity; iteration i uses the metric that is
+    learned from iteration i - 1.
 
     Args:
         config: `KernelFitSettings` of one noise level.

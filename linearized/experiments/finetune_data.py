@@ -1,4 +1,4 @@
-"""Data of `linearized finetune`, loaded in the shape of the model's inputs, and checks that the two fit together."""
+"""Data of `linearized finetune`, loaded in the shape of the model's inputs, and checks that they fit the model."""
 
 import dataclasses
 from pathlib import Path

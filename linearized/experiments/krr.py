@@ -111,7 +111,7 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         return kinds | {"solver": SOLVER_READS, "": own}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the names of the selected kernel and solver by the name of the setting; see `Settings.chosen`."""
+        """Return the names of the selected kernel, solver and other entries, by setting; see `Settings.chosen`."""
         return {**super().chosen(), "solver": self.solver}
 
     def __post_init__(self):

@@ -90,7 +90,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
 
 
 def _centres(centres: Mapping[str, Any], rows: int) -> str:
-    """Return a line about the centres of a fit: their number, their choice, and the error of the approximation.
+    """Return a line about the centres of a fit: their number, their choice, and the share of the trace that is lost.
 
     Args:
         centres: Entry "centres" of the record, see `linearized.experiments.centres_fit.fitted`.

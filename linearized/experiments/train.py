@@ -132,7 +132,7 @@ class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, Level
         return super().kinds() | {"model": declared_reads(), "solver": SOLVER_READS}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the names of the selected model and solver by the name of the setting; see `Settings.chosen`.
+        """Return the names of the selected model, solver and other entries, by setting; see `Settings.chosen`.
 
         The solver "auto" is replaced by the one that `working_solver` returns.
         """

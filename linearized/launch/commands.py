@@ -67,7 +67,7 @@ def run_commands(
             process is at work on the command) is retried without limit, until that process has ended.
         cores: Number of threads that a command may use (sets OMP_NUM_THREADS and similar variables).
         warm: Whether commands of this suite run in forks of a process that has imported their modules, which saves the
-            imports; otherwise every command is a new process.
+            imports. Otherwise every command runs in a new process.
 
     Returns:
         One result per command, in order. On KeyboardInterrupt the running commands are stopped before the exception is

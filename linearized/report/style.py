@@ -1,7 +1,7 @@
 """Common style of all pictures, and their output to files (png, pdf, svg) and as vector drawings in an HTML report.
 
 The colours can be distinguished with every kind of colour vision; markers and line styles differ as well. A drawing in
-a report uses its text colour and font, so that it is legible on light and dark backgrounds.
+a report has the text colour and font of the report, so that it is legible on light and dark backgrounds.
 """
 
 import io

@@ -27,7 +27,7 @@ def devices_of(settings: WhereSettings) -> list[str | None]:
 def forks(settings: WhereSettings) -> bool:
     """Return whether commands of this suite run in forks of a process that has imported their modules.
 
-    This is so unless --cold is given, which starts a new process for every command.
+    With --cold, every command runs in a new process instead.
     """
     return not settings.cold
 
