@@ -1,9 +1,10 @@
 """Kernels of neural networks of infinite width, other kernels, and features that approximate them.
 
-`gram` returns kernel matrices of arrays in memory, `embedding` features of them, and `python -m kernel_gen` computes
-the Gram matrix of a dataset in files. `KERNELS` lists the kernels; `Elementwise`, `HermiteDual` and `MonteCarlo` are
-user-defined and approximate activations. This is the only package that imports Numba. JAX is imported here, and by
-`linearized.tangents` where Keras runs on it.
+`gram` computes the kernel matrix of arrays in memory, and `embedding` returns a function that maps such arrays to
+features. `python -m kernel_gen` computes the Gram matrix of a dataset and writes it to files. `KERNELS` lists the
+kernels. `Elementwise` makes an activation from a user's function; `HermiteDual` and `MonteCarlo` are activations whose
+kernels are approximated. This is the only package that imports Numba. JAX is imported here, and by
+`linearized.tangents` if it is the backend of Keras.
 """
 
 import importlib

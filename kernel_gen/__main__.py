@@ -1,12 +1,12 @@
-"""Compute a Gram matrix, shard by shard; each shard is a file that is either complete or absent.
+"""Compute the Gram matrix of a dataset in shards: files with parts of the matrix, each either complete or absent.
 
     python -m kernel_gen --kernel=NTK --dataset=DIGITS                               all shards, on all cores
     python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --num_shards=250 --shard=7  one shard
     python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --list                      one command per unfinished shard
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10                      the state of all shards
 
-The files lie under ntk_dir, cntk_dir or rf_dir of directories.txt. The same command resumes a stopped job; finished
-shards are not changed. `linearized.open_gram(folder)` reads the matrix.
+The files are written to a folder in ntk_dir, cntk_dir or rf_dir, which directories.txt defines. The same command
+resumes a stopped job; finished shards are not changed. `linearized.open_gram(folder)` reads the matrix.
 """
 
 import sys

@@ -1,13 +1,13 @@
-"""Compute features φ of a dataset with φ(x)·φ(z) ≈ a kernel, in shards that are files, either complete or absent.
+"""Compute features φ of a dataset with φ(x)·φ(z) ≈ a kernel, in shards: files that are either complete or absent.
 
     python -m kernel_gen.embed --features=NTK --activation=gelu --dataset=FMNIST --embedding_dim=4096
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --num_shards=50 --shard=7
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --list
     python -m kernel_gen.status --features=CNTK --dataset=CIFAR10 --embedding_dim=4096
 
-The features are n·m numbers instead of n²: time and disk space grow linearly with n. The files lie under ntk_dir,
-cntk_dir or rf_dir of directories.txt, and `linearized.open_embedding(folder)` reads them. The same command resumes a
-stopped job; finished shards are not changed.
+For n rows and m features, n·m numbers are stored, where a Gram matrix has n² entries; time and disk space grow linearly
+with n. The files are written to a folder in ntk_dir, cntk_dir or rf_dir, which directories.txt defines.
+`linearized.open_embedding(folder)` reads them. The same command resumes a stopped job; finished shards are not changed.
 """
 
 import sys

@@ -23,12 +23,12 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
     Args:
         features: A name in `linearized.settings.embedding_settings.FEATURES`: NTK, RF, CNTK or POLYNOMIAL.
         inputs: Number of columns d, or (height, width, channels) of the images that are flattened to rows.
-        scale: "stax" (inputs divided by √d or √channels), "input" (raw), or "published" (the default of the command
-            line), which is "input" for the NTK of one hidden layer of ReLUs and for the RF kernel, otherwise
-            "stax".
-        settings: Settings of the kernel and of the embedding: activation (a name, a function or an `Activation`),
-            num_layers, embedding_dim (the largest m), method, embedding_seed ... (see `EmbeddedRows` in
-            `linearized.settings.embedding_settings`).
+        scale: "stax" divides rows by √d and images by √channels; "input" leaves them unchanged; "published" (the
+            default of the command line) is "input" for the NTK of one hidden layer of ReLUs and for the RF kernel,
+            otherwise "stax".
+        settings: Settings of the kernel and of the embedding, such as activation (a name, a function or an
+            `Activation`), num_layers, embedding_dim (the largest number m of features), method and embedding_seed; see
+            `EmbeddedRows` in `linearized.settings.embedding_settings`.
 
     Returns: φ, whose attributes are `dim` (the number m of features), `dtype` and `scale`. It raises `UserError` for
     rows of another length and for numbers that are not finite.

@@ -26,7 +26,7 @@ def gram(
     scale: str = "stax", dtype: Any = "float32", bias_std: float | None = None,
     image_shape: tuple[int, ...] | None = None, **settings: Any,
 ) -> Float[np.ndarray, "n1 n2"]:  # fmt: skip
-    """Return the kernel matrix (n1, n2) between the rows or images of `x1` and of `x2`, in tiles on all cores.
+    """Return the kernel matrix (n1, n2) between the rows or images of `x1` and those of `x2`, computed on all cores.
 
     Args:
         kernel: A name in `KERNELS`, a user-defined function or its `package.module:function` (see
@@ -35,14 +35,14 @@ def gram(
         x2: The n2 train rows or images, of the same shape as those of `x1`. Parameters that depend on the train rows,
             such as a bandwidth by the median rule, are computed from them. None: the matrix is that of `x1` with
             itself, symmetric to the last bit, and its diagonal is exact.
-        scale: "stax" (inputs divided by √d or √channels), "input" (raw), or "published" (the default of the command
-            line), which is "input" for the NTK of one hidden layer of ReLUs and for the RF kernel of infinite width,
-            otherwise "stax".
+        scale: "stax" divides rows by √d and images by √channels; "input" leaves them unchanged; "published" (the
+            default of the command line) is "input" for the NTK of one hidden layer of ReLUs and for the RF kernel of
+            infinite width, otherwise "stax".
         dtype: Data type of the entries, float32 or float64.
         bias_std: Standard deviation of the biases; None is 0, as in stax.
         image_shape: (h, w, c) if rows are to be read as images.
-        settings: Further settings of the kernel: kind, num_layers, depth, weight_std, num_units ... (see
-            `KernelSettings` in `linearized.settings.gram_settings`).
+        settings: Further settings of the kernel, such as kind, num_layers, depth, weight_std and num_units; see
+            `KernelSettings` in `linearized.settings.gram_settings`.
 
     Raises `UserError` for inputs or settings that do not fit, and for entries that are not finite. Warns if the
     diagonal underflows.
@@ -77,7 +77,7 @@ def gram(
 
 
 def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
-    """Return the kernel matrix (n1, n2) of rows (n1, d) and (n2, d), computed in tiles.
+    """Return the kernel matrix (n1, n2) of rows (n1, d) and (n2, d), computed in rectangular parts (tiles).
 
     Without `x2` the matrix is that of `x1` with itself: tiles of the upper triangle are computed and mirrored.
     """
@@ -130,9 +130,10 @@ def _rows(x: np.ndarray, image_shape: tuple[int, ...] | None, name: str) -> tupl
 
 
 def in_scale(kind: type[KernelSettings], values: dict[str, Any]) -> KernelSettings:
-    """Return settings of the class `kind` with the given values by field name, which include "scale".
+    """Return an object of the settings class `kind` with the given values.
 
-    A kernel with a single scale, that of stax, does not read this setting; `scale="stax"` is accepted for it too.
+    `values` maps field names to values and includes "scale". Kernels without a choice of scales have no such setting;
+    for them `scale="stax"` is accepted and ignored.
     """
     if values["scale"] == "stax" and not kind.draft(**values).reads("scale"):
         values = {**values, "scale": "published"}

@@ -1,8 +1,8 @@
-"""The Gram matrix of a `Kernel` object in files, for a run whose kernel depends on its labels.
+"""The Gram matrix of a `Kernel` object in files, for iterations whose kernel depends on the labels.
 
-`python -m kernel_gen` writes matrices that settings determine. The kernel of a recursive feature machine, however,
-depends on the labels: its matrix serves one iteration, and the run removes the folder. The division of the matrix into
-files (shards) and tiles, and their checks, are those of all matrices (`kernel_gen.jobs`).
+`python -m kernel_gen` writes matrices that are determined by settings alone. The kernel of a recursive feature machine
+also depends on the labels. Its matrix is used for one iteration, and the caller then removes the folder. As for other
+matrices, `kernel_gen.jobs` divides the matrix into files (shards) and tiles, and checks them.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ from linearized.storage.shards import Stored
 def gram_in_shards(
     folder: Path, kernel: Kernel, dataset: Dataset, *, identity: Mapping[str, Any], title: str, command: str
 ) -> Gram:
-    """Write the kernel matrix of the train rows to a folder, as an upper triangle in bands of rows, and open it.
+    """Write the upper triangle of the kernel matrix of the train rows to a folder of shards (files), and open it.
 
-    Tiles that an earlier process finished are kept. For n rows it takes n²/2 entries of disk space; memory is that of
-    the prepared rows and of two tiles for each core.
+    Tiles that an earlier process finished are kept. A tile is a rectangular part of the matrix. For n rows the files
+    have n²/2 entries. The memory needed is that of the prepared rows and of two tiles for each core.
 
     Args:
         folder: Folder of the shards. Shards of another identity or division are removed.

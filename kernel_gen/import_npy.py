@@ -3,11 +3,12 @@
     python -m kernel_gen.import_npy --source=old/Myrtle_3 --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.import_npy --train_file=Train.npy --test_file=Test.npy --kernel=NTK --dataset=FMNIST
 
---source is a folder of row files: train_ntk_0.npy, train_ntk_1.npy, ... hold consecutive train rows against all train
-rows, where columns before the file's own rows may be zeros; test_ntk_0.npy, ... hold the same train rows against the
-test rows. A whole test matrix has one row per test input. The other flags describe the files: kernel, dataset, noise
-level. The shards are written where `python -m kernel_gen` with the same flags would write them. To check them, run
-python -m kernel_gen.status --verify with the same flags.
+--source is a folder of row files. train_ntk_0.npy, train_ntk_1.npy, ... contain the kernel between consecutive train
+rows and all train rows; columns before the file's own rows may be zeros. test_ntk_0.npy, test_ntk_1.npy, ... contain
+the kernel between the same train rows and the test rows. The file of --test_file, in contrast, has one row for each
+test input. The other flags state the kernel, the dataset and the noise level of the files. The shards (files with parts
+of the matrix) are written to the folder in which `python -m kernel_gen` with the same flags would write them. To check
+them, run python -m kernel_gen.status --verify with the same flags.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ class ImportSettings(KernelJobSettings):
 
 
 class Stack:
-    """Matrices in .npy files, stacked by rows into one matrix; parts are read from disk on access.
+    """A matrix whose rows are in several .npy files, one below the other; entries are read from disk on access.
 
     Args:
         paths: Files in the order of their rows; all have equally many columns.
@@ -110,13 +111,13 @@ def _numbered(folder: Path, name: str) -> list[Path]:
 
 
 class Matrices:
-    """The blocks (train, validation, test) of a Gram matrix that is stored in .npy files.
+    """A Gram matrix in .npy files, with one block of rows for each of the train, validation and test rows.
 
-    Validation rows, if the dataset holds some out, are the last rows of the train matrix.
+    Validation rows, if the dataset has any, are the last rows of the train matrix.
 
     Args:
         config: Settings that name the files.
-        rows: Number of rows of each block of the dataset by its name: "train", "test" and, if held out, "validation".
+        rows: Number of rows of each block by its name: "train", "test" and, if present, "validation".
 
     Raises `UserError` if the shapes of the matrices do not agree with `rows`.
     """
@@ -162,9 +163,10 @@ class Matrices:
 
 
 class FileWork(GramWork):
-    """The `Work` of an import: a job whose entries of a Gram matrix are read from .npy files instead of computed.
+    """The `Work` of an import: it reads the entries of a Gram matrix from .npy files instead of computing them.
 
-    A tile is a square on the diagonal, or the rest of a band of rows.
+    A band is a range of consecutive rows. Its entries are read in two parts (tiles): the square on the diagonal, and
+    the columns after it.
 
     Args:
         config: Settings that name the files and describe the matrix.
@@ -183,7 +185,7 @@ class FileWork(GramWork):
         self._matrices = Matrices(self._config, self.rows)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard: per band of rows the square on the diagonal and the remaining columns.
+        """Return the tiles of a shard: for each band of rows the square on the diagonal and the remaining columns.
 
         Args:
             manifest: Description of the folder of shards.
@@ -204,7 +206,7 @@ class FileWork(GramWork):
 def _upper_filled(square: np.ndarray) -> np.ndarray:
     """Return a square matrix in which zeros below the diagonal are replaced by the entries above it.
 
-    The files may store zeros there.
+    The files may have zeros below the diagonal, because the matrix is symmetric.
     """
     return np.where((square == 0) & (np.tri(len(square), k=-1) > 0), square.T, square)
 

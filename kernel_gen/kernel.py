@@ -1,6 +1,7 @@
 """The base class of kernels, and checks of kernel entries for overflow and underflow.
 
-A kernel first prepares its inputs, which computes what depends on one input alone, and then computes blocks of pairs.
+A kernel first prepares its inputs: it computes the quantities that depend on one input alone. It then computes the
+entries for blocks of pairs of inputs.
 """
 
 import abc
@@ -19,17 +20,17 @@ class Kernel(abc.ABC):
     """A kernel k(x, z), computed for blocks of rows.
 
     Attributes:
-        tile: Side of a square block that runs at full speed in moderate memory.
+        tile: Number of rows and columns of a block that is computed at full speed with moderate memory.
         scale: "input" (raw inputs) or "stax" (inputs divided by √d for rows of d columns, by √channels for images).
             The setting --scale=published, the default, selects "input" for the NTK of one hidden layer of ReLUs and for
             the RF kernel of infinite width, because published matrices of these kernels have that scale. For all other
             kernels with a choice of scales it selects "stax".
         dtype: Data type of the blocks, float32 or float64.
         own_threads: Whether `block` uses all cores itself; otherwise it uses one, and blocks are computed in parallel.
-        on_demand: Whether `prepare` computes nothing, and `block` computes and caches what it needs of each row. A job
-            then prepares all train rows in one call and takes both the rows and the columns of its blocks from the
-            result, so that they share the cache.
-        positive: Whether k(x, x) > 0 for every x except 0, so that a diagonal of zeros is an underflow.
+        on_demand: Whether `prepare` computes nothing, and `block` computes and caches the quantities that it needs of
+            each row. A job then prepares all train rows in one call, and takes both the rows and the columns of its
+            blocks from the result, so that rows and columns share the cache.
+        positive: Whether k(x, x) > 0 for every x except 0. A diagonal of zeros then indicates an underflow.
     """
 
     tile: int
@@ -51,12 +52,12 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, x: np.ndarray) -> Any:
-        """Return the quantities that depend on one input alone (norms, diagonal maps).
+        """Return the rows with the quantities of the kernel that depend on one row alone, such as norms.
 
         Args:
             x: Rows (n, d).
 
-        Returns: An object with a length, n, that can be sliced by rows.
+        Returns: An object of length n that can be sliced by rows.
         """
 
     @abc.abstractmethod
@@ -72,7 +73,8 @@ class Kernel(abc.ABC):
     def diagonal(self, rows: Any) -> np.ndarray:
         """Return k(x, x) of n inputs, (n,) in float64.
 
-        It is taken from square blocks of `DIAGONAL` inputs, which cost as much as n · `DIAGONAL` / 2 pairs.
+        It is the diagonal of square blocks of `DIAGONAL` inputs each. The cost is that of about n · `DIAGONAL` / 2
+        pairs.
 
         Args:
             rows: The inputs, as `prepare` returns them.
@@ -82,9 +84,9 @@ class Kernel(abc.ABC):
 
 
 def quiet() -> contextlib.AbstractContextManager:
-    """Return a context in which NumPy does not warn of overflow and invalid operations in the calling thread.
+    """Return a context in which NumPy does not warn of overflow, invalid operations or division by 0 in this thread.
 
-    Kernels are computed in it, because entries that overflow are refused afterwards with an error that names them.
+    Kernels are computed in this context. Entries that overflow are detected afterwards, and the error names them.
     """
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
@@ -111,11 +113,11 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
 
 
 def underflow(kernel: Kernel, block: np.ndarray, x: np.ndarray) -> str:
-    """Return a warning if k(x, x) of every input is below the normal range of its dtype, else "".
+    """Return a warning text if every k(x, x) is below the smallest normal number of its dtype, otherwise "".
 
     Args:
         kernel: The kernel; only kernels that are `positive` are checked.
-        block: The kernel (n, n) of the rows `x` with themselves, of which the diagonal is checked.
+        block: The kernel (n, n) of the rows `x` with themselves, whose diagonal is checked.
         x: The rows (n, d). Rows of zeros are ignored.
     """
     there = x.reshape(len(x), -1).any(axis=1)

@@ -1,4 +1,4 @@
-"""Print the state of a Gram matrix or of features: finished, missing, damaged and foreign shards, and their speed.
+"""Print the state of the shards (files) of a Gram matrix or of features, and the speed at which they were computed.
 
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.status --features=NTK --dataset=FMNIST                 features of a kernel
@@ -8,8 +8,9 @@
 
 Without any flag the runs are listed before the shards.
 
-The flags are those with which the shards were computed. Temporary files and locks of killed jobs and runs are removed;
-nothing else is changed on disk.
+A shard is finished, at work, begun, missing, damaged, or foreign (of other settings). The flags are those with which
+the shards were computed. Temporary files and locks of killed jobs and runs are removed; nothing else is changed on
+disk.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
 
 @dataclasses.dataclass(frozen=True)
 class StatusSettings(EmbeddedRows, GramSettings):
-    """Settings of `python -m kernel_gen.status`: those with which shards were computed, and what to do with them."""
+    """Settings of `python -m kernel_gen.status`: those with which shards were computed, and the action."""
 
     runs: bool = setting(
         False, "list the runs of train, krr, compare, theory and finetune that are not finished, instead of shards",

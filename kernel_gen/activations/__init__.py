@@ -68,7 +68,9 @@ def _activation(text: str):
 
 @functools.lru_cache(maxsize=64)
 def _referred(scalar: OwnFunction, given: Any):
-    """Return the activation that a user's reference `package.module:function` stands for; it is cached.
+    """Return the `Activation` made from the object to which a user's reference `package.module:function` refers.
+
+    Results are cached.
 
     Args:
         scalar: The reference, whose text names the activation in messages.

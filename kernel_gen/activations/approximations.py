@@ -1,8 +1,8 @@
 """Approximate duals of activations: truncated Hermite series and Monte Carlo means.
 
-The dual of an activation f is E[f(u) f(v)] for normal u and v. `HermiteDual` and `MonteCarlo` approximate it, so that
-the error that such an approximation causes in a kernel can be measured. They are accepted wherever an activation is,
-for example `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
+The dual of an activation f is E[f(u) f(v)] for normal u and v. `HermiteDual` and `MonteCarlo` approximate the dual.
+They serve to measure the error that such an approximation causes in a kernel. They can be used in place of any
+activation, for example `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
 """
 
 from typing import Any
@@ -25,8 +25,9 @@ class HermiteDual(Series):
     z ~ N(0, 1) and the normalised Hermite polynomials h_k of `kernel_gen.activations.hermite`, so that inputs may have
     any norm. Where both variances are 1, the truncation error is Σ_{k > degree} a_k(1)² c^k.
 
-    The integrals of the coefficients are split at 0. For an activation with kinks elsewhere each coefficient of f has
-    an error of up to 1e-4, and each coefficient of f' one of up to 2e-2. An entry costs 4(degree + 1) operations.
+    The integrals of the coefficients are split at 0. For an activation with kinks at other points, coefficients of f
+    have errors of up to 1e-4, and coefficients of f' errors of up to 2e-2. A kernel entry costs 4(degree + 1)
+    operations.
 
     Args:
         exact: The activation f: a name, a function or an `Activation`.
@@ -51,7 +52,10 @@ class HermiteDual(Series):
         self.degree = degree
 
     def terms(self, variance, dtype="float64"):
-        """Return the length of the series, degree + 1 rounded up to a multiple of `BLOCK`, whatever the arguments."""
+        """Return the length of the series: degree + 1, rounded up to a multiple of `BLOCK`.
+
+        The arguments are not used.
+        """
         return -(-(self.degree + 1) // BLOCK) * BLOCK
 
     def rows(self, variance, terms):

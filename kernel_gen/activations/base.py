@@ -53,9 +53,9 @@ class Activation(abc.ABC):
         return float("inf")
 
     def terms(self, variance: float, dtype: str = "float64") -> int:
-        """Return the number of terms of the series, or the index of the quadrature rule, that these inputs need.
+        """Return the number of terms of the dual's series, or the index of its quadrature rule, for given inputs.
 
-        `rows` and `pair` take it as an argument. It is a static argument of compiled programs.
+        The methods `rows` and `pair` need this number as an argument. Programs are compiled for each of its values.
 
         Args:
             variance: Largest variance of the inputs.
@@ -68,7 +68,7 @@ class Activation(abc.ABC):
         return 0
 
     def rows(self, variance: jax.Array, terms: int) -> Any:
-        """Return the quantities that `pair` needs of one of its two sets of inputs, from their variances alone.
+        """Return the quantities of one set of inputs that `pair` needs; they depend on their variances alone.
 
         Args:
             variance: Variances of the inputs, of any shape.

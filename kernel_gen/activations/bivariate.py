@@ -1,9 +1,9 @@
 """The probability P(z₁ > h, z₂ > k) for standard normal z₁ and z₂ of correlation c.
 
 The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For `|c|` up to 0.925 the density is
-integrated over the angle arcsin c from 0. Above, it is integrated over √(1 - c²) from the limit c = ±1, and the part of
-the integrand that is not smooth is integrated in closed form. Both integrals use 20 Gauss-Legendre points; errors are
-about 5e-16 in float64.
+integrated over the angle from 0 to arcsin c. For larger `|c|` it is integrated over √(1 - c²), starting from the limit
+c = ±1, and the part of the integrand that is not smooth is integrated in closed form. Both integrals use 20
+Gauss-Legendre points; the absolute error is about 5e-16 in float64.
 """
 
 import math
@@ -85,5 +85,9 @@ def _sum_over_nodes(term, like):
 
 
 def _exp(x):
-    """Return exp(x), or 0 above 50 and below -50, where the other factor or the sum makes the term negligible."""
+    """Return exp(x), or 0 where `|x|` >= 50.
+
+    For x <= -50 the exponential is negligible. For x >= 50 it is multiplied by a factor that makes the product
+    negligible.
+    """
     return jnp.where(jnp.abs(x) < 50, jnp.exp(jnp.clip(x, -50, 50)), 0)

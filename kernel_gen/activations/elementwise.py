@@ -46,11 +46,11 @@ class _Plain:
 class FromDual(Activation):
     """An activation given by its dual E[f(u) f(v)] alone, as an expression; its slope is computed by autodiff.
 
-    Autodiff returns NaN or noise close to the correlations c = 1 and c = -1. There dual and slope are continued by
-    interpolation in `√(1 - |c|)`, in which duals are smooth. The error of the continuation, relative to the largest
-    value, is 1e-9 in float64 and 1e-3 in float32 for duals and slopes that change slowly with c, such as those of
-    exp(-‖x - z‖²) at variances of 1. It grows with the cube of the variance, to 1e-5 in float64 at variances of 25,
-    where float32 is not usable.
+    Autodiff returns NaN or noise close to the correlations c = 1 and c = -1. There dual and slope are interpolated in
+    the variable `√(1 - |c|)`, in which duals are smooth. For duals and slopes that change slowly with c, the error of
+    this interpolation is 1e-9 in float64 and 1e-3 in float32, relative to the largest value; an example is exp(-‖x -
+    z‖²) at variances of 1. The error grows with the cube of the variance. At variances of 25 it is 1e-5 in float64, and
+    float32 is not usable.
 
     Args:
         dual: E[f(u) f(v)] as a function of (k12, k11, k22), the covariance and variances of (u, v), entry by entry in
@@ -116,9 +116,9 @@ class FromNumpy(Series):
         return below[:-1], order * below[1:] / jnp.sqrt(variance), variance
 
     def value_and_slope(self, x):
-        """Return f(x) twice, computed by NumPy, where other series return f(x) and f'(x).
+        """Return the pair (f(x), f(x)), computed by NumPy, in the place of (f(x), f'(x)).
 
-        JAX cannot differentiate f; `rows` does not use the second value.
+        JAX cannot differentiate f, so f'(x) is not available; the method `rows` does not use the second value.
         """
         like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         call = lambda x: np.asarray(self.function(np.asarray(x, np.float64), np), x.dtype)  # noqa: E731
@@ -209,9 +209,9 @@ def _traceable(function: Callable) -> bool:
 
 
 def _is_smooth(function: Callable) -> bool:
-    """Return whether a function is smooth, as its Hermite coefficients at unit variance show.
+    """Return whether a function is smooth, judged from its Hermite coefficients at unit variance.
 
-    Those of a smooth function decrease to rounding within 512 terms.
+    The coefficients of a smooth function decrease to the level of rounding errors within 512 terms.
     """
     with jax.enable_x64(True):
         squares = hermite.coefficients(function, 512) ** 2

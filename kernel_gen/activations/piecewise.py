@@ -4,10 +4,11 @@ Such a function is
 
     f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over the kinks t < 0
 
-where x₊ = max(x, 0), and each kink has a position t, a power p >= 0 and a factor J. The kink terms are corrections that
-vanish with the variance, so that small inputs keep full precision. The inputs have standard deviations σ₁ and σ₂ and
-correlation c; z₁ and z₂ are standard normal with the same correlation. For a kink t of the first input and t' of the
-second, with h = `|t|`/σ₁, k = `|t'|`/σ₂ and N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
+where x₊ = max(x, 0), and each kink has a position t, a power p >= 0 and a factor J. Each kink term is 0 on the side of
+the kink that contains x = 0. Kinks at t ≠ 0 therefore contribute little at small variances, and small inputs keep full
+precision. The inputs have standard deviations σ₁ and σ₂ and correlation c; z₁ and z₂ are standard normal with
+correlation c. For a kink t of the first input and t' of the second, with h = `|t|`/σ₁, k = `|t'|`/σ₂ and N_pq = E[(z₁ -
+h)₊^p (z₂ - k)₊^q], Stein's lemma gives
 
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 
@@ -120,9 +121,9 @@ class Moments:
         return jnp.minimum(abs(t) / std, FARTHEST)
 
     def single(self, p: int, t: float, side: int, order: int):
-        """Return the expectation of a derivative of (z - h)₊^p for z ~ N(0, 1) and h = `|t|`/σ.
+        """Return the expectation of (z - h)₊^p, or of a derivative of it, for z ~ N(0, 1) and h = `|t|`/σ.
 
-        For t < 0 it is multiplied by (-1)^order.
+        For t < 0 the result is multiplied by (-1)^order.
 
         Args:
             p: Power of the kink.

@@ -1,8 +1,8 @@
 """ReLU and its duals: the arc-cosine kernels of order 1 and 0 (Cho & Saul, NeurIPS 2009, eq. 6 and 4).
 
-(u, v) ~ N(0, [[k11, k12], [k12, k22]]) are the inputs of the ReLU. The two diagonals are passed as vectors, so that a
-block of a Gram matrix needs no further square blocks. With the coefficients that `polynomials` returns, programs for
-many entries compute the same two kernels by one square root and two polynomials, without an arccos.
+(u, v) ~ N(0, [[k11, k12], [k12, k22]]) are the inputs of the ReLU. For a block (n1, n2) of a Gram matrix, the variances
+k11 and k22 are vectors (n1,) and (n2,). The function `polynomials` returns coefficients with which faster programs
+compute both kernels from one square root and two polynomials, without an arccos.
 """
 
 import numpy as np
@@ -57,8 +57,9 @@ def polynomials(degree: int) -> tuple[Float64[np.ndarray, " terms"], Float64[np.
         arccos(a) / π = √(1-a) P        κ₁(c) = max(c, 0) + √(1-a) (1-a) S
 
     where κ₁(c) = (√(1-c²) + c (π - arccos c)) / π, so that E[relu(u) relu(v)] = √(k11 k22) κ₁(c) / 2. For c < 0,
-    arccos(c) = π - arccos(-c). Both are smooth on [0, 1] (the nearest singularity is at a = -1), so interpolation at
-    the Chebyshev nodes has an error of about 5.8^-degree: 9e-9 and 8e-10 at degree 7, 3e-16 for both at degree 18.
+    arccos(c) = π - arccos(-c). P and S are interpolated at the Chebyshev nodes of a in [0, 1]. The interpolated
+    functions are smooth there, with the nearest singularity at a = -1, so the errors are about 5.8^-degree: at degree 7
+    they are 9e-9 for P and 8e-10 for S, at degree 18 they are 3e-16 for both.
 
     Returns: The coefficients of P and those of S, two arrays (degree + 1,), from the highest power down.
     """

@@ -8,9 +8,9 @@ exp(-δ √(2k)/σ), so that
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.
 
 For example, tanh (δ = π/2) needs 256 terms at σ = 1 and 2,048, the maximum, up to σ = 3.4; silu (δ = π) needs 64 terms
-at σ = 1. Where more are needed, `UserError` is raised. The terms that are omitted contribute less than 1e-15 (float32:
-1e-9) of the sum Σ k a_k² at the largest variance. An entry costs 4 operations per term. An input costs 400 values of f
-and f', and 800 operations per term.
+at σ = 1. If more terms are needed, `UserError` is raised. The omitted terms contribute less than 1e-15 (float32: 1e-9)
+of the sum Σ k a_k² at the largest variance. A kernel entry costs 4 operations per term. An input costs 400 evaluations
+of f and f', and 800 operations per term.
 """
 
 import functools
@@ -111,8 +111,8 @@ def rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights, two arrays (nodes,), of the trapezoidal rule for integrals from -`REACH` to `REACH`.
 
     The rule converges exponentially for smooth f, because the normal density makes the integrand vanish at the ends.
-    Its step resolves the Hermite polynomials h_k up to k = `terms` (of wavelength 2π/√terms), and functions that are
-    analytic in so wide a strip around the real axis that `terms` terms of their series suffice.
+    Its step is small enough for the Hermite polynomials h_k up to k = `terms`, whose wavelength is 2π/√terms. It is
+    also small enough for every function f whose series needs at most `terms` terms.
     """
     count = 2 * math.ceil(REACH / min(0.0625, 1.4 / math.sqrt(terms))) + 1
     z = np.linspace(-REACH, REACH, count)
@@ -128,5 +128,8 @@ def weighted_basis(terms: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _typed_basis(terms: int, dtype: str) -> np.ndarray:
-    """Return `weighted_basis` in a dtype, always the same array, so that programs store it once for all layers."""
+    """Return `weighted_basis` converted to a dtype.
+
+    The array is cached. Compiled programs therefore store it once for all layers.
+    """
     return weighted_basis(terms).astype(dtype)

@@ -107,9 +107,10 @@ def _erf(k12, k11, k22, a, b, c):
 class _Determinant:
     """The determinant D of 1 + xK, computed without products of variances, which overflow float32 from 1e19 on.
 
-    K = [[k11, k12], [k12, k22]] is the covariance of the two inputs of an activation, and x a number. With c the
-    correlation and q = √((1 + x k11)(1 + x k22)), every attribute except the last is between 0 and 1 in magnitude for x
-    > 0, and no two terms cancel: the duals are exact at correlation 1 and at large variances.
+    K = [[k11, k12], [k12, k22]] is the covariance of the two inputs of an activation, and x a number. Let c be the
+    correlation and q = √((1 + x k11)(1 + x k22)). For x > 0 every attribute except `whole_root` is between 0 and 1 in
+    magnitude. No attribute is computed as a difference of nearly equal numbers, so the duals are accurate at
+    correlation 1 and at large variances.
 
     Attributes:
         inverses, shares: 1/(1 + x k) and x k/(1 + x k) for k = k11 and k = k22.
@@ -212,9 +213,9 @@ class Gaussian(Activation):
 class Gabor(Activation):
     """The Gabor function exp(-x²) sin(x).
 
-    With K the covariance of both inputs, D the determinant of 1 + 2K, w = k12/D and m = (k11 + k22 + 4 det K)/(2D) its
-    dual is exp(-m) sinh(w)/√D. The Gaussian factor turns K into K(1 + 2K)⁻¹, the covariance for which the dual of the
-    sines is evaluated.
+    Let K = [[k11, k12], [k12, k22]] be the covariance of both inputs, D the determinant of 1 + 2K, w = k12/D and m =
+    (k11 + k22 + 4 det K)/(2D). The dual is exp(-m) sinh(w)/√D. The Gaussian factor turns the covariance K into K(1 +
+    2K)⁻¹, at which the dual of the sine is evaluated.
     """
 
     def pair(self, k12, one, two, terms=0):

@@ -1,12 +1,13 @@
 """Convolutional networks as short descriptions, from which the programs of the CNTK are built.
 
-A network is a tuple of steps: `Conv` (3x3, stride 1, SAME padding), `Relu`, `AvgPool`, and at the end the head,
-`Flatten` or `GlobalAvgPool`, which a dense readout follows. The programs take the network divided into `Stage`s, each
-with one image size: convolutions, each followed by its ReLU, and then one average pool.
+A network is a tuple of steps: `Conv` (3x3, stride 1, SAME padding), `Relu`, `AvgPool`, and at the end the head, which
+is `Flatten` or `GlobalAvgPool`. A dense readout follows the head. For the programs the network is divided into
+`Stage`s. A stage consists of the layers on images of one size: convolutions, each followed by its ReLU, and then one
+average pool.
 
 A covariance between pixels i of one image and i' of another has an offset i' - i. Only pooling couples different
-offsets. Therefore a stage also stores its `reach`, the largest offset that affects the head: 0 before Flatten, p·r + p
-- 1 before a pool of side p if r is the reach after it.
+offsets. Therefore a stage also stores its `reach`, the largest offset whose covariances affect the head. The reach is 0
+before Flatten. Before a pool of side p it is p·r + p - 1, where r is the reach after the pool.
 """
 
 import dataclasses

@@ -1,11 +1,12 @@
 """The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution.
 
-They depend on one image alone, and the kernel of a pair of images needs them for the correlations of pixels. With K(i,
-i') the covariance between pixels i and i' of an image with itself, the variance of pixel i is K(i, i). A pool needs
-K(i, i + d) for the offsets d within its square: `|d|` <= 1 before one pool of 2, <= 3 before two. Therefore the
-recursion of `recursion_numba` runs on these few offsets, in float64 with exact functions, for one image after another
-on all cores. Cost for Myrtle-5 on 32x32: 25 of the 49 offsets (the others mirror them), 52,000 square roots and arc
-sines, below 2 ms per image.
+They depend on one image alone. The kernel of a pair of images needs them to turn covariances of pixels into
+correlations. Let K(i, i') be the covariance between pixels i and i' of an image with itself. The variance of pixel i is
+K(i, i). The variance after a pool depends on K(i, i + d) for the offsets d between pixels of the same pooled square:
+`|d|` <= 1 along each axis before one 2x2 pool, `|d|` <= 3 before two. Therefore the recursion of `recursion_numba` is
+computed for these few offsets, in float64 and without polynomial approximations, one image after another on all cores.
+Myrtle-5 on 32x32 images needs 49 offsets, of which 24 follow by symmetry, and 52,000 square roots and arc sines: less
+than 2 ms per image.
 """
 
 import dataclasses
@@ -162,8 +163,8 @@ def _layers(k, q, bias, stds):
 def _pool(k, pool_down, pool_across, down, across):
     """Return the covariance of an image with itself after an average pool, at the offsets that the next stage needs.
 
-    An entry is the mean over the pixels of two pooled squares, i and i + d. The result has the shape (offsets down,
-    offsets across, height, width), with the pooled image's height and width.
+    An entry is the mean of `k` over the pairs of pixels of two pooled squares, i and i + d. The result has the shape
+    (offsets down, offsets across, height, width), with the pooled image's height and width.
 
     Args:
         k: Covariance before the pool, in the same layout.

@@ -1,7 +1,8 @@
-"""The fused CNTK of many pairs of images on this machine's cores: the stages of `recursion_numba` in sequence.
+"""The CNTK of many pairs of images on this machine's cores, computed stage by stage with `recursion_numba`.
 
-K is the covariance between pixels of two images (NNGP), Θ the tangent kernel (NTK) and T = K + Θ. The arrays of these
-that a stage passes to the next one are called maps. Their axis `kinds` holds K, and T if the NTK is computed.
+A stage is a group of layers on images of one size. K is the covariance between pixels of two images (NNGP), Θ the
+tangent kernel (NTK) and T = K + Θ. The arrays of K and T that a stage passes to the next one are called maps. Their
+axis `kinds` has one entry for K, and one for T if the NTK is computed.
 """
 
 import math
@@ -18,7 +19,8 @@ from linearized.base.blocks import for_each
 def row_slots(rows: int, reach: int) -> int:
     """Return the number of rows y' of the second image whose covariances are stored for each row y of the first image.
 
-    These are the rows within reach of y, as a window that stays inside the image.
+    These are 2 `reach` + 1 consecutive rows around y, shifted near the edges of the image so that they lie inside it,
+    or all rows if the image has fewer.
 
     Args:
         rows: Height of the images.

@@ -5,9 +5,9 @@ two images (`recursion_numba` and `recursion_cuda`). Before that, the standard d
 convolution is computed for each image alone (diagonal maps, `diagonal`).
 
 The parametrisation is that of neural_tangents.stax: a 3x3 convolution divides the weight variance by 9 times the number
-of its input channels. The first convolution has the channels of the images as input. At scale "stax", which
---scale=published selects, it divides by 9 times their number; at scale "input" it divides by 9 alone. The last layer is
-a dense readout, whose weights and biases have the same standard deviations as those of the convolutions.
+of its input channels. The inputs of the first convolution are the channels of the images. At scale "stax" it divides by
+9 times the number of these channels, and at scale "input" by 9 alone; --scale=published selects "stax". The last layer
+is a dense readout. Its weights and biases have the same standard deviations as those of the convolutions.
 """
 
 import functools
@@ -66,10 +66,10 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Return the images of rows (n, height·width·channels) with the kernel's standard deviations at each layer.
+        """Return the images in rows (n, height·width·channels), with the standard deviations of their pixels.
 
-        These are the square roots of the kernel's diagonal, one for each pixel and convolution. Raises `UserError` for
-        rows of another length and for numbers that are not finite.
+        There is one standard deviation for each pixel and each convolution. Raises `UserError` for rows of another
+        length and for numbers that are not finite.
         """
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 

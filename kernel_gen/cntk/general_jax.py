@@ -1,12 +1,13 @@
 """The CNTK with any activation, in JAX: the recursion on whole covariances of one pair of images at a time.
 
-The network is that of `architecture` with its ReLUs replaced; ReLU itself uses the fused kernel. K is the covariance
-between pixels of two images (NNGP), an array (y, y', x, x') over the rows y and columns x of both, and Θ the tangent
-kernel (NTK) in the same layout. With T = K + Θ after each activation, q a ninth of the weight variance, b the standard
-deviation of the biases and Σ₉ the sum over the nine common shifts of both pixels, a convolution is K ← q Σ₉ K + b², Θ ←
-q Σ₉ T + b². A pair of 32x32 images has 1,048,576 pairs of pixels, and some ten arrays of them are in memory: 40 MB per
-pair in float32, independently of the block size. The time is the number of these entries and layers times the cost of
-the activation, see `kernels.dense`.
+The networks are those of `architecture` with another activation in place of each ReLU; for ReLU itself `fused` is used.
+K is the covariance between pixels of two images (NNGP), an array (y, y', x, x') over the rows y, y' and columns x, x'
+of both images. Θ is the tangent kernel (NTK) in the same layout, and T = K + Θ after each activation. Let q be the
+variance of the weights divided by 9, b the standard deviation of the biases, and Σ₉ the sum over the nine common shifts
+of both pixels. A convolution is then K ← q Σ₉ K + b², Θ ← q Σ₉ T + b². A pair of 32x32 images has 1,048,576 pairs of
+pixels. About ten arrays of this size are in memory, 40 MB in float32, independently of the block size. The time for a
+pair of images is proportional to the number of pairs of pixels, the number of layers and the cost of the activation
+(see `kernels.dense`).
 """
 
 import contextlib
@@ -84,10 +85,10 @@ class GeneralCntk(Cntk):
         self._step = jax.jit(self._layer, static_argnums=2)
 
     def prepare(self, x: np.ndarray) -> Images:
-        """Return the images of rows (n, height·width·channels) with the kernel's variances of pixels in each layer.
+        """Return the images in rows (n, height·width·channels), with the variances of their pixels in each layer.
 
-        It costs as much as one pair per image. Raises `UserError` for rows of another length, for numbers that are not
-        finite, and for variances beyond the range of the activation.
+        Preparing an image takes as much time as computing the kernel of one pair. Raises `UserError` for rows of
+        another length, for numbers that are not finite, and for variances beyond the range of the activation.
         """
         pixels = self.pixels(x)
         shapes = [(len(pixels), stage.convs, stage.height, stage.width) for stage in self.stages]
@@ -136,7 +137,7 @@ class GeneralCntk(Cntk):
             one: First image and its variances, as `Images.image` returns them.
             two: Second image and its variances.
             twin: Whether both are the same image.
-            terms: One number for each activation, its length of series or index of quadrature rule.
+            terms: One number for each activation: the length of its series or the index of its quadrature rule.
         """
         k = jnp.einsum("ycx,vcu->yvxu", one[0], two[0], precision="highest")
         t, counts = k, iter(terms)  # Θ is still 0
@@ -199,7 +200,7 @@ _LEFT, _RIGHT = np.s_[:, None, :, None], np.s_[None, :, None, :]
 
 
 def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
-    """Return covariances in which those of a pixel with itself are replaced by the exact variances.
+    """Return covariances `k` in which the entries of each pixel with itself are replaced by the exact variances.
 
     Args:
         k: Covariances (y, y', x, x').

@@ -1,10 +1,11 @@
 """The fused CNTK on a GPU: the algorithm of `recursion_numba` in `numba.cuda`, one block of threads per pair.
 
-A block processes one vertical offset after another and streams the rows of the stage's planes (x, x') of pairs of
-pixels, as the CPU version does. The numbers of a plane are assigned to fixed threads, so that all vertical sums stay in
-a thread's own memory (the last two rows of sums of its numbers, for every layer). Only the row that is summed across is
-shared: about 2·(W + 2)² numbers for images of width W, 9 KiB at W = 32. Every pair has its own pooled maps, so no two
-blocks add to the same number, and results do not depend on timing.
+As on the CPU, a block of threads processes one vertical offset after another. For one offset, it pairs each row of the
+first image with one row of the second; the numbers for all pairs of their columns (x, x') are called a plane. Each
+number of a plane is assigned to a fixed thread. A thread keeps the sums of the last two planes for its numbers in its
+own memory, for every layer. Only the plane that is summed horizontally is shared between threads: about 2·(W + 2)²
+numbers for images of width W, 9 KiB at W = 32. Every pair has its own pooled results, so no two blocks add to the same
+number, and results do not depend on timing.
 
 Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Memory traffic of the maps is 4 MB
 per pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
@@ -164,8 +165,8 @@ def stage_kernel(
 class CudaEngine(Engine):
     """The CNTK of one network before its readout, for pairs of prepared images, on the current GPU.
 
-    It takes the place of `engine.Engine`. Pairs are sent to the GPU in batches whose maps, the covariances that stages
-    pass on, take at most `memory` bytes.
+    It has the interface of `engine.Engine`. Pairs are sent to the GPU in batches. The covariances that stages pass to
+    each other take at most `memory` bytes per batch, unless a single pair needs more.
 
     Args:
         stages: Stages of the network.

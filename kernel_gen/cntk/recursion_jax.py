@@ -1,10 +1,11 @@
 """The CNTK of ReLU networks in plain JAX: a readable version of the recursion, for any device that JAX supports.
 
 The covariance K between pixels of two images (NNGP) and the tangent kernel Θ (NTK) are arrays (y, y', x, x') over the
-rows y and columns x of both. The stages and diagonal maps are those of `recursion_numba`, and T = K + Θ is again stored
-in place of Θ: a convolution then sums both over the nine common shifts of two pixels. The ReLU's derivative factor κ₀
-is written out, because its automatic derivative is NaN at correlation 1, the diagonal. A pair of 32x32 images has
-1,048,576 pairs of pixels: the operations are those of `recursion_numba`, but every step reads and writes main memory.
+rows y, y' and columns x, x' of both images. The stages and the standard deviations of pixels (diagonal maps) are those
+of `recursion_numba`. As there, T = K + Θ is stored in place of Θ; a convolution then sums K and T over the nine common
+shifts of two pixels. The ReLU's derivative factor κ₀ is an explicit formula, because its automatic derivative is NaN at
+correlation 1, which occurs on the diagonal. The operations are those of `recursion_numba`, but every step reads and
+writes main memory: 1,048,576 pairs of pixels for a pair of 32x32 images.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The fused CNTK of two images on a CPU: rows of pixel pairs stream through all layers of a stage in cache.
+"""The CNTK of two images on a CPU; rows of pixel pairs pass through all layers of a stage while they are in cache.
 
 The recursion is that of Arora et al. (On Exact Computation with an Infinitely Wide Neural Net, 2019). Between pixels i
 of an image and i' of another one, K is the covariance (NNGP) and Θ the tangent kernel (NTK). With σ² the variance of
@@ -12,23 +12,25 @@ the weights, q = σ²/9, b the standard deviation of the biases, and s, s' the s
 
 where κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (c(π - arccos c) + √(1 - c²))/π.
 
-The code stores T = K + Θ in place of Θ: a convolution then consists of two equal sums, Θ = q·Σ₉ T + b². K starts as the
-inner product of the two pixels over channels, divided by their number at scale "stax", and Θ as 0. Constants are
-absorbed into the maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is (s/√2)·(s'/√2)·κ₁.
+The code stores T = K + Θ in place of Θ. A convolution then computes the same sum for K and for T: Θ = q·Σ₉ T + b².
+Initially K is the inner product of the two pixels over channels, divided by the number of channels at scale "stax", and
+Θ is 0. Constants are included in the diagonal maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is
+(s/√2)·(s'/√2)·κ₁.
 
-Only pools couple the offsets of i' from i, so a stage processes one vertical offset after another. For one offset, a
-row y of the first image is paired with the row y' = y + offset of the second: a plane (x, x') of W·(W + 1) numbers for
-columns x and x' of images of width W, whose last column is zero. In the flat plane a common horizontal shift is a slice
-that starts W + 2 numbers later, and zeros beyond its ends implement SAME padding. Σ₉ consists of two sums of three:
-across over three slices, and down over this row's sums and those of the last two rows. A layer then is one loop over
-the flat plane (`convolve_rectify`), with 1/s and s repeated along it. All its addresses are one pointer plus constants,
-so LLVM compiles the loop into straight vector code with every constant in a register. The rows of a stage of two layers
-take 77 KiB at W = 32, the repeated maps 1 MiB.
+A stage is the group of layers on images of one size. Only pools couple different offsets i' - i, so a stage processes
+one vertical offset after another. For one offset, a row y of the first image is paired with the row y' = y + offset of
+the second. The numbers for all columns x and x' of these rows form a plane of W·(W + 1) numbers, for images of width W;
+the last column of the plane is zero. In the flattened plane, a common horizontal shift of both pixels is a slice that
+starts W + 2 numbers later. Zeros before and after the plane implement SAME padding. Σ₉ consists of two sums of three
+numbers: a horizontal sum over three slices, and a vertical sum over the horizontal sums of this plane and the last two
+planes. A layer is then one loop over the flattened plane (`convolve_rectify`), in which 1/s and s are repeated along
+the plane. All addresses in the loop are one pointer plus constants, so LLVM compiles it into vector code with every
+constant in a register. At W = 32 the planes of a stage of two layers take 77 KiB, and the repeated maps 1 MiB.
 
-Cost of a layer on images of H·W pixels, which have (H·W)² pairs: about 45 operations per pair for the NTK (Σ₉ of K and
-T 8, c 3, square root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), 25 for the NNGP; 2·channels + 4 for the first sums, 1 to 2 for
-a pool. Myrtle-5 on 32x32x3 processes 1.05M pairs of pixels at each of the first two layers, 65,536 at the third, 4,096
-at the fourth: about 100 MFLOP in total.
+Two images of H·W pixels have (H·W)² pairs of pixels. A layer takes about 45 operations per pair for the NTK (Σ₉ of K
+and T 8, c 3, square root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), and 25 for the NNGP. The inner products over channels take
+2·channels + 4 operations per pair, and a pool 1 to 2. Myrtle-5 on 32x32x3 processes 1.05M pairs of pixels at each of
+the first two layers, 65,536 at the third, 4,096 at the fourth: about 100 MFLOP in total.
 """
 
 import functools
@@ -53,8 +55,8 @@ LANES = 16  # numbers in the widest vector; row lengths and starts are multiples
 def compiled(function, **options):
     """Return a function compiled by Numba, which releases Python's global interpreter lock while it runs.
 
-    The program is cached in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder; if none of them is
-    writable it is compiled in every process.
+    The program is cached on disk: in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder. If none of
+    them is writable, it is compiled in every process.
 
     Args:
         function: The function to compile.
@@ -91,8 +93,8 @@ def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, l
 
     Args:
         work: Flat array with the planes of this layer.
-        at: Offsets in `work` of eight planes: the inputs K and T (with zeros around them); the sums across of K's last
-            row, and of K's last two rows together; the same two for T; the outputs K and T.
+        at: Offsets in `work` of eight planes: the inputs K and T, with zeros around them; for K, the horizontal sums of
+            the last plane, and those of the last two planes added; the same two for T; the outputs K and T.
         length: Numbers of a plane.
         near: W + 2, the distance in the plane between a pair of pixels and the pair one column further in both images.
         maps: √q/s, √q/s', s/√2 and s'/√2, each repeated along the plane.
@@ -151,12 +153,14 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
     are constants of the program, so that loops compile to straight vector code.
 
     The program is called as run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale,
-    maps_out). It takes both sets of images with the standard deviations of their pixels in this stage
+    maps_out). The arguments are both sets of images with the standard deviations of their pixels in this stage
     (`diagonal.Prepared`), the indices of each pair's images in them, whether both are the same image, q = σ²/9 and beta
-    = b²/q for the variances σ² of weights and b² of biases, and the constants of the function `fits`. A later stage
-    than the first reads the previous stage's `maps_out` as `maps_in` and multiplies it by `scale`. To `maps_out`,
-    (pairs, kinds, rows y, rows y', columns x, columns x'), the program adds the covariance K and, if asked, T = K + Θ
-    with the tangent kernel Θ, summed over the pool in y, y' and x; the next stage sums over x'.
+    = b²/q for the variances σ² of weights and b² of biases, and the constants of the function `fits`. All stages except
+    the first read the previous stage's `maps_out` as `maps_in` and multiply it by `scale`.
+
+    The program adds its results to `maps_out`, (pairs, kinds, rows y, rows y', columns x, columns x'). These are the
+    covariance K and, if `ntk` is true, T = K + Θ with the tangent kernel Θ. Both are summed over the pool in y, y' and
+    x; the next stage sums over x'.
 
     Args:
         stage: The stage.

@@ -1,4 +1,4 @@
-"""Features as the work of a sharded job: φ(x) for every row x of a dataset, with φ(x)·φ(z) ≈ a kernel."""
+"""The computation of features φ(x) of every row x of a dataset by a sharded job, with φ(x)·φ(z) ≈ a kernel."""
 
 import dataclasses
 import math
@@ -53,7 +53,8 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
 class FeatureWork(Work):
     """The `Work` of a job that computes features φ(x) of every row x of a dataset.
 
-    A tile consists of whole batches of φ, so that the numbers do not depend on the division into tiles.
+    A tile is a group of consecutive rows. It consists of whole batches of φ, so that the features do not depend on the
+    division into tiles.
 
     Args:
         features: The function φ, which maps rows (n, d) to (n, m). Its attributes are `dim`, the number m, `dtype`,
@@ -67,7 +68,7 @@ class FeatureWork(Work):
         self.tile = features.batch * math.ceil(LEAST_ROWS / features.batch)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Keep the train, validation and test rows of the dataset, of which the tasks compute features."""
+        """Keep the train, validation and test rows of the dataset, whose features the tasks compute."""
         super().prepare(dataset)
         self._splits = dataset.splits()
 
@@ -91,9 +92,9 @@ class FeatureWork(Work):
         return divide_features(rows, num_shards)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard, runs of `self.tile` rows with all features.
+        """Return the tiles of a shard: groups of `self.tile` consecutive rows with all features.
 
-        `manifest.tile`, the number of rows that the manifest stores, is not used, because it is 1 in old manifests.
+        The number of rows in the manifest, `manifest.tile`, is not used, because it is 1 in old manifests.
 
         Args:
             manifest: Description of the folder of shards.

@@ -1,4 +1,4 @@
-"""Gram matrices as the work of a sharded job: a kernel between the rows of a dataset."""
+"""The computation of a Gram matrix, a kernel between the rows of a dataset, by a sharded job."""
 
 import dataclasses
 import threading
@@ -57,7 +57,7 @@ class GramJobSettings(ShardSettings, KernelJobSettings):
 
 
 class GramWork(Work):
-    """The `Work` of a job that computes a Gram matrix: a kernel of train, validation and test rows with all train rows.
+    """The `Work` that computes a Gram matrix: the kernel between all rows of a dataset and its train rows.
 
     Args:
         kernel: The kernel.
@@ -87,9 +87,9 @@ class GramWork(Work):
         self.tile = self.kernel.tile  # may depend on the rows
 
     def good_number(self, rows: Mapping[str, int]) -> int:
-        """Return the default number of shards: each has two bands of train rows of the kernel's tile size.
+        """Return the default number of shards, with which each shard has two bands of `kernel.tile` train rows.
 
-        It is at most 250, unless shards would then exceed 1 GiB.
+        It is at most 250, or more if shards would otherwise exceed 1 GiB. A band consists of consecutive rows.
 
         Args:
             rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -99,7 +99,7 @@ class GramWork(Work):
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
         """Divide the rows of a Gram matrix into shards of equal cost, and return the bands of rows of each shard.
 
-        A band has at most as many rows as the kernel's tile.
+        A band is a range of consecutive rows. It has at most `kernel.tile` rows.
 
         Args:
             rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -110,7 +110,7 @@ class GramWork(Work):
         return divide(rows, num_shards, self.tile)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard in the order of computation: for each band of rows, runs of columns.
+        """Return the tiles of a shard in the order of computation: for each band of rows, ranges of columns.
 
         The first tile of a band of train rows is the square on the diagonal.
 
@@ -123,7 +123,7 @@ class GramWork(Work):
     def task(self, manifest: Manifest, tile: Tile) -> Callable[[], np.ndarray]:
         """Return a function without arguments that computes the kernel entries (rows, columns) of a tile.
 
-        The rows of a band are prepared once, and only those of the latest band are kept.
+        The rows of a band are prepared once for all its tiles. Only the prepared rows of the latest band are kept.
 
         Args:
             manifest: Description of the folder of shards.
@@ -160,9 +160,9 @@ class GramWork(Work):
 
 
 class _Columns:
-    """The train rows as columns of a Gram matrix, which the kernel prepares in runs when they are first needed.
+    """The train rows that belong to the columns of a Gram matrix; the kernel prepares them when they are first needed.
 
-    The first thread to need a run prepares it.
+    They are prepared in runs of consecutive rows. The first thread that needs a run prepares it.
 
     Args:
         kernel: The kernel.

@@ -1,4 +1,4 @@
-"""A job that computes the shards of one folder: its computation, the description of its shards, and their state."""
+"""A job that computes the shards (files) of one folder."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from linearized.storage.shards import check_shard, set_aside
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A folder of shards, files with parts of a Gram matrix or of features, and the computation of their entries.
+    """A folder of shards, which are files with parts of a Gram matrix or of features, and how to compute them.
 
     Attributes:
         folder: The folder.
@@ -65,10 +65,10 @@ class Job:
 
 
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
-    """Load the data of a job, describe its folder or compare it with the existing description, and return the job.
+    """Load the data of a job, write the description of its folder or check the existing one, and return the job.
 
-    The description (manifest) is written if there is none. User-provided data, which may be refused, are loaded before
-    the work imports a framework.
+    The description (manifest) is written if there is none. The data are loaded before a framework is imported, so that
+    errors in user-provided data are raised early.
 
     Args:
         settings: Settings of the job.

@@ -1,6 +1,6 @@
-"""Progress of a job: the share done, the speed and the remaining time.
+"""Progress display of a job: the share done, the speed and the remaining time.
 
-They are displayed in a live line on a terminal. Without a terminal a line is logged every half minute.
+On a terminal one line is updated continuously. Without a terminal a line is logged every half minute.
 """
 
 import contextlib
@@ -11,9 +11,9 @@ from linearized.base.progress import LOG_EVERY, LiveLine, Logged, Part, clock, t
 
 
 class Rate:
-    """Counter of computed pairs of rows, from which progress lines take the share done, speed and remaining time.
+    """Counter of computed pairs of rows, for the share done, the speed and the remaining time in progress lines.
 
-    Pairs that earlier runs computed count as done, but not in the speed.
+    Pairs that earlier processes computed are included in the share done, but not in the speed.
 
     Args:
         total: Number of all pairs.

@@ -1,10 +1,11 @@
 """Files of unfinished shards, from which a job that was killed resumes.
 
-Finished tiles are written at once to the file `*.part` of a shard. They are verified when the job is resumed, and with
-the last tile the file becomes the shard. The file has the layout of the finished shard, and an index at its end that
-identifies the shard and stores where its bands lie (`linearized.base.seals`). Only the index is sealed, that is,
-protected by a digest, until the shard is finished. Tiles are verified by their own checksums, and the HDF5 metadata
-about them is written at the end. Therefore HDF5 never opens a file that an earlier run left.
+A tile is a rectangular part of the matrix in a shard. Each tile is written to the file `*.part` of its shard as soon as
+it is computed. When the job is resumed, the tiles in the file are verified by their checksums. After the last tile the
+file is renamed to the finished shard. The file has the layout of the finished shard. An index at its end identifies the
+shard and stores the positions of its bands, which are ranges of rows (`linearized.base.seals`). Until the shard is
+finished, only the index is protected by a digest (sealed). The HDF5 metadata is written last, so HDF5 never opens an
+unfinished file.
 """
 
 import hashlib

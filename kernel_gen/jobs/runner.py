@@ -1,4 +1,4 @@
-"""The runner of sharded jobs: it computes tiles on all cores, skips finished shards and resumes unfinished ones.
+"""The runner of sharded jobs, which computes shards on all cores, skips finished shards and resumes unfinished ones.
 
 The commands `python -m kernel_gen` and `python -m kernel_gen.embed` call `make_or_list`.
 """
@@ -63,7 +63,8 @@ def make_or_list(config: RunnerSettings) -> None:
 def run(config: RunnerSettings) -> list[int]:
     """Compute the requested shard, or all unfinished ones, and return the indices (from 0) of those computed now.
 
-    Shards finished before are kept, and the same command resumes the job; an error leaves nothing else behind.
+    Shards that are finished already are kept, and the same command resumes a stopped job. If an error occurs before any
+    shard exists, the new folder is removed.
 
     Args:
         config: Settings of the job, with the index of the requested shard.
@@ -140,7 +141,7 @@ def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
 
     Args:
         job: The job.
-        shard: Number of the shard, whose lock this process holds.
+        shard: Index of the shard, from 0; this process holds its lock.
         threads: Number of tiles computed in parallel.
         rate: Counter of computed pairs for the progress line.
     """
@@ -173,8 +174,8 @@ def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Til
     Args:
         job: The job.
         todo: Tiles to compute.
-        threads: Number of tiles that are computed in parallel, while as many wait to be written. If a tile uses all
-            cores itself, one is computed at a time, on `threads` cores.
+        threads: Number of tiles computed in parallel; as many computed tiles may wait to be written. If the computation
+            of one tile uses all cores itself, one tile is computed at a time, on `threads` cores.
     """
     if not todo:
         return

@@ -24,7 +24,8 @@ class ShardState(NamedTuple):
     Attributes:
         shard: Index of the shard, from 0.
         word: "finished", "at work", "begun", "missing", "damaged" or "foreign".
-        detail: The share of its tiles that are done, or the problem, in words; "" if there is none.
+        detail: The share of the shard's tiles (parts) that are done, or what is wrong with its file, in words; "" if
+            there is nothing to add.
         speed: Pairs, or rows of features, per second when the shard was computed; 0 if it is not finished.
     """
 
@@ -35,7 +36,7 @@ class ShardState(NamedTuple):
 
 
 def states(folder: Path, manifest: Manifest) -> list[ShardState]:
-    """Return the state of each shard of `folder` that `manifest` lists, after checksums are compared."""
+    """Return the state of each shard of `folder` that `manifest` lists; checksums of finished shards are compared."""
     return [_state(manifest.path(folder, shard), manifest, shard) for shard in range(len(manifest.shards))]
 
 

@@ -1,10 +1,11 @@
-"""Division of the work: rows into shards of equal cost, shards into bands, bands into tiles.
+"""Division of the work of a job: rows into shards of equal cost, shards into bands, and bands into tiles.
 
-A block is the part of the matrix for the train, validation or test rows, a band consists of consecutive rows of a
-block, and a tile is a part of a band. Features cost the same for every row, so a shard has a run of rows of each block.
-In a Gram matrix of n train rows, only the upper triangle is computed: row i has n - i entries and row n-1-i has i + 1,
-so that a pair of them costs n + 1 for every i. Therefore a shard has a range of rows of the upper half, the mirrored
-range of the lower half, and its share of the test and validation rows.
+A block is the part of the matrix for the train, validation or test rows. A band consists of consecutive rows of a
+block, and a tile is a part of a band that is computed at once. Features cost the same for every row, so a shard of
+features has one range of rows of each block. Of a Gram matrix of n train rows only the upper triangle is computed. In
+it row i, counted from 0, has n - i entries and row n-1-i has i + 1, so the two rows together have n + 1 entries for
+every i. Therefore a shard has a range of rows of the upper half, the mirrored range of the lower half, and its share of
+the test and validation rows.
 """
 
 import math
@@ -20,11 +21,11 @@ FEATURE_BYTES = 2**26  # approximate size of a shard of features
 
 
 class Tile(NamedTuple):
-    """Rows [start, stop) and columns [left, right) of a matrix, which are computed and written together.
+    """A part of a matrix, rows [start, stop) and columns [left, right), that is computed and written at once.
 
     Attributes:
-        band: Band of the shard, consecutive rows of a block, of which the tile is a part.
-        start, stop, left, right: Rows and columns, counted in the whole block of the matrix.
+        band: The band, a range of consecutive rows of a block, that contains the tile.
+        start, stop, left, right: Rows and columns, counted from 0 in the whole block (train, validation or test).
         on_diagonal: Whether it is a square on the diagonal of a Gram matrix.
     """
 
@@ -46,9 +47,9 @@ class Tile(NamedTuple):
 
 
 def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
-    """Return the default number of shards of a Gram matrix: two bands of `tile` train rows in each.
+    """Return the default number of shards of a Gram matrix, with which each shard has two bands of `tile` train rows.
 
-    It is at most 250, unless shards would then exceed 1 GiB.
+    It is at most 250, or more if shards would otherwise exceed 1 GiB.
 
     Args:
         rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -91,7 +92,7 @@ def _bands(rows: Mapping[str, int], num_shards: int, tile: int, shard: int) -> t
 
 
 def _cuts(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
-    """Yield parts of [start, stop) of nearly equal size, with at most `most` rows each."""
+    """Yield the bounds of consecutive parts of [start, stop), of nearly equal size and at most `most` rows."""
     parts = math.ceil((stop - start) / most)
     for part in range(parts):
         yield start + (stop - start) * part // parts, start + (stop - start) * (part + 1) // parts
@@ -100,8 +101,8 @@ def _cuts(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
 def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
     """Return the tiles of a shard of a Gram matrix in the order of computation.
 
-    The first tile of a train band is the square on the diagonal. Each of the others lies within one run of columns,
-    which are prepared together; runs are counted from column 0.
+    The first tile of a band of train rows is the square on the diagonal. Columns are divided into runs of `run`
+    columns, starting from column 0, which are prepared together. Each of the other tiles lies within one run.
 
     Args:
         manifest: Description of the folder.
@@ -151,7 +152,7 @@ def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Ban
 
 
 def feature_tiles(manifest: Manifest, shard: int, rows: int) -> list[Tile]:
-    """Return the tiles of a shard of features: runs of `rows` rows with all columns.
+    """Return the tiles of a shard of features: groups of `rows` consecutive rows with all columns.
 
     The last tile of a band may have fewer rows.
 

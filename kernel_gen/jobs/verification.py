@@ -20,11 +20,11 @@ TOLERANCE = {"float32": 5e-4, "float64": 1e-7}
 
 
 def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]:
-    """Recompute a part of the finished shards and compare it with the stored entries.
+    """Recompute random entries of the finished shards, and compare them with the stored entries.
 
-    For a Gram matrix these are entries of random rows and columns in float64, including the diagonal; errors are
-    relative to √(k(x,x) k(z,z)) for a kernel k. For features φ these are random rows, recomputed together with those of
-    their tiles; errors are relative to ‖φ(x)‖.
+    For a Gram matrix of a kernel k, entries at random rows and columns and on the diagonal are recomputed in float64,
+    and errors are relative to √(k(x,x) k(z,z)). For features φ, random rows are recomputed together with the other rows
+    of their tiles, and errors are relative to ‖φ(x)‖.
 
     Args:
         folder: Folder of the shards.
@@ -55,17 +55,17 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 
 
 def tolerance(manifest: Manifest) -> float:
-    """Return the largest relative error that rounding explains for the folder that `manifest` describes.
+    """Return the largest relative error of entries that rounding can cause in the folder that `manifest` describes.
 
-    It depends on the data type of the entries, or on that of the computation if the module of the kernel declares it as
-    `PRECISION`.
+    It depends on the data type of the entries. If the kernel's module declares the data type of its computation as
+    `PRECISION`, it depends on that type instead.
     """
     kernel = KERNELS.load(manifest.settings["kernel"])
     return TOLERANCE[getattr(kernel, "PRECISION", manifest.dtype)]
 
 
 def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
-    """Return the bands of a block that are stored in finished shards, with the places where they are stored.
+    """Return the bands of a block that are stored in finished shards, with their positions in the files.
 
     Args:
         folder: Folder of the shards.

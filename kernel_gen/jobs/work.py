@@ -1,7 +1,7 @@
-"""The interface `Work` of the computation in a sharded job, and the settings that such a job needs.
+"""The interface `Work` of classes that compute the entries of a sharded job, and protocols of the job's settings.
 
-The module `runner` computes the shards of a job, resumes it and shows its progress; a `Work` computes the entries: of a
-Gram matrix, of features, or read from files. The settings of a command create its `Work` and name its folder.
+The module `runner` computes the shards of a job, resumes it and shows its progress. It calls a `Work` for the entries,
+which are those of a Gram matrix or of features. The settings of a command create its `Work` and name its folder.
 """
 
 import abc
@@ -17,10 +17,10 @@ from linearized.storage.manifest import Band, Kind, Manifest
 
 
 class Work(abc.ABC):
-    """The computation of the entries of a job, tile by tile, of a Gram matrix or of features.
+    """Base class of computations of the entries of a Gram matrix or of features, in parts that are called tiles.
 
     Attributes:
-        kind: Kind of the folder's contents, a Gram matrix or features.
+        kind: Type of the folder's contents, a Gram matrix or features.
         dtype: Data type of the entries.
         scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d or √channels).
         tile: Number of rows and columns of the tiles of a Gram matrix, or of rows of the tiles of features.
@@ -57,7 +57,7 @@ class Work(abc.ABC):
 
     @abc.abstractmethod
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Divide the rows into shards, and return the bands (runs of consecutive rows of a block) of each shard.
+        """Divide the rows into shards, and return the bands (ranges of consecutive rows of a block) of each shard.
 
         Args:
             rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -112,7 +112,7 @@ class JobSettings(Protocol):
         """Return the settings that determine the entries of the matrix or the features, by their names."""
 
     def code(self) -> dict[str, str]:
-        """Return digests of the user's own functions and model files that determine the entries, by setting."""
+        """Return digests of the user's own functions and model files that determine the entries, by setting name."""
 
     def label(self) -> str:
         """Return a short name of the kernel or features that the job computes, for messages."""
@@ -127,9 +127,9 @@ class JobSettings(Protocol):
         """Raise `UserError` if the memory that the job needs exceeds that of this machine."""
 
     def amount(self) -> int:
-        """Return the amount of work of all shards, in pairs or rows, from the settings alone.
+        """Return the amount of work of all shards, in pairs of rows or in rows of features, from the settings alone.
 
-        It is 0 if the settings do not determine it, because it depends on the contents of files.
+        It is 0 if it also depends on the contents of files, so that the settings alone do not determine it.
         """
 
     def refuse_endless(self, amount: float) -> None:
