@@ -1,6 +1,6 @@
-"""Features φ of kernels: functions of rows with φ(x)·φ(z) ≈ k(x, z), so that a linear model on φ approximates a kernel.
+"""Features φ of kernels k: functions of rows with φ(x)·φ(z) ≈ k(x, z), for linear models that approximate a kernel.
 
-Each `*_features` module provides the features of one kernel by `build(settings, image_shape, dim)`. The other modules
-are the components of these: layers of a network, and random sketches. In them features are arrays (rows, columns): a
-row is one feature, and a column one input, or one pixel of an image.
+Each `*_features` module provides the features of one kernel by its function `build(settings, image_shape, dim)`. The
+other modules contain their components: layers of a network, and random sketches. In these modules features are arrays
+(rows, columns) in which a row is one feature and a column is one input, or one pixel of an image.
 """

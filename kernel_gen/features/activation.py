@@ -1,21 +1,25 @@
 """Features of the kernels after an activation σ, computed from features of the kernels before it.
 
-The activation maps Σ ← E[σ(u)σ(v)] and Θ ← Θ E[σ'(u)σ'(v)], which is approximated with a given number of rows. Σ is the
-covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); each has features, arrays
-(rows, columns) whose columns are inputs. (u, v) is normal with the covariance Σ of two inputs. Both means are power
-series in the correlation c of the inputs, Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and s₂² are the values Σ(x, x) of both
-inputs, which are exact, and c is the product of their normalised features û. The constant term is exact. The linear
-term is exact too, unless û has more than a quarter of the rows that the result may have. The rest is either
+Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK). The features of each
+are an array (rows, columns), with one row for each feature and one column for each input.
 
-    random   σ(s W û) without its first terms, W Gaussian: arc-cosine features for ReLU, the neurons of a finite network
-             for any σ. Includes all terms of the series; costs a product of W (rows, rows of û) with û per column.
-    sketch   a_j T_j(û), T_j the sketched powers of PolySketch (Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS 2022),
-             each with rows in proportion to its weight. Includes terms up to a degree; costs a fast transform per
-             degree.
+The activation maps Σ to E[σ(u)σ(v)] and Θ to Θ E[σ'(u)σ'(v)], where (u, v) is normal with the covariance Σ of two
+inputs. Both means are power series in the correlation c of the inputs, such as Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and
+s₂² are the values Σ(x, x) of both inputs, which are exact, and c is the product of their normalised features û. The
+number of rows of the result is given. The constant term of Σ takes one row and is exact. The linear term of Σ, and Θ
+times the constant term of its factor, are also exact, unless they need more than a quarter of the available rows. The
+other terms, called the rest, are approximated by one of two methods:
 
-and Θ is multiplied by one TensorSRHT (a sketch of a tensor product), in which the random features serve as one factor.
-For exact inputs (the first activation) both are unbiased: E φ(x)·φ(z) is the kernel, truncated at the degree for a
-sketch. If the inputs are features with an error of 1/√m, the part that is nonlinear in c adds a bias of 1/m.
+    random   σ(s W û) without the exact terms, with Gaussian W: arc-cosine features for ReLU, the neurons of a finite
+             network for any σ. Includes all terms of the series. Costs a product of W (rows, rows of û) with each û.
+    sketch   a_j T_j(û) with the sketched powers T_j of PolySketch (Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS
+             2022). The rows of each power are in proportion to its weight. Includes terms up to a degree. Costs a fast
+             transform per degree.
+
+The features of Θ are multiplied by those of E[σ'(u)σ'(v)] with one TensorSRHT, a sketch of a tensor product; random
+features serve as one of its factors. At the first activation, whose inputs are exact, both methods are unbiased:
+E φ(x)·φ(z) is the kernel or, for a sketch, the kernel truncated at the degree. If û are features with an error of
+1/√m, the terms that are nonlinear in c have a bias of 1/m.
 """
 
 import dataclasses
@@ -40,7 +44,7 @@ SMALL = 1e-20  # weights below this share of their sum are 0 by symmetry, except
 
 @dataclasses.dataclass(frozen=True)
 class Approximation:
-    """The method by which the kernels after an activation are approximated by features.
+    """The method of approximating the kernels after an activation by features.
 
     Attributes:
         method: "random" (random neurons) or "sketch" (sketched powers of a series).
@@ -57,16 +61,17 @@ class Approximation:
 
 @dataclasses.dataclass(frozen=True)
 class DividedRows:
-    """The numbers of features (rows) that each term of the kernels after an activation gets.
+    """The numbers of rows (features) that represent the terms of the kernels after an activation.
 
-    The kernels are Σ (NNGP) and Θ (NTK), power series in the correlation of the inputs. The constant term of Σ takes
-    one more row.
+    The kernels are Σ (NNGP) and Θ (NTK). They are power series in the correlation of the inputs: exact constant and
+    linear terms, and a rest that is approximated. The constant term of Σ takes one row, which is not counted here.
 
     Attributes:
-        linear: Rows of the exact linear term of Σ; 0: it is part of the rest.
-        tangent: Rows of Θ times the exact constant term of its factor E[σ'(u)σ'(v)]; 0: it is part of the rest.
-        nngp, ntk: Rows of the rest of Σ and of Θ, which is approximated.
-        summed: Whether the linear term of Σ, times √2, also represents the tangent's constant term.
+        linear: Rows of the exact linear term of Σ; 0: the linear term is part of the rest.
+        tangent: Rows of Θ times the exact constant term of its factor E[σ'(u)σ'(v)]; 0: the constant term is part of
+            the rest.
+        nngp, ntk: Rows of the rest of Σ, and rows of the rest of Θ.
+        summed: Whether the linear term of Σ, times √2, also represents Θ times its constant term.
     """
 
     linear: int
@@ -91,8 +96,8 @@ class ActivationStep:
     def least(self, shape: Shape) -> int:
         """Return the smallest total number of features of Σ (NNGP) and Θ (NTK) that the layer can have as its result.
 
-        One feature is needed for the constant term of Σ, one for each term that is approximated, and one for Θ unless
-        Θ is 0. `shape` is the shape of the layer's inputs.
+        The constant term of Σ needs one feature, each approximated term one, and Θ one unless it is 0. `shape` is the
+        shape of the layer's inputs.
         """
         return 1 + self._parts(0) + (1 if shape.ntk else 0)
 
@@ -106,12 +111,12 @@ class ActivationStep:
         Args:
             shape: Shape of the layer's inputs.
             rows: Number of rows of both arrays together in the result.
-            share: Number of rows of the array of Σ; None: the rows are divided in proportion to the diagonal entries of
-                those parts of Σ and of Θ that are approximated.
+            share: Number of rows of the array of Σ; None: rows that are not needed for exact terms are divided in
+                proportion to the diagonal entries of the approximated terms of Σ and of Θ.
             random: Generator of the random weights and signs.
-            summed: Whether only Σ + Θ of the result is needed, and Θ has the same features as Σ: the linear term a_1(s)
-                û of Σ and the constant term of Θ are then equal (a_1(s) = s E σ'(s z) for z ~ N(0, 1)), and one of
-                them, times √2, represents both.
+            summed: Whether only the sum Σ + Θ of the result is needed. If the inputs have the same features of Σ and of
+                Θ, the features of the linear term of Σ and of the constant term of Θ are then equal (a_1(s) = s E σ'(s
+                z) for z ~ N(0, 1)), and one of them, times √2, represents both.
         """
         series = self.series(np.array([math.sqrt(shape.square)]))
         divided = self._divide(shape, series, rows, share, summed and shape.twins)
@@ -131,7 +136,7 @@ class ActivationStep:
         """Return the Hermite series of σ(s z) at the scale s of each column, up to the terms that the layer uses.
 
         Args:
-            scales: s of each column, the standard deviation of the activation's input, (columns,).
+            scales: The standard deviation s of the activation's input for each column, (columns,).
         """
         return self.nonlinearity.series(scales, self.terms)
 
@@ -190,11 +195,12 @@ def _applied(
 
 
 class RandomRest:
-    """Random neurons σ(s W û) that represent the terms of an activation's kernels that are not exact.
+    """Random neurons σ(s W û), which represent the approximated terms of an activation's kernels.
 
     Here û are the features of an input, normalised to length 1, s is the standard deviation of the activation's input,
-    and W are Gaussian weights. The constant and, if it is exact, the linear term of the series of σ are subtracted. The
-    factor of the tangent kernel Θ uses the same weights W as far as possible.
+    and W are Gaussian weights. The constant term of the series of σ is subtracted, and also the linear term if it is
+    represented exactly. The factor E[σ'(u)σ'(v)] of the tangent kernel Θ is represented by neurons σ'(s W û) with the
+    same weights W.
 
     Args:
         layer: The activation's layer.
@@ -226,7 +232,7 @@ class RandomRest:
         Args:
             unit: Features of Σ before the layer, normalised to length 1, (p, columns).
             ntk: Features of Θ before the layer, (q, columns).
-            scales: s of each column, the standard deviation of the activation's input, (columns,).
+            scales: The standard deviation s of the activation's input for each column, (columns,).
             value: Coefficients a_j(s) of σ, (terms, columns).
             slope: Coefficients of σ', (terms, columns).
         """
@@ -243,9 +249,10 @@ class RandomRest:
 
 
 def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> None:
-    """Raise `UserError` if random neurons are too few to approximate E σ², as for σ = exp, where few of them dominate.
+    """Raise `UserError` if there are too few random neurons for an accurate mean of σ².
 
-    The mean of σ² over m neurons has the relative error √((E σ⁴/(E σ²)² - 1)/m): √(5/m) for ReLU, √(e⁴/m) for exp.
+    The mean of σ² over m neurons has a relative error of √((E σ⁴/(E σ²)² - 1)/m). This is √(5/m) for ReLU. For σ = exp
+    it is √(e⁴/m) at s = 1, because a few neurons dominate the mean.
 
     Args:
         nonlinearity: The activation σ.
@@ -267,16 +274,16 @@ def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> 
 
 
 class SketchRest:
-    """Sketched powers that represent the terms of an activation's kernels that are not exact.
+    """Sketched powers, which represent the approximated terms of an activation's kernels.
 
-    Each power of the correlation of the inputs has rows in proportion to its weight. The factor of the tangent kernel Θ
-    is a sketch of its own powers, multiplied with Θ by TensorSRHT.
+    The number of rows of each power of the correlation is in proportion to the weight of the power in the series. The
+    factor E[σ'(u)σ'(v)] of the tangent kernel Θ has its own sketched powers, and is multiplied with Θ by TensorSRHT.
 
     Args:
         layer: The activation's layer.
         shape: Shape of its inputs.
         rows: Division of the rows of its result.
-        series: Series of σ at the scale of an input whose entries have mean square 1.
+        series: Series of σ for an input of the network whose entries have mean square 1.
         random: Generator of the signs.
 
     Attributes:
@@ -332,7 +339,7 @@ class SketchRest:
 def _interleaved(power: np.ndarray) -> np.ndarray:
     """Return the real and imaginary parts of a complex sketch in alternating rows; a real sketch is returned unchanged.
 
-    The first rows then contain both parts in equal numbers.
+    The first rows of the result, of any number, then contain equally many real and imaginary parts, up to one.
     """
     if power.dtype.kind != "c":
         return power
@@ -340,14 +347,14 @@ def _interleaved(power: np.ndarray) -> np.ndarray:
 
 
 def allocated(total: int, weights: np.ndarray, start: int, caps: np.ndarray) -> Int[np.ndarray, " terms"]:
-    """Divide `total` rows among the terms of a series from `start` onwards, in proportion to their weights.
+    """Divide rows among the terms of a series from the index `start` onwards, in proportion to their weights.
 
-    Each term whose weight is not 0 gets at least one row and at most its number in `caps`.
+    Each of these terms gets at least one row, unless its weight is 0, and at most as many as `caps` allows.
 
     Args:
         total: Number of rows.
         weights: Weight of each term, (terms,).
-        start: Index of the first term that gets rows.
+        start: Index, from 0, of the first term that gets rows.
         caps: Largest number of rows of each term, (terms,), which may be infinite.
 
     Returns: The number of rows of each term.

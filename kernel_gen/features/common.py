@@ -1,4 +1,4 @@
-"""Functions that convert settings to the activation, the scale and the plan of features, for the modules of kernels."""
+"""Functions that convert settings to the activation, the scale of the inputs and the plan of features."""
 
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.network import EmbeddingPlan
@@ -12,7 +12,7 @@ def activation_of(settings: EmbeddedRows | None) -> Nonlinearity:
 
 
 def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
-    """Return the plan of an embedding, its number of features and their approximation, that these settings describe."""
+    """Return the `EmbeddingPlan` of these settings: the number of features and the method of their approximation."""
     how = Approximation(settings.method, settings.terms, settings.field, settings.dtype)
     return EmbeddingPlan(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
 

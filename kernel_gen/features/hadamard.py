@@ -1,8 +1,9 @@
 """The fast Walsh-Hadamard transform of columns, in place.
 
-For columns of length D it takes D log₂ D additions per column instead of D² products. Columns are stored side by side,
-(D, columns), and `LANES` of them are transformed together: every addition is one vector instruction, whatever the
-stride, and D x LANES numbers stay in the cache of a core. Two stages are computed at once.
+The transform of a column of length D takes D log₂ D additions, whereas the product with the matrix takes D² operations.
+Columns are stored side by side, (D, columns), and `LANES` of them are transformed together. Every addition is then one
+vector instruction, and the D x LANES numbers stay in the cache of a core. Two of the log₂ D steps are computed in one
+pass over the numbers.
 """
 
 import numba
@@ -45,7 +46,7 @@ def transform(block):
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
 def load(x, signs, start, block):
-    """Copy columns, with signs, to a block that is padded with zeros; `transform` takes such blocks.
+    """Copy columns, multiplied by signs, to a block for `transform`, and pad the block with zeros.
 
     Args:
         x: Array (d, columns).

@@ -1,15 +1,17 @@
-"""Linear layers on features: dense, convolution, pooling, flattening. They are exact except where rows are folded.
+"""Linear layers on features: dense, convolution, pooling, flattening.
 
 Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); w and b are the
 standard deviations of weights and biases. Features of either one are arrays (rows, columns) or (rows, images, height,
 width).
 
-The Σ of a convolution is the mean of its inputs' Σ over the window, so its features are those of the window's pixels
-concatenated, divided by √(pixels of the window): 9 times as many rows for 3 x 3. If that exceeds the limit, they are
-folded: each row of each pixel is added, with a random sign, to a random row of the result, where rows of one pixel are
-added to different rows as far as possible. The products of different rows cancel in the mean, and the variance is that
-of a sketch of as many rows. Conventions are those of neural_tangents.stax (padding as in XLA: SAME gives ⌈size/stride⌉
-pixels, with the odd zero at the end).
+A convolution maps Σ to its mean over the window. The features of this mean are the concatenated features of the
+window's pixels, divided by √(number of pixels): 9 times as many rows for a 3 x 3 window. If there are more rows than
+the limit, they are folded: each row of each pixel is added, with a random sign, to a random row of the result. Rows of
+one pixel are added to different rows as far as possible. Products of different rows cancel in the mean, so that folding
+is unbiased; its variance is that of a sketch with as many rows. Without folding all these layers are exact.
+
+Conventions are those of neural_tangents.stax, and padding is as in XLA: SAME results in ⌈size/stride⌉ pixels, and if
+the number of zeros is odd, the additional zero is at the end.
 """
 
 import dataclasses
@@ -89,7 +91,7 @@ class Window:
             )
 
     def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
-        """Return the size of an image after a convolution or pool with this window, and the zeros to put around it.
+        """Return the size of the result of a convolution or pool with this window, and the padding of the image.
 
         Args:
             image: Height and width of the image.
@@ -112,9 +114,10 @@ class Window:
         return (sizes[0], sizes[1]), (pads[0], pads[1])
 
     def shifted(self, array: np.ndarray, size: tuple[int, int], pads: tuple) -> list[np.ndarray]:
-        """Return, for each position in the window, the pixels that are there as the window moves over the image.
+        """Return one shifted view of the images for each position in the window.
 
-        These are views (..., height, width), one for each pixel of the window, of the size of the result.
+        A view (..., height, width) contains, for each pixel of the result, the pixel of the image at this position of
+        the window.
 
         Args:
             array: Images (..., height, width).
@@ -186,7 +189,7 @@ class ConvStep:
 
 @dataclasses.dataclass(frozen=True)
 class AvgPoolStep:
-    """Average pooling of features over a window, with zeros outside of the image.
+    """Average pooling of features over a window; pixels outside of the image count as zeros.
 
     Attributes:
         size: Height and width of the window.
@@ -253,8 +256,8 @@ class GlobalAvgPoolStep:
 class FlattenStep:
     """Flattening before a dense layer with weights of its own for every pixel.
 
-    It maps the kernels Σ (NNGP) and Θ (NTK) to their means over the pixels i of Σ(i, i) and Θ(i, i), the values for
-    pixel i of one image and the same pixel of the other.
+    It maps the kernels Σ (NNGP) and Θ (NTK) to the means over pixels i of Σ(i, i) and of Θ(i, i), where (i, i) stands
+    for pixel i of one image and the same pixel of the other one.
     """
 
     def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
@@ -302,9 +305,10 @@ def of_images(shape: Shape, layer: str) -> tuple[int, int]:
 
 
 class Fold:
-    """The concatenation of features of several pixels and of some further rows, folded if it is too long.
+    """A function that concatenates the features of several pixels and further rows, and folds them if necessary.
 
-    If it is folded, each row is added, with a random sign, to a random one of the `limit` rows of the result.
+    They are folded if they have more than `limit` rows. Folding adds each row, with a random sign, to a random one of
+    the `limit` rows of the result.
 
     Args:
         rows: Number of rows of features of each pixel.
@@ -356,7 +360,7 @@ def add_rows(part: np.ndarray, places: np.ndarray, factors: np.ndarray, out: np.
         part: Rows (rows, columns) or (rows, images, height, width), which may be views of a larger array.
         places: Index in `out` for each row, (rows,).
         factors: Factor of each row, (rows,).
-        out: Array whose other axes have the sizes of those of `part`, which is changed in place.
+        out: Array to which the rows are added in place; its axes except the first have the sizes of those of `part`.
     """
     flat = part[:, None, None, :] if part.ndim == 2 else part
     _add_rows(flat, places, factors, out.reshape(len(out), *flat.shape[1:]))

@@ -1,7 +1,8 @@
-"""Features of the kernel of a network: its layers are planned once for a number of features, then applied to rows.
+"""Features of the kernel of a network, computed layer by layer.
 
-The layers are those of `linear` and `activation`. Their random numbers come from one seed, layer by layer, and do not
-depend on the data, the batch or the machine: every shard is embedded by the same φ.
+The layers are those of `linear` and `activation`. They are planned once for a number of features, and then applied to
+batches of rows. The random numbers of each layer are determined by one seed. They do not depend on the data, the batch
+or the machine, so that all parts of a dataset are embedded by the same φ.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ class EmbeddingPlan:
 
     Attributes:
         dim: Largest number m of features.
-        width: Number of features of each kernel (NNGP and NTK) between layers, before the last activation; 0: m/2 for
+        width: Number of features of each kernel (NNGP and NTK) after every activation except the last; 0: m/2 for
             vectors, m/8 for images.
         how: Approximation of the activations.
         seed: Random-number seed of all layers.
@@ -131,7 +132,7 @@ class Features:
         width: int,
         last: bool,
     ) -> tuple[int, int | None, int]:
-        """Return the numbers of features (rows) of Σ (NNGP) and Θ (NTK) that an activation's result can have.
+        """Return the largest numbers of features (rows) of Σ (NNGP) and Θ (NTK) after an activation.
 
         Args:
             layer: The activation.
@@ -141,8 +142,8 @@ class Features:
             width: Number of features of each kernel between layers.
             last: Whether it is the last activation.
 
-        Returns: The rows of the features of Σ and Θ together; the rows of Σ among them (None: to be divided); and the
-        smallest embedding dimension that this layer needs.
+        Returns: The rows of Σ and Θ together; the rows of Σ among them, or None if the layer divides the rows itself;
+        and the smallest embedding dimension that this layer needs.
         """
         if not last:
             return (2 * width, width, 1) if shape.ntk else (width, width, 1)
@@ -159,8 +160,8 @@ class Features:
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
         """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
 
-        Memory for some batches is needed in addition to the result. Raises `UserError` for rows of another length and
-        for numbers that are not finite.
+        In addition to the result, memory for one batch per core is needed. Raises `UserError` for rows of another
+        length and for numbers that are not finite.
         """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
@@ -188,7 +189,7 @@ class Features:
 
 
 def _without_tangent(step: Step) -> Step:
-    """Return the function of a layer without the features of the tangent kernel Θ, for kernels of the kind NNGP.
+    """Return a layer's function that drops the features of the tangent kernel Θ, which the NNGP kernel does not need.
 
     Args:
         step: The function of the layer.

@@ -1,15 +1,16 @@
 """The activation σ, its derivative σ' and their Hermite series at any scale s, from which features are computed.
 
-For u ~ N(0, s₁²), v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j with a_j(s) = E[σ(s z) h_j(z)]
-for z ~ N(0, 1) and the normalised Hermite polynomials h_j (see `kernel_gen.activations.hermite`): inputs of any norm
-have a series, each with its own coefficients. The slope E[σ'(u)σ'(v)], where σ' is a derivative almost everywhere, has
-a series too.
+For u ~ N(0, s₁²) and v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j. The coefficients are a_j(s)
+= E[σ(s z) h_j(z)] for z ~ N(0, 1) and the normalised Hermite polynomials h_j (see `kernel_gen.activations.hermite`). An
+input of any norm thus has a series, with its own scale s. The slope E[σ'(u)σ'(v)] has such a series too; σ' is the
+derivative almost everywhere.
 
-A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other,
-coefficients are computed at the scales s = e^{k/50} with whole k on first use and interpolated between four of them, so
-that the numbers do not depend on the order of the inputs. E σ² has a relative error of 1e-7 for functions that grow as
-x, 1e-6 as x² and 5e-6 as x³; the error of a_j is below that times √(E σ²). Oscillations reduce the accuracy: the a_j of
-sin and cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s = 16.
+A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other σ,
+coefficients are computed on first use at the scales s = e^{k/50} with whole numbers k, and interpolated between the
+four nearest ones. They therefore do not depend on the order of the inputs. The relative error of E σ² is 1e-7 for
+functions that grow like x, 1e-6 for x² and 5e-6 for x³. The error of a_j is smaller than this relative error times √(E
+σ²). Oscillations reduce the accuracy: the a_j of sin and cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s
+= 16.
 """
 
 import functools
@@ -53,10 +54,10 @@ class Nonlinearity:
     """An activation σ with its derivative and its Hermite series at any scale s of its inputs, for features.
 
     Args:
-        function: σ(x, xp) over numpy and jax.numpy, entry by entry.
-        homogeneous: Degree q >= 0 of homogeneity: at a scale s, s^q σ(x/s) takes the place of σ(x). Both are equal for
-            functions that are positively homogeneous of degree q, such as ReLU and `|x|` with q = 1. None: σ itself is
-            used at every scale.
+        function: σ(x, xp), entry by entry, where xp is the module numpy or jax.numpy.
+        homogeneous: Degree q >= 0 of homogeneity. At a scale s, s^q σ(x/s) is then used in place of σ(x). Both are
+            equal for functions that are positively homogeneous of degree q, such as ReLU and `|x|` with q = 1. None: σ
+            itself is used at every scale.
         kinks: Points where σ or its derivative is not smooth.
         largest_variance: Smallest variance s² at which E[σ(s z)²] is infinite.
     """
@@ -114,13 +115,13 @@ class Nonlinearity:
     def _interpolated(
         self, places: Float64[np.ndarray, " columns"], degree: int
     ) -> Float64[np.ndarray, "rows columns"]:
-        """Return the numbers of a `ScaledSeries` at the scales s of the columns, by cubic interpolation in log s.
+        """Return the Hermite series at the scales s of the columns, by cubic interpolation in log s.
 
         Args:
             places: log(s)/STEP of each column.
             degree: Largest index of the coefficients.
 
-        Returns: Its coefficients and mean squares, stacked in one array (rows, columns).
+        Returns: The fields of a `ScaledSeries`, one below the other, in one array (rows, columns).
         """
         left = np.floor(places).astype(int)
         nodes, where = np.unique(left, return_inverse=True)
@@ -133,13 +134,13 @@ class Nonlinearity:
         )
 
     def _at(self, node: int, degree: int) -> Float64[np.ndarray, " rows"]:
-        """Return the numbers of a `ScaledSeries` at the scale s = e^{node·STEP}, and cache them.
+        """Return the Hermite series at the scale s = e^{node·STEP}, and cache it.
 
         Args:
             node: Whole number that determines the scale.
             degree: Largest index of the coefficients.
 
-        Returns: Its coefficients and mean squares, stacked in one array (rows,).
+        Returns: The fields of a `ScaledSeries`, one after the other, in one array (rows,).
         """
         found = self._nodes.get((node, degree))
         if found is None:

@@ -18,9 +18,9 @@ READS = reads("kind", "num_layers", "dense_layers", "weight_std", "bias_std", "a
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
     """Return features whose products approximate the NTK or NNGP kernel of the network that the settings describe.
 
-    The network is fully connected, and images are treated as rows. The setting `scale` states by which power of the
-    dimension d inputs are divided (see "Conventions"); its value "published" stands for "input" with one hidden layer
-    of ReLUs, and for "stax" otherwise.
+    The network is fully connected, and images are treated as rows. With the setting `scale` = "stax" inputs are divided
+    by √d for d columns; with "input" they are not. "published" stands for "input" with one hidden layer of ReLUs, and
+    for "stax" otherwise.
 
     Args:
         settings: Settings of the kernel and of the features.

@@ -1,13 +1,13 @@
 """Sketches of all tensor powers of a vector x up to a degree, each in m numbers, for kernels that are power series.
 
-They are T_j with E[T_j(x)·T_j(z)] = (x·z)^j, computed by
+The sketch T_j of the power j has E[T_j(x)·T_j(z)] = (x·z)^j. The sketches are computed by
 
     T_0 = 1,   T_1 = x or its SRHT,   T_j = S_j(T_{j-1} ⊗ x),   S_j independent TensorSRHTs
 
 SRHT and TensorSRHT are the sketches of a vector and of a tensor product ⊗ in `tensor_srht`. Each power is computed from
-the previous one, so that one pass computes all of them with one TensorSRHT each, for any degree; the relative variance
-of T_j is about j/m (that of a product of j independent projections is 3^j/m). The kernel (x·z)^p needs only the power
-p; a power series Σ_j a_j² (x·z)^j uses a_j T_j of each.
+the previous one by one TensorSRHT. The relative variance of T_j(x)·T_j(z) is about j/m; with a product of j independent
+projections it would be 3^j/m. The features of the kernel (x·z)^p are T_p. Those of a power series Σ_j a_j² (x·z)^j are
+all a_j T_j.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from linearized.base.shapes import Float, Shaped
 class PolySketch:
     """Random sketches T_0, ..., T_degree of the tensor powers of a vector x, with E[T_j(x)·T_j(z)] = (x·z)^j.
 
-    From them the features of polynomial kernels and of power series in x·z are computed.
+    Features of polynomial kernels, and of kernels that are power series in x·z, consist of these sketches.
 
     Args:
         dim: Dimension d of the inputs x.
@@ -75,8 +75,8 @@ class PolySketch:
 
         Args:
             x: Inputs, one per column, (d, columns).
-            real_output: Whether real and imaginary parts of a complex sketch are returned as 2m rows; otherwise it has
-                m complex rows.
+            real_output: Whether the real and imaginary parts of a complex sketch are returned as 2m rows; otherwise m
+                complex rows are returned.
         """
         *_, last = self.powers(x)
         return as_real(last) if real_output else last
@@ -85,7 +85,7 @@ class PolySketch:
 def as_real(sketch: Shaped[np.ndarray, "m columns"]) -> Float[np.ndarray, "rows columns"]:
     """Return a sketch (m, columns) as a real array: the real parts of complex rows, then their imaginary parts.
 
-    The result (2m, columns) has the inner products Re φ(x)·conj φ(z) of the sketch φ. A real sketch is returned
-    unchanged.
+    Inner products of columns of the result (2m, columns) are Re φ(x)·conj φ(z) for columns φ of the sketch. A real
+    sketch is returned unchanged.
     """
     return np.concatenate([sketch.real, sketch.imag]) if sketch.dtype.kind == "c" else sketch

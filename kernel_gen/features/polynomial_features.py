@@ -1,6 +1,7 @@
 """POLYNOMIAL: features of the kernel (c + x·z/√d)^p of rows with d columns, for any degree p and offset c >= 0.
 
-They are the PolySketch of degree p of the vector (√c, x/d^¼), whose inner products are c + x·z/√d.
+The features are the sketch of degree p (`poly_sketch`) of the vector (√c, x/d^¼). Inner products of such vectors are c
++ x·z/√d.
 """
 
 import numpy as np
@@ -32,7 +33,7 @@ class PolynomialFeatures:
 
     Attributes:
         inputs, dim: Number of columns of the inputs, and of features.
-        scale: "stax", the name of the scale that is stored with the features; the kernel itself divides x·z by √d.
+        scale: "stax", the name that is stored with the features and has no other effect; x·z is always divided by √d.
         dtype: Data type of the features.
         batch: Rows that one thread computes together.
 

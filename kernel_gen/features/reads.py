@@ -1,4 +1,4 @@
-"""The declaration `NETWORK` of the settings that the features of all networks read."""
+"""The constant `NETWORK`, which lists the settings that the features of every network use."""
 
 from linearized.settings.reads import reads, when
 

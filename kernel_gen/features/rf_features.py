@@ -1,4 +1,4 @@
-"""RF: finitely many features for the kernel of infinitely many random ReLU features, ½ ‖x‖‖z‖ κ₁(c).
+"""RF: features that approximate the kernel ½ ‖x‖‖z‖ κ₁(c) of infinitely many random ReLU features.
 
 Here c is the correlation (cosine) of x and z, and κ₁(c) = (√(1-c²) + c (π - arccos c))/π. The random neurons themselves
 are `RandomRest` in `kernel_gen.features.activation`.

@@ -1,4 +1,4 @@
-"""The data that the layers of features pass to each other: features of a batch, and their shape for planning.
+"""The data that layers of features pass to each other: the features of a batch, and a shape for planning.
 
 The features are those of two kernels: Σ, the covariance of the layer's outputs at initialisation (NNGP), and Θ, the
 tangent kernel (NTK). They are arrays (rows, columns), with a column for each input, or (rows, images, height, width),
@@ -15,13 +15,13 @@ from linearized.base.shapes import Float
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The shape of the features that a layer gets, from which the layer is planned.
+    """The shape of the features that are the input of a layer; the layer is planned from this shape.
 
     Attributes:
-        nngp, ntk: Rows of the features of Σ (NNGP) and of Θ (NTK); 0: that kernel is 0.
+        nngp, ntk: Number of features (rows) of Σ (NNGP) and of Θ (NTK); 0: that kernel is 0.
         image: Height and width of the images, or None for vectors.
-        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1. From them an activation
-            decides how many features each part of Σ and of Θ gets.
+        square, tangent: Σ(x, x) and Θ(x, x) of an input whose entries have mean square 1. An activation uses them to
+            divide its features among the terms of Σ and of Θ.
         twins: Whether the features of Θ are equal to those of Σ, as after the first layer with weights.
     """
 
@@ -39,7 +39,7 @@ class FeatureState:
 
     Attributes:
         nngp, ntk: Features of Σ (NNGP) and of Θ (NTK), arrays (rows, columns) or (rows, images, height, width).
-        square: Σ(x, x) of each column, exact up to the first pool and computed from the features after it.
+        square: Σ(x, x) of each column. It is exact up to the first pool; after a pool it is computed from the features.
     """
 
     nngp: Float[np.ndarray, "p columns ..."]
@@ -55,7 +55,7 @@ class FeatureState:
 
 
 def squares_of(features: Float[np.ndarray, "p columns ..."]) -> Float[np.ndarray, "columns ..."]:
-    """Return the diagonal Σ(x, x) of the kernel Σ (NNGP) that features (p, ...) of it approximate.
+    """Return the diagonal Σ(x, x) of the kernel Σ (NNGP), estimated from its features (p, ...).
 
     It is the sum of the squares of the p features of each column.
     """

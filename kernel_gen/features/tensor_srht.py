@@ -6,10 +6,10 @@ TensorSRHT consists of random signs, Hadamard transforms, and products of sample
 
 H is the Hadamard matrix of entries ±1 (see `hadamard`), D₁ and D₂ are diagonal matrices of random signs, and the
 indices p_k and r_k are drawn uniformly. E[S(x ⊗ y) · S(x' ⊗ y')] = (x·x')(y·y') over signs and samples, with a variance
-of order 1/m. For x and y of length d the cost is that of the transforms, d log d, whereas x ⊗ y itself has d² entries
-(Ahle et al., Oblivious Sketching of High-Degree Polynomial Kernels, SODA 2020; SRHT alone: Ailon & Chazelle 2006). With
-signs in {1, i, -1, -i} the sketch is complex, the kernel is Re φ(x)·conj φ(z), and products of several sketches have a
-smaller variance (Wacker, Kanagawa & Filippone, 2022).
+of order 1/m. For x and y of length d the transforms cost d log d operations, whereas x ⊗ y itself has d² entries.
+Sources are Ahle et al., Oblivious Sketching of High-Degree Polynomial Kernels, SODA 2020, and for SRHT Ailon & Chazelle
+2006. With signs in {1, i, -1, -i} the sketch φ is complex, the kernel is Re φ(x)·conj φ(z), and products of several
+sketches have a smaller variance (Wacker, Kanagawa & Filippone, 2022).
 
 Inputs are columns: x is (d, columns).
 """
@@ -41,8 +41,8 @@ class Srht:
     """The subsampled randomized Hadamard transform (SRHT) of vectors of length d to m numbers.
 
     It flips signs of x, pads x with zeros to a power of two D, applies the Hadamard transform normalised by D^(-1/2),
-    and multiplies m of the entries by √(D/m). Entries are sampled without repetition until all D are used, so that a
-    multiple of D entries preserves inner products exactly.
+    and multiplies m of the entries by √(D/m). No entry is sampled again before all D entries have been sampled. If m is
+    a multiple of D, inner products are therefore preserved exactly.
 
     Args:
         dim: Dimension d of the inputs.

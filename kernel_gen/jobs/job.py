@@ -67,8 +67,8 @@ class Job:
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     """Load the data of a job, write the description of its folder or check the existing one, and return the job.
 
-    The description (manifest) is written if there is none. The data are loaded before a framework is imported, so that
-    errors in user-provided data are raised early.
+    The description (manifest) is written if there is none. A user's own data are loaded before the work imports a
+    framework, so that errors in the data are raised early.
 
     Args:
         settings: Settings of the job.

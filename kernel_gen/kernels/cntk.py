@@ -1,4 +1,4 @@
-"""CNTK: the kernels of convolutional networks of infinite width, Myrtle-5, 7 and 10 or plain convolutions with a head.
+"""CNTK: kernels of convolutional networks of infinite width (Myrtle-5, 7 and 10, or plain convolutions with a head).
 
 `--kind` selects the neural tangent kernel (NTK) or the covariance at initialisation (NNGP). ReLU networks use the fused
 kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX (`kernel_gen.cntk.general_jax`).
@@ -22,9 +22,9 @@ READS = reads("kind", "depth", "head", "activation", "weight_std", "bias_std", "
 
 
 def check(settings: KernelSettings) -> None:
-    """Raise `UserError` for settings of which there is no kernel.
+    """Raise `UserError` for settings for which no kernel exists.
 
-    These are a Myrtle network of a depth other than 5, 7 and 10, and a standard deviation of the weights of 0.
+    These are Myrtle networks of a depth other than 5, 7 and 10, and weights with a standard deviation of 0.
     """
     if settings.head == "myrtle" and settings.depth not in MYRTLE_DEPTHS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {settings.depth}.")

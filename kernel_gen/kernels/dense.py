@@ -1,4 +1,4 @@
-"""The fully connected network of infinite width with any activation; `ntk` contains the fused version for ReLU.
+"""The kernel of a fully connected network of infinite width with any activation; `ntk` has a faster one for ReLU.
 
 Σ(x, z) is the covariance of the outputs at initialisation (the NNGP kernel), Θ(x, z) the neural tangent kernel (NTK), w
 and b are the standard deviations of weights and biases, and d is the number of columns of x and z. The layers compute
@@ -54,12 +54,13 @@ class Layers:
 class DenseKernel(Kernel):
     """The kernel of a fully connected network of infinite width with an activation between its dense layers.
 
-    The diagonal of blocks of rows with themselves is computed in float64. A prepared row takes 8 bytes for each
-    activation and, where the activation is a Hermite series, 16 bytes for each of its terms (half of both in float32).
+    The diagonal of blocks of rows with themselves is computed in float64. In float64 a prepared row takes 8 bytes for
+    each activation. If the dual of the activation is a Hermite series, each of its terms takes another 16 bytes. In
+    float32 both are half.
 
     Args:
         given: The activation: a name, a function or an `Activation`.
-        num_layers: Number of dense layers, which includes the readout and thus is the number of hidden layers plus 1.
+        num_layers: Number of dense layers: the number of hidden layers plus 1, for the readout.
         kind: "ntk" or "nngp".
         weight_std: Standard deviation w of the weights.
         bias_std: Standard deviation b of the biases.
@@ -137,7 +138,7 @@ class DenseKernel(Kernel):
 
         Args:
             variance: Variances of the inputs of one layer, (n,).
-            terms: Length of the activation's series, or number of its quadrature rule.
+            terms: Length of the activation's series, or index of its quadrature rule.
         """
         with jax.enable_x64(True):
             parts = [

@@ -1,8 +1,8 @@
 """Kernels whose gradient in x has a closed form: the base kernels of recursive feature machines.
 
-Such a machine learns a metric M on the inputs from gradients of its fit, and uses the kernel k(√M x, √M z)
-(`kernel_gen.kernels.stretched`). The module of a kernel declares in `GRADIENTS` the settings under which it has
-gradients.
+Such a machine learns a metric M on the inputs from the gradients of a fitted function, and uses the kernel k(√M x, √M
+z) (`kernel_gen.kernels.stretched`). The constant `GRADIENTS` of a kernel's module states for which settings the kernel
+has gradients.
 """
 
 import abc
@@ -15,10 +15,10 @@ from linearized.base.shapes import Float64
 
 
 class DifferentiableKernel(Kernel):
-    """Base class of kernels with gradients in closed form, whose inputs a metric can stretch.
+    """Base class of kernels with gradients in closed form, whose inputs can be multiplied by the root of a metric.
 
-    The gradients are those of expansions Σ_i alpha_i k(x, x_i) in x, from which a recursive feature machine learns the
-    metric.
+    `gradients` returns the gradients in x of expansions Σ_i alpha_i k(x, x_i). A recursive feature machine computes its
+    metric from them.
 
     Attributes:
         gradient_rows: Largest number of points whose gradients are computed together.
@@ -29,14 +29,15 @@ class DifferentiableKernel(Kernel):
     metric_shape: tuple[int, ...] | None = None
 
     def settled(self, train: np.ndarray) -> Self:
-        """Return the kernel with the parameters that the train rows (n, d) determine before a metric stretches them.
+        """Return the kernel with the parameters that the original train rows (n, d) determine.
 
-        An example is the whitening of patches. By default the kernel itself is returned.
+        Original rows are rows that no metric has been applied to yet. An example of such a parameter is the whitening
+        of patches. By default the kernel itself is returned.
         """
         return self
 
     def stretch(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
-        """Return rows multiplied by the square root of a metric; `prepare` and `on` take the result in place of rows.
+        """Return rows multiplied by the square root of a metric, which `prepare` and `on` accept in place of rows.
 
         Args:
             x: Rows (n, d).
@@ -48,8 +49,8 @@ class DifferentiableKernel(Kernel):
     def gradients(self, points: Any, rows: Any, alpha: Float64[Any, "n k"]) -> Float64[Any, "k m d"]:
         """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
-        Pairs of equal rows, at which a kernel may have no derivative, contribute 0. Needs the memory of a few (m, n)
-        arrays.
+        Pairs of equal rows contribute 0, because a kernel may have no derivative there. The memory needed is that of a
+        few (m, n) arrays.
 
         Args:
             points: The m points, prepared by this kernel, whose parameters must all be set (see `on`).

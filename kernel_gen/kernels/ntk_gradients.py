@@ -1,13 +1,13 @@
 """Gradients of expansions in the kernels of ReLU networks of infinite width, in closed form.
 
 k(x, z) depends on p = x·z, s = ‖x‖² and ‖z‖² alone, so its gradient in x is ∂k/∂p · z + 2 ∂k/∂s · x. Both derivatives
-are propagated through the layers as the kernel is. Let Σ be the covariance (NNGP) of x and z before a ReLU, u and v
+are computed layer by layer, together with the kernel. Let Σ be the covariance (NNGP) of x and z before a ReLU, u and v
 their variances there, c = Σ/√(uv), κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (√(1-c²) + c (π - arccos c))/π. Then κ₁' = κ₀
 and κ₀' = 1/(π√(1 - c²)), so that
 
     d(√(uv) κ₁) = κ₀ dΣ + (√(uv) κ₁ - κ₀ Σ)/(2u) du,    dκ₀ = κ₀' (dΣ/√(uv) - c/(2u) du)
 
-where κ₀' is unbounded at c = ±1; it is set to 0 there.
+At c = ±1, where κ₀' is unbounded, it is set to 0.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ ALIGNED = 1e-14  # largest 1 - c² at which two rows count as aligned; the deriv
 
 @dataclasses.dataclass
 class _Slopes:
-    """A function of each pair of m points x and n rows z, (m, n), with two of its derivatives.
+    """Values and two derivatives of a function of pairs of m points x and n rows z, three arrays (m, n).
 
-    They are those with respect to p = x·z (`by_product`) and s = ‖x‖² (`by_square`).
+    The derivatives are those with respect to p = x·z (`by_product`) and s = ‖x‖² (`by_square`).
     """
 
     value: np.ndarray
@@ -38,8 +38,8 @@ def gradients(
 ) -> Float64[np.ndarray, "k m d"]:  # fmt: skip
     """Return the gradients in x of the expansions Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
-    Costs 2mnd operations for the products and for each output c, and about 60 mn for each hidden layer; memory about
-    100 mn bytes.
+    For rows of d numbers it costs 2mnd operations for the inner products, 2mnd for each output c, and about 60 mn for
+    each hidden layer. It needs about 100 mn bytes of memory.
 
     Args:
         points: The m points with their squared norms.

@@ -1,10 +1,10 @@
 """A user-defined kernel, named as `--kernel=package.module:function`, or passed to `kernel_gen.gram`.
 
-The function takes two arrays of rows, (n1, d) and (n2, d), and returns the kernel between them, an array (n1, n2) of
-real numbers, in NumPy, JAX or any type that NumPy can read. Rows are float32 (float64 with `--dtype=float64`),
-contiguous and read-only; images are flattened. The function is called on blocks of rows, so each entry may depend on
-its own two rows alone. K(x, z) must equal K(z, x), and K(x, x) must be above 0. Calls come one at a time and may use
-all cores.
+The function takes two arrays of rows, (n1, d) and (n2, d), and returns the kernel between them: an array (n1, n2) of
+real numbers, as a NumPy or JAX array or any type that NumPy can convert. Rows are float32 (float64 with
+`--dtype=float64`), contiguous and read-only; images are flattened. The function is called on blocks of rows. Each entry
+must therefore depend on its own two rows alone. K(x, z) must equal K(z, x), and K(x, x) must be above 0. The function
+is called from one thread at a time and may use all cores.
 """
 
 import contextlib
@@ -63,15 +63,15 @@ class OwnKernel(Kernel):
     def block(
         self, one: Float[np.ndarray, "n1 d"], two: Float[np.ndarray, "n2 d"], *, same: bool = False
     ) -> Float[np.ndarray, "n1 n2"]:
-        """Return the user's function of two sets of rows, which `prepare` returned, in the kernel's dtype, (n1, n2).
+        """Return the result (n1, n2) of the user's function for two sets of rows, in the kernel's dtype.
 
         Args:
-            one: The n1 rows of the block.
-            two: The n2 rows that belong to its columns.
+            one: The n1 rows that belong to the rows of the block, as `prepare` returned them.
+            two: The n2 rows that belong to its columns, as `prepare` returned them.
             same: Whether `two` holds the rows of `one`.
 
-        Raises `UserError` if the function raises an error, or returns another shape or other than real numbers, and if
-        the two sets differ in their numbers of columns.
+        Raises `UserError` if the function raises an error or does not return real numbers of shape (n1, n2), and if the
+        two sets of rows differ in their numbers of columns.
         """
         two = one if same else two
         same_width(one, two)
@@ -98,7 +98,8 @@ class OwnKernel(Kernel):
     def _check(self, rows: Float[np.ndarray, "n d"]) -> None:
         """Raise `UserError` unless the user's function is a kernel on a few rows.
 
-        Its entries must be finite, symmetric, above 0 on the diagonal, and the same in every division into blocks.
+        Its entries must be finite, symmetric, above 0 on the diagonal, and the same if the rows are divided into two
+        blocks.
         """
         entries = self.block(rows, rows)
         if (where := first_not_finite(entries)) is not None:

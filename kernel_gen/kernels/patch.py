@@ -7,13 +7,12 @@ filters, a nonlinearity and average pooling.
 
 First, unless the setting `patch_whitening` is 0, the mean of each patch is subtracted, the patch is divided by its
 contrast √(v + C), and it is whitened by the covariance of the train patches. Here v is the variance of the entries of
-the patch and C a tenth of the mean of v over train patches. Kernels of patches need whitening to be accurate (Coates &
-Ng 2011; Thiry et al., ICLR 2021; Shankar et al., ICML 2020), because natural patches vary most in the directions that
-carry least information.
+the patch and C a tenth of the mean of v over train patches. Kernels of patches need whitening for a low test error
+(Coates & Ng 2011; Thiry et al., ICLR 2021; Shankar et al., ICML 2020), because the directions in which natural patches
+vary most carry little information.
 
-As the base of a recursive feature machine the kernel has a metric on patches, learned from the average outer product of
-the gradients in single patches (Beaglehole et al., arXiv 2309.00570). Whitening is also a metric, and the machine
-starts from it.
+A recursive feature machine with this kernel learns a metric on patches, from the average outer product of the gradients
+with respect to single patches (Beaglehole et al., arXiv 2309.00570). The metric is applied after the whitening.
 """
 
 import copy
@@ -96,17 +95,17 @@ def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> t
 
 
 class PatchKernel(DifferentiableKernel):
-    """The mean over cells of the mean Gaussian kernel between the patches of two images in a cell.
+    """The mean over cells of the mean Gaussian kernel between the patches of two images in the same cell.
 
-    A pair of images costs 2 d Σ p² operations and Σ p² exponentials, where the sums are over cells of p positions and a
-    patch has d numbers: about 40 μs of one core by default at 32x32x3, where a CNTK takes 1.3 ms. Prepared images take
-    4 d Σ p bytes in float32.
+    A cell is a part of the image, with p positions of patches, and a patch has d numbers. A pair of images costs 2 d Σ
+    p² operations and Σ p² exponentials, where the sums are over cells. With the default settings and 32x32x3 images
+    this takes about 40 μs on one core; a CNTK takes 1.3 ms. A prepared image takes 4 d Σ p bytes in float32.
 
     Args:
         image_shape: (height, width, channels).
         size: Side of the patches in pixels.
         stride: Step from one patch to the next in pixels.
-        cells: Cells of the pooling grid on each side.
+        cells: Number of cells along each side of the pooling grid.
         whitening: Number that is added to the eigenvalues of the patches' covariance, relative to their mean, before
             its inverse root is computed; 0: patches are used as they are.
         bandwidth: L, in units of the whitened patches; 0: half the median distance between train patches, see `on`.
@@ -132,10 +131,10 @@ class PatchKernel(DifferentiableKernel):
         return (self.size, self.size, self.image_shape[2])
 
     def settled(self, train: np.ndarray) -> Self:
-        """Return the kernel with the constant of the contrast and the whitening that the train rows determine.
+        """Return the kernel with the constant of the contrast and the whitening matrix, computed from train rows.
 
-        They are computed from up to 50,000 patches of 1,000 train images, which are drawn with a fixed seed. A kernel
-        that has them is returned unchanged.
+        They are computed from up to 50,000 patches of up to 1,000 train images, chosen at random with a fixed seed. A
+        kernel that has these parameters already is returned unchanged.
 
         Args:
             train: Train images (n, height · width · channels).
@@ -164,7 +163,8 @@ class PatchKernel(DifferentiableKernel):
     def on(self, train: np.ndarray) -> Self:
         """Return the kernel with all parameters set from the train rows: contrast, whitening and bandwidth.
 
-        A bandwidth of 0 is replaced by half the median distance of up to 1,000 patches, drawn with a fixed seed.
+        A bandwidth of 0 is replaced by half the median distance between up to 1,000 patches, chosen at random with a
+        fixed seed.
 
         Args:
             train: Train images (n, height · width · channels), or their patches (n, rows, columns, d) as `stretch`
@@ -249,9 +249,9 @@ class PatchKernel(DifferentiableKernel):
     ) -> Float64[np.ndarray, "k m d"]:
         """Return the gradients of f_c(x) = Σ_i alpha_ic k(x, x_i) in each patch of some points, (k, m, d) in float64.
 
-        Here m counts the patches of all points, cell by cell. The gradient of exp(-‖x - z‖²/(2L²)) in x is its value
-        times (z - x)/L². Costs 2d operations for a pair of patches in one cell, and as many for each output, in the
-        dtype of the entries; memory 8 MiB at a time, and the result.
+        Here m is the number of patches of all points, which are ordered by cell. The gradient of exp(-‖x - z‖²/(2L²))
+        in x is its value times (z - x)/L². Each pair of patches in one cell costs 2d operations, and another 2d for
+        each output, in the dtype of the entries. Memory is needed for the result and for 8 MiB of entries at a time.
 
         Args:
             points: The points, images that `prepare` returned.
@@ -292,7 +292,7 @@ class PatchKernel(DifferentiableKernel):
 
 
 def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarray) -> Float[np.ndarray, "m1 m2"]:
-    """Return the Gaussian kernel exp(-‖x - z‖²/2) between all patches x and z of two sets of images, (n1 · p, n2 · p).
+    """Return the kernel exp(-‖x - z‖²/2) between all patches x and z of two sets of images, (n1 · p, n2 · p).
 
     Args:
         one: Patches (n1, p, d) of one cell of the pooling grid, with p positions.

@@ -1,8 +1,8 @@
 """Kernels of the distance between two rows, k(x, z) = f(‖x - z‖ / L), of bandwidth L.
 
-L is given, or it is the median distance between the train rows. Laplace, Gaussian and Matérn kernels are the fixed
-baselines of kernel ridge regression on general inputs. Each of them is 1 where x = z, so that the trace of an (n, n)
-Gram matrix is n. They treat images as rows.
+L is given, or it is the median distance between the train rows. The Laplace, Gaussian and Matérn kernels of this form
+are common baselines of kernel ridge regression. Each of them is 1 where x = z, so that the trace of an (n, n) Gram
+matrix is n. Images are treated as rows.
 """
 
 import abc
@@ -24,10 +24,10 @@ NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are c
 class RadialKernel(DifferentiableKernel):
     """Base class of kernels f(‖x - z‖ / L) of bandwidth L, whose subclasses define f.
 
-    An entry costs 2d operations in float64, and those of f. Squared distances are computed as ‖x‖² + ‖z‖² - 2x·z. This
-    difference loses digits near 0, where f is steepest. Therefore it is computed in float64, whatever the dtype of the
-    entries, and squared distances below `NEAR` times ‖x‖² + ‖z‖² are computed from the differences of the coordinates.
-    A block takes 16 bytes per entry in addition to the entries.
+    An entry for rows of d numbers costs 2d operations in float64, and those of f. Squared distances are computed as
+    ‖x‖² + ‖z‖² - 2x·z. This difference loses digits near 0, where f may be steep. Therefore it is computed in float64
+    for entries of any dtype, and squared distances below `NEAR` times ‖x‖² + ‖z‖² are computed from the differences of
+    the coordinates. Computing a block needs 16 bytes of memory per entry in addition to the entries themselves.
 
     Args:
         bandwidth: L, in units of the inputs; 0: the median distance between the train rows, which `on` computes.
@@ -42,7 +42,7 @@ class RadialKernel(DifferentiableKernel):
 
     @abc.abstractmethod
     def profile(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
-        """Return f of distances (n1, n2) in units of the bandwidth L; a method may overwrite its argument."""
+        """Return f of distances (n1, n2) in units of the bandwidth L; implementations may overwrite the argument."""
 
     @abc.abstractmethod
     def slope(self, distances: Float64[np.ndarray, "n1 n2"]) -> Float64[np.ndarray, "n1 n2"]:
@@ -75,10 +75,10 @@ class RadialKernel(DifferentiableKernel):
     def gradients(self, points: Rows, rows: Rows, alpha: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "k m d"]:
         """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
-        With r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L². Costs 2mnd operations for the distances,
-        in float64, and 2mnd for each output, in the dtype of the entries; memory 24mn bytes. Pairs with ‖x - z‖ of at
-        most `EQUAL` · eps · √(‖x‖² + ‖z‖²), with eps of the dtype of the entries, count as equal and contribute 0,
-        because f'(r)/r may be unbounded there.
+        With r = ‖x - z‖ / L the gradient of f(r) in x is f'(r)/r · (x - z)/L². It costs 2mnd operations for the
+        distances, in float64, and 2mnd for each output, in the dtype of the entries. It needs 24mn bytes of memory.
+        Rows x and z with ‖x - z‖ <= `EQUAL` · eps · √(‖x‖² + ‖z‖²), for eps of the dtype of the entries, are treated as
+        equal. Such pairs contribute 0, because f'(r)/r may be unbounded there.
 
         Args:
             points: The m points, prepared by this kernel.
@@ -119,7 +119,7 @@ class RadialKernel(DifferentiableKernel):
 
 
 def squared_distances(one: Rows, two: Rows) -> Float64[np.ndarray, "n1 n2"]:
-    """Return ‖x - z‖² between two sets of float64 rows, (n1, n2), never negative and accurate for close rows.
+    """Return ‖x - z‖² between two sets of float64 rows, (n1, n2); it is at least 0, and accurate for close rows.
 
     Raises `UserError` if the two sets differ in their numbers of columns.
     """

@@ -4,9 +4,9 @@ Only the readout of such a model is trained, so its tangent kernel equals its Ga
 NNGP are one kernel.
 
 At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and
-κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), it is
-K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones represent the bias of the readout, K is not divided by N,
-and W has entries N(0, 1/d) by default. W is drawn from a seed and the products are summed block by block.
+κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), it is K = 11ᵀ
++ relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones represent the bias of the readout, K is not divided by N, and W has
+entries N(0, 1/d) by default. W is drawn from a random-number seed, and products are summed over blocks of hidden units.
 """
 
 from collections.abc import Iterator
@@ -34,13 +34,14 @@ CHUNK = 2048  # features that are summed in the dtype of the products before the
 
 
 class FiniteFeatures(Kernel):
-    """The Gram matrix of the features relu(xW) of N = `num_units` hidden units and of a constant feature of 1.
+    """The kernel of N random ReLU features relu(xW), N = `num_units`, and a constant feature of 1.
 
-    A block of n1 by n2 rows of d columns costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal random numbers
-    (a block of rows with themselves costs half of each product), so large tiles are efficient: at 4,096 rows the random
-    numbers take a few per cent of the time, and a thread draws them while the products are computed. Memory in bytes:
-    16 d · block for two draws of weights, 4 n1 n2 for a product, 8 n1 n2 for the sum, and the features of one chunk. A
-    float32 kernel computes float32 products of 2,048 features and sums those in float64.
+    The kernel between n1 and n2 rows of d columns costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal random
+    numbers; the kernel between rows and themselves takes half of both products. The random numbers are drawn again for
+    every block, so large blocks are efficient: at 4,096 rows they take a few per cent of the time, and a thread draws
+    them while the products are computed. The memory in bytes is 16 d · `block` for two draws of weights, 4 n1 n2 for a
+    product in float32, 8 n1 n2 for the sum, and that of 2,048 features. Products are computed for 2,048 features at a
+    time, in the dtype of the entries, and summed in float64.
 
     Args:
         num_units: Number of hidden units N.

@@ -1,8 +1,8 @@
 """Kernels k(√M x, √M z) of a base kernel k and a metric M, and the average gradient outer product (AGOP).
 
-Recursive feature machines use these kernels. They learn M as a power of the AGOP, the mean over points of the outer
-products of the gradients of a function that was fitted with the kernel. The metric stretches the directions in which a
-fitted function varies, as the first layer of a network does. A diagonal metric stretches single coordinates.
+Recursive feature machines use these kernels. A function is fitted with the kernel, and the AGOP is the mean over points
+of the outer products of its gradients. M is a power of the AGOP. Such a metric stretches the directions in which the
+fitted function varies, like the first layer of a trained network. A diagonal metric stretches single coordinates.
 """
 
 from typing import Any, Self
@@ -19,7 +19,7 @@ BLOCK_BYTES = 2**27  # largest array (points, rows) in float64 when gradients ar
 class StretchedKernel(Kernel):
     """The kernel k(√M x, √M z) of a base kernel k and a metric M.
 
-    Preparing a row costs 2d² operations more than with the base kernel (d for a diagonal metric), in float64.
+    Preparing a row of d numbers costs 2d² operations in addition to those of the base kernel (d for a diagonal metric).
 
     Args:
         base: The base kernel.
@@ -62,19 +62,21 @@ class StretchedKernel(Kernel):
         """Return the average gradient outer product (1/m) Σ_j Σ_c g_jc g_jcᵀ, (d, d) in float64, or its diagonal (d,).
 
         Here f_c(x) = Σ_i alpha_ic k(√M x, √M x_i) is the fitted function of output c, an expansion in n rows x_i, and
-        g_jc is its gradient in x at point j. There are m points. If the metric acts on patches, gradients are taken in
-        each patch of the points, and m counts these patches. For K outputs it costs 2mnd operations for the slopes of
-        the kernel, 2mndK for the gradients and 2md²K for their outer products (2mdK for the diagonal in a diagonal
-        metric). Gradients are computed in blocks of `gradient_rows` points, or of fewer if a float64 array (points of a
-        block, n) would exceed `BLOCK_BYTES`.
+        g_jc is its gradient in x at point j. There are m points. If the metric acts on patches, the gradients are those
+        with respect to each patch of the points, and m is the number of patches.
+
+        For K outputs it costs 2mnd operations for the derivatives of the kernel, 2mndK for the gradients and 2md²K for
+        their outer products (2mdK for the diagonal alone with a diagonal metric). Gradients are computed for blocks of
+        `gradient_rows` points, or of fewer if a float64 array with one entry per point of the block and row would
+        exceed `BLOCK_BYTES`.
 
         Args:
             points: The points, prepared by this kernel.
             rows: The n rows of the expansions, prepared by this kernel.
             alpha: Coefficients of the expansions (n, K).
-            diagonal: Return only the diagonal.
-            centred: Subtract from each output's gradients their mean over the points. A linear trend of f_c, whose
-                gradient is the same everywhere, then does not hide the directions in which f_c is nonlinear.
+            diagonal: Whether only the diagonal is returned.
+            centred: Whether the mean over the points is subtracted from each output's gradients. This removes linear
+                trends of f_c, which could hide the directions in which f_c is nonlinear.
         """
         entrywise = diagonal and self.root.ndim == 1
         d, k = len(self.root), alpha.shape[1]
@@ -149,9 +151,9 @@ def overlap(metric: np.ndarray, directions: np.ndarray) -> float:
 def correlation(metric: np.ndarray, weights: np.ndarray) -> float:
     """Return the correlation between the entries of a metric M and those of WWᵀ, with W the first layer of a network.
 
-    It tests the neural feature ansatz (Radhakrishnan et al. 2024), by which training makes WWᵀ proportional to a power
-    of the average outer product of the network's gradients. The metric of a recursive feature machine is such a power
-    for the function that its kernel fits. For a diagonal M the diagonals are compared.
+    It tests the neural feature ansatz (Radhakrishnan et al. 2024): training makes WWᵀ proportional to a power of the
+    average outer product of the network's gradients. The metric of a recursive feature machine is a power of the
+    average outer product of the gradients of its fit. For a diagonal M only the diagonals are compared.
 
     Args:
         metric: M, (d, d), or its diagonal (d,).

@@ -30,10 +30,10 @@ STEPS = range(-24, 61)  # quarters of a power of 2: standard deviations from 1/6
 def activation_layer(given: Any) -> tuple:
     """Return an activation as a layer of stax, a triple (init, apply, kernel function).
 
-    The variances of the inputs are not known when a kernel is compiled. Therefore a series is compiled in the few
-    lengths `LENGTHS` that it may need, and the length is chosen when the kernel runs. Variances beyond the range of the
-    longest series result in NaN, for which `gram` raises an error. In networks of finite width, an activation that was
-    made from its dual alone returns NaN.
+    The variances of the inputs are not known when a kernel is compiled. Therefore the series of a dual is compiled in
+    each of the lengths `LENGTHS`, and one length is selected when the kernel runs. If a variance is beyond the range of
+    the longest series, the kernel is NaN, for which `gram` raises an error. An activation that was made from its dual
+    alone has no function, and networks of finite width with it return NaN.
 
     Args:
         given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
@@ -82,16 +82,17 @@ def activation_layer(given: Any) -> tuple:
 def _pair(
     made: Activation, cov: jax.Array, one: jax.Array, two: jax.Array | None, diagonal: tuple[bool, bool], terms: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the dual of an activation and its derivative for a covariance in any of neural-tangents' layouts.
+    """Return the dual of an activation and its derivative for covariances in the layouts of neural-tangents.
 
     Both are computed in one pass.
 
     Args:
         made: The activation.
-        cov: Covariances of shape (n1[, n2]), followed by (x, y) if space is diagonal too, and else by (x, x, y, y).
+        cov: Covariances of shape (n1, n2), or (n1) for the diagonal of the batch, followed by the pixel axes (x, x, y,
+            y), or (x, y) for the diagonal of space.
         one: The variances (n[, x, y]) of the first side.
         two: The variances of the second side; None if both sides are the same.
-        diagonal: Whether `cov` contains only the diagonal of the batch, and of space.
+        diagonal: Whether `cov` contains only the diagonal of the batch, and whether only the diagonal of space.
         terms: Length of the activation's series, 0 for closed forms.
     """
     from neural_tangents._src.utils import utils
@@ -111,7 +112,7 @@ def _pair(
 
 @functools.lru_cache(maxsize=256)
 def _lengths(made: Activation, dtype: str) -> list[tuple[float, int]]:
-    """Return (largest variance, number of terms) for each length in which an activation's series is compiled.
+    """Return pairs (largest variance, number of terms), one for each length in which a series is compiled.
 
     The shortest comes first. An activation with a closed form has one entry with 0 terms.
 

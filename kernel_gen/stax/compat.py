@@ -1,9 +1,9 @@
 """Compatibility of neural-tangents 0.6.5, which was written for JAX up to 0.5, with JAX 0.10 and later.
 
 Call `install()` before `import neural_tangents`, as `kernel_gen.stax.network` does. It restores names that JAX has
-moved or removed, for the whole process, but only in JAX's public modules, because JAX itself reads its private ones.
-Names that still exist are unchanged, with four exceptions: `ad.linearize` gets its old form back, and the replacements
-of `eval_context`, `cost_analysis` and SciPy's `eigvalsh` still accept new calls.
+moved or removed, for the whole process. JAX's private modules are not changed, because JAX itself reads them. Names
+that still exist are unchanged, with four exceptions: `ad.linearize` has its old form again, and `eval_context`,
+`cost_analysis` and SciPy's `eigvalsh` are replaced by functions that also accept the new calls.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from jax.interpreters import ad
 
 
 class _Costs(dict):
-    """The costs of a compiled function: a dictionary that supports [0] like the list of older versions."""
+    """The costs of a compiled function: a dictionary d with d[0] = d, because older versions returned a list."""
 
     def __missing__(self, key: Any) -> dict:
         if key == 0:
@@ -29,9 +29,9 @@ class _Costs(dict):
 
 
 class _Unknown:
-    """A marker of an output that depends on the tangents, in the form that the old `ad.linearize` returned.
+    """A marker for an output that depends on the tangents, in the form that the old `ad.linearize` returned.
 
-    All outputs of `jax.linearize` are of this kind.
+    All outputs of `jax.linearize` depend on them.
     """
 
     @staticmethod

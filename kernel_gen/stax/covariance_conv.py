@@ -1,8 +1,8 @@
 """The convolution of a covariance between pixels as a sum of slices, in place of neural-tangents' diagonal filter.
 
 A convolution of the covariance between pixels i and i' along one axis, with f taps and stride s, is out[i, i'] = (1/f)
-Σ_a in[s i + a, s i' + a]: f slices, where a filter has f² taps. The slices also avoid an error of JAX 0.10.2: on a CPU
-it reads outside its arrays in float64 convolutions of many small images, and sometimes crashes.
+Σ_a in[s i + a, s i' + a]. This is a sum of f slices, whereas the filter has f² taps. The slices also avoid an error of
+JAX 0.10.2, which on a CPU reads outside its arrays in float64 convolutions of many small images and sometimes crashes.
 """
 
 import types
@@ -15,10 +15,10 @@ NUMBERS = ("NCHW", "OIHW", "NCHW")
 
 
 def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **settings: Any) -> jax.Array:
-    """Compute `jax.lax.conv_general_dilated`; on a CPU, convolutions of a covariance are computed as sums of slices.
+    """Return `jax.lax.conv_general_dilated`, computed as a sum of slices for convolutions of a covariance on a CPU.
 
-    These are the depthwise convolutions with which neural-tangents convolves a covariance: f by f filters, 1/f on the
-    diagonal and 0 elsewhere. All others, and all on another device, are passed to JAX.
+    neural-tangents convolves a covariance by a depthwise convolution with f by f filters that are 1/f on the diagonal
+    and 0 elsewhere. All other convolutions, and all convolutions on other devices, are computed by JAX.
 
     Args:
         lhs: Covariances, with both pixels along the last two axes.
@@ -41,9 +41,9 @@ def convolve(lhs: jax.Array, rhs: jax.Array, strides: Any, padding: Any, **setti
 
 
 def _of_covariance(lhs: jax.Array, rhs: jax.Array, padding: Any, **settings: Any) -> bool:
-    """Return whether this is a call by which neural-tangents convolves a covariance along one axis of images.
+    """Return whether these are the arguments with which neural-tangents convolves a covariance along one axis.
 
-    Such a call has square filters, one for each channel. The arguments are those of `convolve`.
+    The filters are then square, with one filter for each channel. The arguments are those of `convolve`.
     """
     return (
         settings.get("dimension_numbers") == NUMBERS

@@ -1,9 +1,9 @@
 """Kernels of any architecture of neural_tangents.stax.
 
 An architecture is written as in stax, for example `serial(Conv(1, (3, 3)), Relu(), Flatten(), Dense(1))`. The text is
-parsed and not evaluated as code: it may contain calls of stax's layers and combinators with numbers, strings, tuples
-and each other as arguments. `Elementwise('softplus')` is any activation of this suite by its name, and `Elementwise()`
-is the activation passed with the expression, which may be a function or an `Activation`.
+parsed and not evaluated as code. It may contain calls of stax's layers and combinators, whose arguments are numbers,
+strings, tuples or further calls. `Elementwise('softplus')` stands for an activation of this suite by its name.
+`Elementwise()` stands for the activation passed together with the text, which may be a function or an `Activation`.
 """
 
 import ast
@@ -42,7 +42,7 @@ def neural_tangents() -> types.ModuleType:
 
 
 def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
-    """Return the stax layer that an expression describes, a triple (init, apply, kernel function), and the names in it.
+    """Return the stax layer of an expression, a triple (init, apply, kernel function), and the set of names in it.
 
     These are the names of the layers and combinators that the expression calls.
 
@@ -81,13 +81,13 @@ def _call(name: str, values: list, named: dict[str, Any], given: Any) -> Any:
 
 
 class StaxKernel(Kernel):
-    """A kernel function of neural_tangents as a `Kernel`, compiled for a few block sizes.
+    """A kernel function of neural_tangents as a `Kernel`, compiled for blocks of a few sizes.
 
-    Blocks are padded to powers of two, so that XLA compiles each size once. The tile is chosen such that the arrays of
-    a block, as counted by the compiler, stay below 1 GiB (images with coupling by pools take some 100 kB to 100 MB per
-    pair). The diagonal of blocks of inputs with themselves is computed in float64, because neural-tangents is
-    inaccurate there, where its angles vanish: errors of ReLU NTKs reach 2e-4 for each hidden layer in float32 and 1e-8
-    in float64.
+    Blocks are padded to powers of two, so that XLA compiles few sizes. `tile`, the side of a block, is chosen such that
+    the arrays of a block take at most 1 GiB by the compiler's estimate; for images and networks with pools, a pair of
+    images takes 100 kB to 100 MB. The diagonal of blocks of inputs with themselves is computed in float64. The formulas
+    of neural-tangents are inaccurate there, because the angle between the inputs is 0: errors of ReLU NTKs reach 2e-4
+    for each hidden layer in float32 and 1e-8 in float64.
 
     Args:
         kernel_fn: The kernel function, which is called as kernel_fn(x, z, kind).
@@ -110,7 +110,7 @@ class StaxKernel(Kernel):
     def tile(self) -> int:
         """The side of a tile of the kernel matrix: a power of two, at most 1,024.
 
-        For images the first access compiles a block of two.
+        For images the first access compiles a block of two images to measure the memory that a pair takes.
         """
         if self.image_shape is None:
             return 1024
@@ -120,7 +120,7 @@ class StaxKernel(Kernel):
         return 2 ** int(np.clip(np.log2(BUDGET / max(cost, 1)) / 2, 0, 10))
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
-        """Return rows (n, d) in the kernel's dtype or, if there is an `image_shape`, the images (n, h, w, c) in them.
+        """Return rows (n, d) in the kernel's dtype, or as images (n, h, w, c) if the kernel has an `image_shape`.
 
         Raises `UserError` for rows of another length and for numbers that are not finite.
         """
