@@ -1,6 +1,6 @@
-"""Least-squares problems min ‖A v - Y‖² + ρ‖v‖² for the models of this suite, in the form that linear solvers take.
+"""Least-squares problems min ‖A v - Y‖² + ρ‖v‖² for the models of this suite, with the interface of linear solvers.
 
-Each problem provides products with its feature matrix A (or with the Gram matrix K), so that A need not be in memory.
+A problem provides products with its feature matrix A, or with a Gram matrix K. The matrix need not be in memory.
 """
 
 from linearized.problems.feature_problem import FeatureProblem

@@ -1,7 +1,8 @@
-"""Choice of the block size of block Lanczos: the number of columns by which it multiplies the Gram matrix K at once.
+"""Choice of the block size of block Lanczos: the number of columns that are multiplied by the Gram matrix K at once.
 
-A product with more columns takes little longer than one with few, above all where K is read from files or computed in
-every product. But a wider block has a larger basis to keep orthogonal. The size with the least estimated time is used.
+A product with more columns takes little more time than one with few, in particular if K is read from files or computed
+in every product. But with wider blocks the basis that is kept orthogonal is larger. The size with the least estimated
+total time is used.
 """
 
 import time
@@ -23,10 +24,10 @@ SAMPLE = 2**27  # bytes that are read to measure the read rate
 def reading_columns(gram: Gram, columns: int) -> float:
     """Measure the time to read K once, in units of the time that one more column adds to a product with K.
 
-    The first 128 MiB of the stored matrix are read twice, the second time from the system's cache; for smaller matrices
-    0 is returned. If all files fit in the cache, the time is t₂, that of the second read. Otherwise it is t₁ - 2 t₂ and
-    at least t₂, where t₁ is the time of the first read. One t₂ is subtracted for comparing checksums, which happens
-    only in the first read and takes about as long, and one for copying from the cache.
+    For matrices of up to 128 MiB 0 is returned. For larger ones the first 128 MiB are read twice, the second time from
+    the system's cache; let t₁ and t₂ be the times of these reads. If all files fit in the cache, the time to read K is
+    taken from t₂. Otherwise it is taken from t₁ - 2 t₂, or from t₂ if that is larger. One t₂ is subtracted because
+    checksums are compared in the first read, which takes about t₂; the other t₂ is that of copying from the cache.
 
     Args:
         gram: K in shards.
@@ -65,11 +66,11 @@ def _sample(gram: Gram, columns: int) -> float:
 def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
     """Return the number of columns of a Lanczos block with which the solution takes the least time.
 
-    The unit of time is the time that one more column adds to a product with K. A pass over K with b columns takes
-    20 + b for the product and `reading` for the files: the larger of both if `overlapped`, otherwise their sum. The
-    number of passes is proportional to 1/√b. The cost of reorthogonalisation is proportional to b, because the basis
-    has EXPECTED_VECTORS · √b vectors. A block wider than the right-hand side, which random columns fill up, is used if
-    it saves at least a tenth of the time.
+    The unit of time is the time that one more column adds to a product with K. For b columns the product takes 20 + b,
+    and reading the files takes `reading`. A pass over K takes the larger of both times if `overlapped`, otherwise their
+    sum. The number of passes is proportional to 1/√b. The basis has EXPECTED_VECTORS · √b vectors, so the time of
+    reorthogonalisation is proportional to b. If a block is wider than the right-hand side, random columns fill it up.
+    Such a block is used only if it saves at least a tenth of the time.
 
     Args:
         columns: Number of columns of the right-hand side.

@@ -1,15 +1,15 @@
-"""Choice of the solver of a least-squares problem, and of what is kept in memory, by estimated seconds.
+"""Choice of the solver of a least-squares problem, and of what is kept in memory, by the estimated time.
 
-Two methods compete. In the first, "band", the smaller of A Aᵀ and AᵀA is formed and reduced to a band once, and the
-band is factored for every ridge (`linearized.solvers.linear.formed`). In the second, a Krylov method multiplies by A
-(`linearized.solvers.auto` selects which one). Each is estimated in every mode of the problem whose arrays fit in the
-budget, from counts of operations and the rates of this machine (`linearized.solvers.rates`). A mode is what stays in
-memory between products: the features, nothing or the Gram matrix.
+Two methods are compared. The solver "band" forms the smaller of A Aᵀ and AᵀA, reduces it to a band matrix once, and
+factors the band matrix for every ridge (`linearized.solvers.linear.formed`). The other method is a Krylov method, which
+only multiplies by A; `linearized.solvers.auto` selects one. The mode of a problem states what stays in memory between
+products: the features, nothing or the Gram matrix. The time of each method is estimated in every mode whose arrays fit
+in the memory budget, from numbers of operations and the rates of this machine (`linearized.solvers.rates`).
 
 The number of operations of "band" is known in advance, except for the number of small ridges at which the solution by a
-float32 factor must be refined. The number of operations of a Krylov method depends on the data: at the same size, the
-measured steps to a relative error of the predictions of 1e-3 differ by a factor of two between images and independent
-Gaussian coordinates.
+float32 factor must be refined. The number of operations of a Krylov method depends on the data. For matrices of the
+same size, the measured numbers of steps to a relative error of 1e-3 of the predictions differ by a factor of two
+between images and independent Gaussian coordinates.
 """
 
 import math
@@ -77,21 +77,22 @@ def choose(
     problem: LeastSquares, ridges: Float64[np.ndarray, " r"], asked: str = "auto", *, rtol: float = RTOL,
     max_iterations: int = 750, saved: Checkpoint | None = None, rates: Rates | None = None,
 ) -> SolverChoice:  # fmt: skip
-    """Choose the solver with the least estimated time, and set the problem to the mode in which it takes that time.
+    """Choose the solver and the mode with the least estimated time, and set the problem to this mode.
 
-    A mode is what stays in memory between products. A problem without `work`, such as a Jacobian or features on an
-    accelerator, has no estimates: the Krylov method that `linearized.solvers.auto` selects is chosen, and the mode is
-    not changed.
+    A mode states what stays in memory between products. There are no estimates for a problem without `work`, such as a
+    Jacobian or features on an accelerator. The Krylov method that `linearized.solvers.auto` selects is then chosen, and
+    the mode is not changed.
 
     Args:
         problem: Problem before its first product.
         ridges: ρ of the grid.
-        asked: The solver's name if the user gave one, otherwise "auto". For "band" only the mode is chosen, and for
-            other names nothing is.
+        asked: The solver's name if the user gave one, otherwise "auto". For "band" only the mode is chosen. For other
+            names neither the solver nor the mode is chosen.
         rtol: Relative tolerance of the solver.
         max_iterations: Largest number of the solver's steps.
-        saved: Checkpoint in which the choice is stored. A killed run thus continues with the same solver, even if free
-            memory or measured rates have changed. A stored choice that no longer fits in the memory is not used.
+        saved: Checkpoint in which the choice is stored. A run that continues after it was killed therefore has the same
+            solver, even if free memory or measured rates have changed. A stored choice that no longer fits in the
+            memory is not used.
         rates: Rates of the machine; None measures them or reads the stored ones.
     """
     if asked not in ("auto", "band") or problem.work is None:
@@ -117,8 +118,8 @@ def estimates(
 ) -> list[Estimate]:
     """Return the estimates of all methods in all modes that fit in the problem's memory, the fastest first.
 
-    A mode is what stays in memory between products. Krylov methods that are expected to need more than
-    `max_iterations` steps come last, because they would miss the accuracy. The mode of the problem is not changed.
+    A mode states what stays in memory between products. Krylov methods that are expected to need more than
+    `max_iterations` steps come last, because they would not reach the accuracy. The mode of the problem is not changed.
 
     Args:
         problem: Problem before its first product.
@@ -154,7 +155,7 @@ def formed_seconds(
         work: Numbers of operations of the problem.
         ridges: ρ of the grid.
         rates: Rates of the machine.
-        rtol: Relative tolerance of the solver; ridges whose float32 factor misses it are refined.
+        rtol: Relative tolerance of the solver. Solutions at ridges whose float32 factor does not reach it are refined.
         trace: tr AᵀA.
     """
     side, columns = _side(problem), problem.columns * len(ridges)
@@ -214,7 +215,7 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
         problem: Problem to solve.
         work: Numbers of operations of the problem.
         rates: Rates of the machine.
-        passes: Number of passes over A while the solver runs.
+        passes: Number of passes over A before the final ones.
         ridges: Number of ridges whose predictions and residuals take further passes at the end.
     """
     batches = -(-ridges // ridge_batch(problem))
@@ -223,14 +224,15 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
 
 
 def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int, *, formed: bool) -> float:
-    """Return the seconds of the last passes in float64: predictions, residuals and, in the dual, v = Aᵀα.
+    """Return the seconds of the final passes in float64 for predictions, residuals and, in the dual, v = Aᵀα.
 
     Args:
         problem: Problem to solve.
         work: Numbers of operations of the problem.
         rates: Rates of the machine.
         columns: Number of columns of the solutions at all ridges.
-        formed: Whether A Aᵀ is in memory in float64; the passes are then two products with it, and v is not computed.
+        formed: Whether A Aᵀ is in memory in float64. The final passes are then two products with A Aᵀ, and v is not
+            computed.
     """
     if formed:
         return 2 * _side(problem) ** 2 / work.parts * columns * rates.double
@@ -240,11 +242,11 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
 
 
 def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, name: str, trace: float) -> int:
-    """Return the expected number of solver steps until the predictions have errors of about 1e-3, in the present mode.
+    """Return the expected number of solver steps to a relative error of the predictions of about 1e-3.
 
-    It is the smallest of the steps that such problems usually take (`ProblemWork.steps`), the steps that exhaust the
-    space, and the bound ½ √κ ln(2/ε) of CG with κ the condition number at the smallest ridge and ε = `ERROR`. CG by
-    single vectors takes `SINGLE_VECTOR` times the steps of block Lanczos.
+    It is the smallest of three numbers: the steps that such problems usually take (`ProblemWork.steps`), the steps
+    after which the Krylov space is the whole space, and the bound ½ √κ ln(2/ε) for CG, with the condition number κ at
+    the smallest ridge and ε = `ERROR`. For CG by single vectors it is multiplied by `SINGLE_VECTOR`.
 
     Args:
         problem: Problem to solve.

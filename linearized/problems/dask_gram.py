@@ -1,9 +1,9 @@
-"""Kernel ridge regression on several machines: products with the Gram matrix K run on the workers of a Dask scheduler.
+"""Kernel ridge regression on several machines: the workers of a Dask scheduler multiply by the Gram matrix K.
 
-Every worker reads the shards from a shared folder. Only one triangle of K is stored, in bands of rows. The bands are
-divided into parts, a few for each thread of the workers. A worker multiplies the entries of a part, and their mirror
-images, by v; K v is the sum of these results, computed as a `dask.array`. Solvers use the problem like any other one.
-If a worker dies, Dask lets another one read its parts again. Requires the extra `[cluster]`. Set
+Every worker reads the shards (files) of K from a shared folder. Only one triangle of K is stored, in bands, which are
+ranges of rows. The bands are divided into parts, a few for each thread of the workers. A worker multiplies the entries
+of a part, and their mirror images, by v. K v is the sum of these results, computed as a `dask.array`. Solvers use this
+problem like any other one. If a worker dies, another worker reads its parts again. Requires the extra `[cluster]`. Set
 `distributed.scheduler.worker-ttl: null` on the scheduler, because a worker does not always respond during a
 multiplication.
 """
@@ -29,7 +29,7 @@ PARTS = 2  # parts of K per worker thread, which keeps the wait for the last par
 
 
 class DaskGramProblem(GramProblem):
-    """Kernel ridge regression (K + ρI)α = Y with K in shards, which is multiplied by the workers of a Dask scheduler.
+    """Kernel ridge regression (K + ρI)α = Y in which the workers of a Dask scheduler multiply by K.
 
     Args:
         gram: Shards as returned by `linearized.open_gram`, in a folder that has the same path on all workers.
@@ -65,7 +65,7 @@ class DaskGramProblem(GramProblem):
 
     @property
     def seconds_waiting(self) -> float:
-        """NaN: workers read while they multiply, and do not measure how long products wait for shards."""
+        """NaN, because workers do not measure how long their products wait for shards."""
         return float("nan")
 
     def close(self) -> None:
@@ -108,11 +108,11 @@ class DaskGramProblem(GramProblem):
 
 @functools.lru_cache(maxsize=64)
 def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
-    """Open the shards on a worker and return them, once per run and part, so that checksums are compared only once.
+    """Open the shards on a worker and return them.
 
     Args:
         key: Folder of the shards, fingerprint of the dataset, and an identifier of the run.
-        part: First band that the caller reads and the band after the last one; each part has an object of its own.
+        part: Indices of the first band that the caller reads and of the band after the last one.
 
     Raises `UserError` if the worker does not have the folder.
     """
@@ -123,13 +123,13 @@ def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
 
 
 def _share(key: tuple[str, str, str], part: tuple[int, int], v: np.ndarray) -> tuple[np.ndarray, float]:
-    """Compute the contribution of some bands of K to the product K v, on a worker, and the seconds of reading them.
+    """Compute the contribution of some bands (ranges of rows) of K to the product K v, on a worker.
 
-    It uses one core, because Dask assigns tasks to the others.
+    The computation uses one core, because Dask assigns tasks to the other cores.
 
     Args:
         key: Folder of the shards, fingerprint of the dataset, and an identifier of the run.
-        part: First band, and the band after the last one.
+        part: Indices of the first band and of the band after the last one.
         v: Columns to multiply, (n, c).
 
     Returns:

@@ -1,13 +1,13 @@
 """Ridge regression on an embedding, min ‖Φw - Y‖² + ρ‖w‖², at every ridge ρ of a path.
 
-Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations
-(ΦᵀΦ + ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in the place of K, so its solvers are used: one pass
-over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation serves every ridge, and a second pass computes the
-predictions. For n = 60,000 and m = 4,096 this takes 1e12 operations, half a minute on two cores, and 3 m² numbers of
-memory.
+Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations (ΦᵀΦ +
+ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in place of the Gram matrix K, and are solved by its
+solvers. One pass over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation is used for every ridge, and a
+second pass computes the predictions. For n = 60,000 and m = 4,096 this takes 1e12 operations, half a minute on two
+cores, and memory for 3 m² numbers.
 
-Products of a block are computed in the data type of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as
-K = ΦΦᵀ, so ridges are in the same unit ρ, and degrees of freedom are those of the kernel.
+Products of a block are computed in the data type of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as K
+= ΦΦᵀ. Ridges ρ and degrees of freedom are therefore the same as those of kernel ridge regression with K.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ class ArrayRows:
 def normal_equations(
     rows: FeatureRows, targets: Float[np.ndarray, "n k"], weights: Float64[np.ndarray, " n"] | None = None
 ) -> tuple[Float64[np.ndarray, "m m"], Float64[np.ndarray, "m k"]]:
-    """Return ΦᵀWΦ, which is exactly symmetric, and ΦᵀWY, in one pass; W is the diagonal matrix of the rows' weights.
+    """Return ΦᵀWΦ and ΦᵀWY, where W is the diagonal matrix of the weights of the rows.
 
     Args:
         rows: Features Φ (n, m).
@@ -112,7 +112,7 @@ def solve(
 
     Args:
         rows: Φ of the train rows.
-        targets: Y, which is not centred here.
+        targets: Labels Y; they are not centred.
         ridges: ρ, in any order; 0 only if ΦᵀΦ is regular.
         solver: Name of a solver in `GRAM_SOLVERS`, which is applied to ΦᵀΦ in memory.
         rtol: Relative residual ‖ΦᵀY - (ΦᵀΦ + ρI)w‖/‖ΦᵀY‖ to reach.
@@ -122,9 +122,9 @@ def solve(
 
     Returns:
         One solution per ridge. Its `value` is w (m, k), and its `predictions` are Φw (n, k). `degrees_of_freedom` (dof)
-        are those of kernel ridge regression with K = ΦΦᵀ. `gcv` is the weighted mean of ‖yᵢ - f(xᵢ)‖² over the rows,
-        divided by (1 - dof/n)², where n counts the rows of weight above 0. Both are None if the solver does not compute
-        the spectrum.
+        are those of kernel ridge regression with K = ΦΦᵀ. `gcv` (generalised cross-validation) is the weighted mean of
+        ‖yᵢ - f(xᵢ)‖² over the rows, divided by (1 - dof/n)², where n is the number of rows of weight above 0. Both are
+        None if the solver does not compute the spectrum.
     """
     targets = np.asarray(targets, np.float64)
     square, moment = normal_equations(rows, targets, weights)
@@ -140,13 +140,14 @@ def of_rows(
     solution: Solution, output: Float64[np.ndarray, "n k"], targets: Float64[np.ndarray, "n k"],
     weights: Float64[np.ndarray, " n"],
 ) -> Solution:  # fmt: skip
-    """Return a solution of the normal equations, completed by the predictions and the GCV of the rows.
+    """Return a solution of the normal equations with the predictions and the GCV of the train rows.
 
-    The solver of the normal equations computes neither. GCV (generalised cross-validation) is None if the degrees of
-    freedom are unknown or reach the number of rows.
+    The solver of the normal equations computes neither of them. Its leave-one-out errors are removed, because they are
+    not those of train rows. GCV (generalised cross-validation) is None if the degrees of freedom are unknown or reach
+    the number of rows.
 
     Args:
-        solution: Solution of (ΦᵀΦ + ρI)w = ΦᵀY by a solver of K.
+        solution: Solution of (ΦᵀΦ + ρI)w = ΦᵀY by a solver of kernel ridge regression.
         output: Φw, the predictions of the rows.
         targets: Labels Y of the rows.
         weights: Weight of each row in the squared error.

@@ -1,10 +1,11 @@
 """The random-features (RF) model as ridge regression on the ReLU features A = [relu(X W), 1].
 
-X (n, d) are the inputs and W (d, N) the fixed first layer; the column of ones is the bias, which is penalised too. The
-features are processed in tiles T of two kinds. A tile "by units" holds the features of b hidden units on all n inputs,
-an array (b, n). A tile "by rows" holds all features of b inputs, an array (b, N + 1). One pass over the tiles computes
-Σ Tᵀ(T u), which is A Aᵀu for tiles by units and AᵀA u for tiles by rows. In shapes, "short" is the number of columns of
-a tile (n or N + 1), and "long" the number of rows of all tiles together (N + 1 or n).
+X (n, d) are the inputs and W (d, N) the fixed first layer. The column of ones is for the bias, which is penalised too.
+The features are processed in parts called tiles, T, in one of two ways. A tile "by units" contains the features of b
+hidden units for all n inputs, an array (b, n). A tile "by rows" contains all features of b inputs, an array (b, N + 1).
+One pass over the tiles computes Σ Tᵀ(T u), which is A Aᵀu for tiles by units and AᵀA u for tiles by rows. In the shapes
+below, "short" is the number of columns of a tile (n or N + 1), and "long" the number of rows of all tiles together (N +
+1 or n).
 """
 
 import functools
@@ -40,7 +41,7 @@ WIDE = 512  # rows of a tile that are converted to float64 together
 class FeatureProblem(LeastSquares):
     """RF model as a least-squares problem min ‖A v - Y‖² + ρ‖v‖² with the features A = [relu(X W), 1], (n, N + 1).
 
-    v (N + 1, k) is the trained readout a (N, k) with the bias c (k) as its last row, which is penalised too.
+    v (N + 1, k) consists of the trained readout a (N, k) and, as its last row, the bias c (k), which is penalised too.
 
     Args:
         x: Inputs X (n, d) in float32; may be a memory map.
@@ -92,7 +93,8 @@ class FeatureProblem(LeastSquares):
     def block(self) -> int:
         """Number of columns per product that block Lanczos uses, at least the number of outputs.
 
-        It is at least 4 for kept features, and more where most of the time goes into computing the features.
+        It is at least 4 if features are kept in memory, and larger if they are recomputed from inputs with many
+        columns.
         """
         return max(self.columns, {"kept": 4, "recomputed": min(64, self._x.shape[1] // 8)}.get(self.mode, 1))
 
@@ -156,8 +158,8 @@ class FeatureProblem(LeastSquares):
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m c"]:
         """Return the model's outputs relu(x W) a + c for other inputs x (m, d), computed in blocks of rows.
 
-        The readouts a and biases c are the columns of `v` (p, c), the bias in the last row. The result has one column
-        for each of them.
+        Each column of `v` (p, c) contains the readout a of one output and, in its last row, the bias c. The result has
+        one column for each of them.
         """
         predictions = np.empty((len(x), v.shape[1]))
         v = to_device(self.xp, v)
@@ -170,28 +172,29 @@ class FeatureProblem(LeastSquares):
 
     @property
     def _by_units(self) -> bool:
-        """Whether `forward` and `adjoint` use tiles of hidden units, each with all n rows, instead of tiles of rows.
+        """Whether `forward` and `adjoint` use tiles of hidden units instead of tiles of rows.
 
-        Kept features are used as they are stored. Otherwise it is True, because such products have the largest
-        matrices.
+        Kept features are used in the tiles in which they are stored. Recomputed features are used in tiles of hidden
+        units, because the matrices of these products are the largest.
         """
         return self.dual if self.kept else True
 
     def _tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
-        """Yield the tiles of the features that are kept in memory or, if none are, compute and yield them.
+        """Yield the tiles of the features, from memory if features are kept there, otherwise computed now.
 
-        Each tile comes with the slice of its units, if it computes tiles `by_units`, or of its rows.
+        Each tile is yielded with the slice of its hidden units or rows. `by_units` selects tiles of hidden units if
+        tiles are computed now.
         """
         yield from self._computed_tiles(by_units) if self._stored is None else self._stored
 
     def _computed_tiles(self, by_units: bool) -> Iterator[tuple[slice, Any]]:
         """Compute the features tile by tile, and yield each tile with the slice of its units or rows.
 
-        A tile is valid until the next one is yielded.
+        NumPy stores all tiles in the same array, so a tile is valid only until the next one is yielded.
 
         Args:
-            by_units: Whether a tile has all rows of some hidden units, (b, n), the last tile being the bias; otherwise
-                it has all features of some rows, (b, N + 1).
+            by_units: Whether a tile has all rows of some hidden units, (b, n), with the bias in a last tile (1, n);
+                otherwise it has all features of some rows, (b, N + 1).
         """
         short = self.rows if by_units else self.params
         parts = blocks(self.units if by_units else self.rows, block_size(short, self.memory))
@@ -202,10 +205,10 @@ class FeatureProblem(LeastSquares):
             yield slice(self.units, self.params), to_device(self.xp, np.ones((1, short)))
 
     def _widened(self, by_units: bool) -> Iterator[tuple[slice, Float64[np.ndarray, "b short"]]]:
-        """Yield the tiles of the features in parts of WIDE rows, as NumPy arrays in float64.
+        """Yield the tiles of the features as NumPy arrays in float64, in parts of at most WIDE rows of a tile.
 
-        Each part comes with the slice of its units or rows. Recomputed features always come from the same block
-        products, so that `adjoint64` and `evaluate` use exactly the same matrix.
+        Each part is yielded with the slice of its units or rows. Recomputed features are always computed by the same
+        block products, so that `adjoint64` and `evaluate` use exactly the same matrix.
 
         Args:
             by_units: Whether a tile has all rows of some hidden units; otherwise it has all features of some rows.
@@ -228,7 +231,7 @@ class FeatureProblem(LeastSquares):
     def _unit_tile(self, part: slice, out: np.ndarray | None) -> Any:
         """Return relu(X W[:, part])ᵀ, (b, n), the features of the b hidden units `part` on all train rows X.
 
-        NumPy stores it in `out`.
+        With NumPy the result is stored in `out`.
         """
         if self.xp is np:
             return _relu_product(self._weights[:, part].T, self._x.T, out)
@@ -237,7 +240,7 @@ class FeatureProblem(LeastSquares):
     def _row_tile(self, x: Any, out: np.ndarray | None = None) -> Any:
         """Return [relu(x W), 1], (b, N + 1), all features of the inputs x (b, d).
 
-        NumPy stores it in `out`, if that is given.
+        With NumPy the result is stored in `out`, or in a new array if `out` is None.
         """
         if self.xp is not np:
             features = relu(self.xp.matmul(x, self._weights), self.xp)
@@ -251,8 +254,8 @@ class FeatureProblem(LeastSquares):
     def _stored(self) -> list[tuple[slice, Any]] | None:
         """The tiles of the features that are kept in memory, computed at the first use; None if features are not kept.
 
-        In the dual (fewer rows than features) a tile has all rows of some hidden units, in the primal all features of
-        some rows. Tiles of NumPy have the size of the cache.
+        In the dual (fewer rows than features) a tile has all rows of some hidden units. In the primal it has all
+        features of some rows. With NumPy, tiles are small enough for the cache.
         """
         held = self.held.get(self.mode, 0)
         logging.info("features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.units, held / 1e9)
@@ -271,7 +274,7 @@ class FeatureProblem(LeastSquares):
         return [(part, everything[part]) for part in tiles]
 
     def _deep_tiles(self) -> Iterator[tuple[slice, Any]]:
-        """Yield the tiles whose products with themselves add up to the Gram matrix.
+        """Yield the tiles T whose products TᵀT add up to the Gram matrix.
 
         Kept features are yielded in blocks with enough rows for a fast matrix product.
         """
@@ -283,7 +286,7 @@ class FeatureProblem(LeastSquares):
     def _scatter(self, w: np.ndarray) -> np.ndarray:
         """Return Σ Tᵀ w_T, (short, c), the sum over all tiles T (b, short) of the features.
 
-        w_T are the b rows of `w`, (long, c), that belong to the tile.
+        w_T are the b rows of `w`, (long, c), that belong to the tile T.
         """
         total, by_units = 0.0, self._by_units
         w = np.asarray(w, np.float32)
@@ -296,7 +299,7 @@ class FeatureProblem(LeastSquares):
 
         Args:
             u: Columns to multiply, (short, c).
-            by_units: Whether a tile has all rows of some hidden units; None: as `forward` and `adjoint` use them.
+            by_units: Whether a tile has all rows of some hidden units; None: as in `forward` and `adjoint`.
         """
         u = to_device(self.xp, u)
         by_units = self._by_units if by_units is None else by_units
@@ -323,14 +326,14 @@ class FeatureProblem(LeastSquares):
     def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:
         """Return left @ tile as a NumPy array, multiplied on the device that holds the tile.
 
-        Callers transpose the small factor `left`, because transposing a tile would copy it.
+        `left` is small and already transposed by the caller, because transposing a tile would copy it.
         """
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> list[GramProblem]:
         """Return the ridge problem with the smaller Gram matrix, A Aᵀ or AᵀA, in float32, as a list of one problem.
 
-        Solvers that factor a matrix use it, see `LeastSquares.formed`. This object keeps the matrix only if its mode is
+        It is for solvers that factor a matrix, see `LeastSquares.formed`. This object keeps the matrix only in the mode
         "gram".
 
         Args:
@@ -358,7 +361,7 @@ class FeatureProblem(LeastSquares):
 def _relu_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Compute relu(left right) in `out`, and return it.
 
-    It is computed in chunks of columns, so that the product is still in the cache when the ReLU is applied.
+    The product is computed in chunks of columns, so that it is still in the cache when the ReLU is applied.
     """
     for chunk in blocks(right.shape[1], 4096):
         np.matmul(left, right[:, chunk], out=out[:, chunk])

@@ -1,10 +1,10 @@
 """Kernel ridge regression (K + ρI)α = Y as a problem that solvers access by products with the Gram matrix K.
 
-K is in memory, streamed from its shards (files), or computed in every product. `GramProblem` has the interface of the
-least-squares problems of `linearized.problems.least_squares`: AᵀA is K, v is α, and the right-hand side is Y. The
-relative residual of α is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is stored in float32 or
-float64. Products with K are computed and summed in float64 (`linearized.storage.products`), so that residuals are those
-of the stored matrix. A solver with a loose tolerance may use the less accurate `GramProblem.rough_product`.
+K is in memory, streamed from its shards (files), or computed in every product. `GramProblem` has the interface of
+`linearized.problems.least_squares`, with K in place of AᵀA, α in place of v and Y as the right-hand side. The relative
+residual of α is ‖Y - (K + ρI)α‖/‖Y‖, and Kα are the predictions on the train rows. K is stored in float32 or float64.
+Products with K are computed and summed in float64 (`linearized.storage.products`). Residuals are therefore accurate for
+the matrix as it is stored. A solver with a loose tolerance may use the less accurate `GramProblem.rough_product`.
 """
 
 import time
@@ -34,7 +34,8 @@ class StreamedGram(Protocol):
     """Protocol of a Gram matrix K (n, n) that is not in memory, such as `linearized.storage.gram.Gram`.
 
     Its entries are read from files, or computed, in every product. Classes other than `Gram` also have a method
-    `computing_columns()`, which returns the time to make K once, in units of the time to multiply one more column.
+    `computing_columns()`. It returns the time to compute K once, in units of the time that one more column adds to a
+    product with K.
     """
 
     shape: tuple[int, int]
@@ -62,16 +63,15 @@ class GramProblem:
         gram: K (n, n), symmetric: an array, shards as returned by `linearized.open_gram`, or any other object with the
             products of `StreamedGram`.
         targets: Y (n, k).
-        memory: Memory in bytes for the solver's arrays and, if there is room for both, for K itself, which is then read
-            only once.
-        overwrite: Whether a solver may work in the array instead of a copy; after that, this problem has no products
-            any more.
+        memory: Memory in bytes for the solver's arrays. If there is also room for K, shards are read into memory once.
+        overwrite: Whether a solver may overwrite the array `gram` instead of a copy. This problem then no longer
+            provides products.
 
     Attributes:
         targets: Y in float64.
         params: n, the side of K; the attributes `rows` and `n` have the same value.
-        dtype: Dtype of the entries of K, or of the copy that solvers factor if `rounded` is true.
-        rounded: Whether solvers factor a float32 copy of K, which is in float64, as in `RoundedGramProblem`.
+        dtype: Data type of the entries of K or, if `rounded` is true, of the copy that solvers factor.
+        rounded: Whether K is in float64 and solvers factor a float32 copy of it, as in `RoundedGramProblem`.
         rounding: Relative rounding error of `primal_product`.
         passes: Number of products so far; each reads K once.
         seconds_multiplying: Total time of the products.
@@ -112,14 +112,14 @@ class GramProblem:
 
     @property
     def columns(self) -> int:
-        """k, the number of columns of Y, right-hand sides that share K."""
+        """The number k of columns of Y, which are right-hand sides with the same K."""
         return self.targets.shape[1]
 
     @property
     def block(self) -> int:
-        """Number of columns per product with K with which block Lanczos takes the least time.
+        """The block size (number of columns per product with K) with which block Lanczos takes the least time.
 
-        It is estimated at the first use by `best_block`, from the time that reading or computing K takes.
+        It is estimated at the first access by `best_block`, from the time of reading or computing K.
         """
         if self._block is None:
             self._block = best_block(
@@ -129,7 +129,7 @@ class GramProblem:
 
     @property
     def spare(self) -> int:
-        """Memory in bytes that a solver may use: the budget, less the size of K if shards are read into memory."""
+        """Memory in bytes that a solver may use: the budget, minus the size of K if its shards are kept in memory."""
         return max(self.memory - (self._bytes if self._hold else 0), 0)
 
     @property
@@ -156,13 +156,13 @@ class GramProblem:
         return product
 
     def diagonal(self) -> Float64[np.ndarray, " n"]:
-        """Return the diagonal of K, for shards in one pass over them."""
+        """Return the diagonal of K; if K is streamed, in one pass over the shards."""
         if self.streamed:
             return self._shards.diagonal()
         return np.diagonal(self._matrix()).astype(np.float64)
 
     def columns_of(self, rows: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "n b"]:
-        """Return the columns K[:, rows] of the train rows with the indices `rows`, for shards in one pass over them."""
+        """Return the columns K[:, rows] for the indices `rows`; if K is streamed, in one pass over the shards."""
         if self.streamed:
             return self._shards.columns(rows).astype(np.float64, copy=False)
         return self._matrix()[rows].T.astype(np.float64)
@@ -172,7 +172,7 @@ class GramProblem:
         """Function that computes K v faster and less accurately than `primal_product`; None if it would not be faster.
 
         It multiplies in float32 and sums over blocks of rows in float64. At n = 10,000 and 10 columns it takes 0.045 s
-        on one core instead of 0.08 s. Its error is about 4e-7 ‖K‖‖v‖.
+        on one core instead of 0.08 s. The norm of its error is about 4e-7 ‖K‖‖v‖.
         """
         return self._rough if self.dtype == np.float32 and not self.streamed else None
 
@@ -191,7 +191,7 @@ class GramProblem:
         return total.T
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
-        """Return an upper bound of ‖K(α - α*)‖, the error of the train predictions of α; it is the residual itself.
+        """Return an upper bound of ‖K(α - α*)‖, the error of the train predictions of α; it is `residual`.
 
         Args:
             residual: ‖Y - (K + ρI)α‖.
@@ -210,9 +210,9 @@ class GramProblem:
     def dense(self, dtype: np.dtype | str | None = None, *, keep: bool = True) -> Float[np.ndarray, "n n"]:
         """Return K in memory, C-ordered, as an array that the caller may overwrite.
 
-        The array is a copy of K, except for a problem with `overwrite` if `keep` is false: it may then be K's own
-        array, and this problem has no products any more. A matrix that is not in memory yet is read or computed into
-        the result alone, and later products read or compute it again.
+        The array is a copy of K, with one exception. For a problem with `overwrite` and `keep` = False it may be the
+        array of K itself, and this problem then no longer provides products. A matrix that is not in memory yet is read
+        or computed, and is stored in the result alone; later products read or compute it again.
 
         Args:
             dtype: Data type of the result; None: the attribute `dtype`.
@@ -242,7 +242,7 @@ class GramProblem:
             return multiply(self._matrix(), v, each)
 
     def _matrix(self) -> np.ndarray:
-        """Return K as an array; for shards, whose matrix fits in memory here, the first call reads them."""
+        """Return K as an array. If K is in shards, the first call reads them into memory."""
         if self.gram is self._shards:
             self.gram = self._shards.to_memory()
             logging.info("K of %.2f GB is held in memory", self._bytes / 1e9)
@@ -252,8 +252,8 @@ class GramProblem:
 class RoundedGramProblem(GramProblem):
     """Kernel ridge regression with K in float64, for solvers that factor a float32 copy of K.
 
-    They refine the solutions by products with K itself. The array K is never overwritten, and products with it remain
-    available. The attribute `dtype` is float32, the type of the copy.
+    The solvers refine their solutions by products with K itself. The array K is never overwritten, and products with it
+    remain available. The attribute `dtype` is float32, the type of the copy.
     """
 
     rounded = True
@@ -266,7 +266,7 @@ class RoundedGramProblem(GramProblem):
 def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
     """Return whether K and the vectors that block Lanczos is expected to store fit in memory together.
 
-    Otherwise K is streamed from its shards.
+    If they do not fit, K is read from its shards in every product.
 
     Args:
         n: Side of K.
@@ -279,9 +279,9 @@ def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
 
 
 def refuse_asymmetric(gram: Float[np.ndarray, "n n"]) -> None:
-    """Raise `UserError` if K is not finite or not symmetric, and name an entry that differs from its mirror image.
+    """Raise `UserError` if K is not finite or not symmetric; the message names such an entry.
 
-    Differences up to 1e-3 of the largest diagonal entry are allowed. Reads K once.
+    Differences between mirrored entries of up to 1e-3 of the largest diagonal entry are allowed. K is read once.
     """
     parts = cut(len(gram), SQUARE)
     allowed = SYMMETRIC * np.abs(gram.diagonal()).max(initial=0)

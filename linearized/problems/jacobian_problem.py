@@ -1,8 +1,8 @@
 """The linearization of a Keras model at its present weights as a least-squares problem.
 
-The linearization f(x; θ₀) + J(x) v of a model f with the weights θ₀ is fitted to labels Y by minimising
-‖J v - (Y - f₀)‖² + ρ‖v‖² over v, where f₀ are the outputs f(x; θ₀) or, without the offset, 0. J (n k, p) has one row
-for each of the k outputs of each of the n inputs. All outputs share the p parameters v, so that v is a single column.
+The linearization of a model f with the weights θ₀ is f(x; θ₀) + J(x) v. It is fitted to labels Y by minimising ‖J v -
+(Y - f₀)‖² + ρ‖v‖² over v, where f₀ are the outputs f(x; θ₀) or, without the offset, 0. J (n k, p) has one row for each
+of the k outputs of each of the n inputs. All outputs depend on the same p parameters v, so v is a single column.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ class JacobianProblem(LeastSquares):
     """Linearized Keras model as a least-squares problem with the model's Jacobian J, which is never stored.
 
     It solves min ‖J v - (Y - f₀)‖² + ρ‖v‖². Only the input rows are kept between products. Products are in float32,
-    summed over blocks of rows in float64. `adjoint64` and `evaluate` are no more accurate, so residuals below about
-    1e-6 of ‖AᵀY‖ (with A = J) are rounding errors.
+    summed over blocks of rows in float64. `adjoint64` and `evaluate` are not more accurate than other products.
+    Residuals ‖Jᵀ(Y - f₀ - J v) - ρv‖ below about 1e-6 of ‖Jᵀ(Y - f₀)‖ are therefore rounding errors.
 
     Args:
         model: Keras model, see `linearized.empirical_ntk`.
         x: Rows (n, ...) in the shape of the model's inputs.
         y: Targets Y (n, k).
-        offset: Whether f₀ = f(x; θ₀), the present output of the model, is part of the linearized model; otherwise f₀ =
+        offset: Whether the present output f(x; θ₀) of the model is part of the linearized model, as f₀; otherwise f₀ =
             0.
         variables: Trainable variables that v changes, as a function or name that selects them, see
             `linearized.empirical_ntk`; None: all.
@@ -66,9 +66,9 @@ class JacobianProblem(LeastSquares):
         return self.products.adjoint(self._x, u.reshape(self.n, self.outputs, -1))
 
     def outputs_of(self, predictions: Float64[np.ndarray, "rows 1"]) -> Float64[np.ndarray, "n k"]:
-        """Return the outputs (n, k) of the linearized model on the train rows, from the products J v there.
+        """Return the outputs (n, k) of the linearized model on the train rows.
 
-        These are J v, plus the present output f(x; θ₀) of the model if the problem has an offset.
+        They are J v, plus the present output f(x; θ₀) of the model if the problem has an offset.
 
         Args:
             predictions: J v for one column v, (n k, 1).
@@ -76,11 +76,14 @@ class JacobianProblem(LeastSquares):
         return self._start + predictions.reshape(self._start.shape)
 
     def predict(self, x: Any, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return the outputs of the linearized model for rows x (m, ...), k columns for each column of v in turn.
+        """Return the outputs of the linearized model for rows x (m, ...).
 
         Args:
             x: Rows in the shape of the model's inputs.
-            v: Parameters (p, c), differences from the weights θ₀ at which the model is linearized.
+            v: Parameters (p, c): differences from the weights θ₀ at which the model is linearized.
+
+        Returns:
+            Array (m, c k) with k columns for each column of v, in the order of the columns.
         """
         x = checked_inputs(x)
         values = self.products.forward(x, v)

@@ -1,12 +1,14 @@
 """Base class of least-squares problems min ‖A v - Y‖² + ρ‖v‖² over v, in which A is used only in products.
 
-The features A are (rows, p) and the labels Y (rows, columns); the columns are independent problems with the same A and
-ridge ρ. Products take any number of columns, so that all ridges of a grid share one pass at the end. Arguments and
-results are float64. The products of the iterations multiply in float32 and sum over tiles in float64; `adjoint64` and
-`evaluate`, from which residuals are computed, multiply the same float32 features in float64. In float32 a residual
-below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. A residual of 5e-7 ‖AᵀY‖ bounds the relative
-error of v only by 5e-7 ‖AᵀY‖/(ρ‖v‖). Measured errors of v are 1e-5 at a ridge of 1e-3 ‖AᵀA‖, and up to 6e-3 at
-1e-7 ‖AᵀA‖.
+The features A are an array (rows, p) and the labels Y an array (rows, columns). The columns are independent problems
+with the same A and ridge ρ. Products accept any number of columns, so that the solutions at all ridges of a grid are
+evaluated in one pass at the end. Arguments and results are float64.
+
+In iterations, features are multiplied in float32 and the products of blocks of features are summed in float64. For
+residuals, `adjoint64` and `evaluate` multiply the same float32 features in float64. In float32 a residual AᵀY - (AᵀA +
+ρI)v whose norm is below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. A residual of 5e-7 ‖AᵀY‖
+bounds the relative error of v only by 5e-7 ‖AᵀY‖/(ρ‖v‖). Measured relative errors of v are 1e-5 at a ridge of 1e-3
+‖AᵀA‖, and up to 6e-3 at 1e-7 ‖AᵀA‖.
 """
 
 import abc
@@ -34,16 +36,18 @@ class ProblemWork(NamedTuple):
     Attributes:
         entries: Number of feature values.
         make: Multiply-adds to compute one feature value.
-        use: Multiply-adds per feature value of one product with AAᵀ or AᵀA, counted in large matrix products alone.
-        narrow: Whether such a product also takes two matrix products with few columns, which read every feature value.
+        use: Multiply-adds per feature value of one product with AAᵀ or AᵀA, in large matrix products alone.
+        narrow: Whether a product with AAᵀ or AᵀA also needs two matrix products with few columns, which read every
+            feature value.
         squared: Multiply-adds per feature value of the product that forms the Gram matrix; its symmetry saves half of
             them. Infinite if the Gram matrix cannot be formed.
-        precise: Whether the Gram matrix is formed in float64; then nothing is recomputed from A at the end.
+        precise: Whether the Gram matrix is formed in float64, so that predictions and residuals are computed from it
+            instead of from A.
         parts: Number of independent blocks of equal size on the diagonal of A Aᵀ.
         modes: Bytes that each mode takes, by its name ("kept", "recomputed" or "gram", see `LeastSquares`), for the
             modes that may be chosen.
-        steps: Expected steps of block Lanczos in the dual, with blocks of one column, until the predictions have a
-            relative error of 1e-3, divided by √rows.
+        steps: Expected number of steps of block Lanczos, divided by √rows, in the dual and with blocks of one column,
+            until the predictions have a relative error of 1e-3.
     """
 
     entries: int
@@ -63,12 +67,12 @@ class LeastSquares(abc.ABC):
     Attributes:
         targets: Y in float64.
         params: p, the length of a column of v.
-        n: Number of data points. Models state the ridge as λ of the loss (1/n)‖Av - Y‖² + λ‖v‖², so that ρ = nλ.
+        n: Number of data points. Models define the ridge as λ in the loss (1/n)‖Av - Y‖² + λ‖v‖², so that ρ = nλ.
         memory: Budget in bytes for arrays that are kept between products.
-        mode: What is kept between products: the features ("kept"), nothing ("recomputed") or the smaller one of A Aᵀ
-            and AᵀA ("gram").
+        mode: What is kept in memory between products: the features ("kept"), nothing ("recomputed") or the smaller one
+            of A Aᵀ and AᵀA ("gram").
         rounding: Relative rounding error of `primal_product` and `dual_product`.
-        held: Bytes of the budget that kept arrays take in each mode; 0 for modes that are not listed.
+        held: Bytes that arrays kept between products take in each mode; 0 for modes that are not listed.
         work: Operations of the products, from which their cost is estimated; None if they are not known.
     """
 
@@ -84,22 +88,22 @@ class LeastSquares(abc.ABC):
 
     @property
     def rows(self) -> int:
-        """Number of rows of the feature matrix A: one per data point, or one per data point and coupled output."""
+        """Number of rows of the feature matrix A: one per data point, or one per data point and output."""
         return self.targets.shape[0]
 
     @property
     def columns(self) -> int:
-        """Number of columns of the labels Y, right-hand sides that share A."""
+        """Number of columns of the labels Y, which are right-hand sides with the same A."""
         return self.targets.shape[1]
 
     @property
     def block(self) -> int:
-        """Number of columns per product with which a block Lanczos solver needs the least time."""
+        """The block size (number of columns per product) with which a block Lanczos solver needs the least time."""
         return self.columns
 
     @property
     def dual(self) -> bool:
-        """Whether A Aᵀ is smaller than AᵀA, so that solvers work in the dual: they find α of v = Aᵀα."""
+        """Whether A Aᵀ is smaller than AᵀA. Solvers then work in the dual: they solve for α, with v = Aᵀα."""
         return self.rows < self.params
 
     @property
@@ -109,7 +113,7 @@ class LeastSquares(abc.ABC):
 
     @property
     def spare(self) -> int:
-        """Bytes of the memory budget that arrays kept between products leave to a solver."""
+        """Bytes of the memory budget that remain for a solver besides the arrays kept between products."""
         return max(self.memory - self.held.get(self.mode, 0), 0)
 
     def set_mode(self, mode: str) -> None:
@@ -121,21 +125,21 @@ class LeastSquares(abc.ABC):
         self.mode = mode
 
     def mean_trace(self) -> float:
-        """Return the trace of A Aᵀ divided by n, estimated from some rows; infinite if it is not known."""
+        """Return the trace of A Aᵀ divided by n, estimated from some rows; infinity if there is no estimate."""
         return math.inf
 
     @property
     def exact_gram(self) -> bool:
-        """Whether `dual_product` multiplies by A Aᵀ in memory, formed and multiplied in float64."""
+        """Whether A Aᵀ is formed in memory in float64, and `dual_product` multiplies by it in float64."""
         return False
 
     @property
     def formed_bytes(self) -> int:
-        """Bytes of the budget that a solver takes to form the smaller one of A Aᵀ and AᵀA and reduce it to a band."""
+        """Bytes of memory that a solver needs to form the smaller one of A Aᵀ and AᵀA and reduce it to a band."""
         return FORMED * min(self.rows, self.params) ** 2
 
     def predicts_by_kernel(self, rows: int, columns: int) -> bool:
-        """Return whether predictions from the dual coefficients α take less time than those from v; False if unsure.
+        """Return whether predictions from the dual coefficients α are known to take less time than those from v.
 
         A problem that returns True has a method `predict_dual(x, alpha)`.
 
@@ -182,11 +186,10 @@ class LeastSquares(abc.ABC):
         return predictions, self.adjoint64(self.repeated_targets(v.shape[1]) - predictions)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterable[Any]:
-        """Return the ridge problem with the smaller Gram matrix, (A Aᵀ, Y) or (AᵀA, AᵀY), as `GramProblem`s.
+        """Return the ridge problem with the smaller Gram matrix, (A Aᵀ, Y) or (AᵀA, AᵀY), as `GramProblem` objects.
 
-        Solvers that factor a matrix use it; they may overwrite these matrices. There is one problem, or one for each of
-        the independent blocks of equal size on the diagonal of A Aᵀ. Rows of A are ordered by data point, then by
-        block.
+        They are for solvers that factor a matrix. There is one `GramProblem`, or one for each block if A Aᵀ consists of
+        independent blocks of equal size on the diagonal; rows of A are then ordered by data point, then by block.
 
         Args:
             moment: AᵀY; None in the dual, which does not need it.
@@ -249,9 +252,8 @@ def cheapest_mode(
 ) -> str:  # fmt: skip
     """Return the fastest of the modes of `LeastSquares` ("kept", "recomputed", "gram") that fit in the memory.
 
-    A mode is what stays in memory between products. The mode with the lowest cost over s = STEPS (100) products is
-    returned. The unit of cost is a multiply-add of a large matrix product, in which `skinny` gives the cost of products
-    with few columns. The costs are
+    A mode states what stays in memory between products. The mode with the lowest cost of s = STEPS (100) products is
+    returned. The unit of cost is that of a multiply-add in a large matrix product. The costs are
 
         kept        make + s use          per feature value
         recomputed  s (make + use)        per feature value
@@ -260,7 +262,7 @@ def cheapest_mode(
     Args:
         entries: n N, the number of feature values.
         make: Multiply-adds to compute one feature value.
-        use: Cost of using one computed feature value in one product.
+        use: Cost of using one computed feature value in one product, see `skinny` for products with few columns.
         form: Multiply-adds per feature value to form the Gram matrix.
         columns: c, the number of right-hand sides in one product.
         side: Side of the Gram matrix.
@@ -277,10 +279,10 @@ def cheapest_mode(
 
 
 def skinny(columns: int) -> int:
-    """Return the cost, 6 + 6 `columns`, of reading one float32 number of a matrix T for the products T u and Tᵀ(T u).
+    """Return the cost per float32 entry of a matrix T of the products T u and Tᵀ(T u), 6 + 6 `columns`.
 
-    u has few columns, whose number is `columns`, so that the products are limited by memory. The unit is a multiply-add
-    of a large matrix product; the cost was measured on one core.
+    u has a small number `columns` of columns, so that the speed of memory limits the products. The unit is the cost of
+    a multiply-add in a large matrix product. The cost was measured on one core.
     """
     return 6 + 6 * columns
 

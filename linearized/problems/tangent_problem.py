@@ -6,12 +6,12 @@ Here f_k is the output for class k. The N hidden units have fixed weights w_i, t
 readout a⁰ (k, N) of the initialisation. The readout a, the bias c and the directions g_i, the rows of G (N, d), are
 trained. They form one column v = [a, c, G] and have the same penalty. By default, as published by Ghorbani et al.
 (2020), all classes share G, which couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data
-point, then by class. Besides Z = X W, a product takes 2nNd operations for G: X Gᵀ in A v, or (step(Z) ∘ (U a⁰))ᵀX in
-Aᵀu, where the matrix U (n, k) holds the numbers of u.
+point, then by class. X (n, d) are the inputs and Z = X W. In addition to computing Z, a product takes 2nNd operations
+for G. These are X Gᵀ in A v, and (step(Z) ∘ (U a⁰))ᵀX in Aᵀu, where U (n, k) is u as a matrix.
 
 A Aᵀ has a closed form, see `tangent_tiles`. If each class has its own directions, A Aᵀ is 0 between different classes,
-and the problem splits into k independent problems of n rows. In the dual, predictions are computed as K(x, X)α from the
-kernel K of the features, without v.
+and the problem splits into k independent problems of n rows. In the dual, where v = Aᵀα, predictions can be computed
+without v as K(x, X)α, with the kernel K of the features.
 """
 
 import functools
@@ -44,9 +44,10 @@ class TangentProblem(LeastSquares):
         weights: W (d, N), the fixed first layer.
         readout: a⁰ (k, N), the fixed readout at initialisation.
         per_class: Whether every class has its own directions, G (k, N, d).
-        memory: Budget in bytes for X W or a Gram matrix. Tiles and the solver's vectors are not included.
-        mode: "kept" (X W, 4nN bytes), "recomputed" (in every pass) or, with fewer rows than parameters, "gram" (A Aᵀ,
-            formed once); None chooses the fastest that fits.
+        memory: Budget in bytes for X W or a Gram matrix. Temporary arrays and the solver's vectors are not included.
+        mode: What stays in memory between products: "kept" (X W, 4nN bytes), "recomputed" (nothing; X W is computed in
+            every pass) or, if A has fewer rows than columns, "gram" (A Aᵀ, formed once). None: the fastest mode that
+            fits in memory.
         xp: Array library of the computation; None: keras.ops on a GPU and NumPy elsewhere.
 
     Raises:
@@ -100,10 +101,10 @@ class TangentProblem(LeastSquares):
 
     @property
     def formed_bytes(self) -> int:
-        """Bytes of the budget that a solver takes to form A Aᵀ and reduce it to a band.
+        """Bytes of memory that a solver needs to form A Aᵀ and reduce it to a band matrix.
 
-        That is the size of A Aᵀ in float64, plus the size of the working arrays of the step, forming or reducing, that
-        needs more.
+        That is the size of A Aᵀ in float64, plus the size of the working arrays of forming or of reducing, whichever is
+        larger.
         """
         return self._formed_bytes
 
@@ -123,9 +124,9 @@ class TangentProblem(LeastSquares):
         return float(np.mean(self.outputs * (np.square(relu(z, np)).sum(axis=1) + 1) + tangents))
 
     def unpack(self, v: Float[np.ndarray, "p c"]) -> Parameters:
-        """Return the readout, bias and directions that the columns of v (p, c) consist of.
+        """Return the readout, bias and directions that the columns of v (p, c) contain.
 
-        They are views of the transpose of v if that is contiguous.
+        The arrays are views of v if the transpose of v is contiguous.
         """
         flat, cut = v.T, self.units * self.outputs
         columns, shape = v.shape[1], self.directions if self.per_class else self.directions[1:]
@@ -152,7 +153,7 @@ class TangentProblem(LeastSquares):
 
         Args:
             u: Columns (n k, c), with rows ordered by data point, then by class.
-            exact: Multiply in float64; otherwise in float32.
+            exact: Whether products are computed in float64; otherwise in float32.
         """
         u = self._unstack(u)
         total = self._zeros(len(u))
@@ -203,15 +204,16 @@ class TangentProblem(LeastSquares):
         return self.adjoint(u, exact=True)
 
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
-        """Return the outputs of the model for other inputs x (m, d), computed in blocks.
+        """Return the outputs (m, c k) of the model for other inputs x (m, d), computed in blocks of inputs.
 
-        The result has k columns, one for each class, for each column of parameters v (p, c) in turn.
+        The result has k columns, one for each class, for each column of the parameters v (p, c), in the order of these
+        columns.
         """
         f = self._outputs(v, to_device(self.xp, x), None)
         return f.transpose(1, 0, 2).reshape(len(x), -1)
 
     def predicts_by_kernel(self, rows: int, columns: int) -> bool:
-        """Return whether predictions as K(x, X)α take fewer operations than computing v for all columns and then A v.
+        """Return whether predictions as K(x, X)α take fewer operations than computing v = Aᵀα and the outputs for v.
 
         Args:
             rows: Number of inputs x.
@@ -229,7 +231,7 @@ class TangentProblem(LeastSquares):
         """Return the outputs K(x, X)α of the model for other inputs x (m, d), in float64 and in blocks of inputs.
 
         K(x, X) is the kernel of the features between x and the train rows X. The result has k columns for each column
-        of the dual coefficients α (n k, c) in turn.
+        of the dual coefficients α (n k, c), in the order of these columns.
         """
         f = np.empty((len(x), alpha.shape[1], self.outputs))
         size = max(16, min(_ROWS, self.memory // (32 * self.n * self.outputs**2)))
@@ -256,12 +258,12 @@ class TangentProblem(LeastSquares):
     def _through_rows(
         self, v: np.ndarray, minuend: np.ndarray | None, *, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return A v (n k, c), and Aᵀ applied to A v or to its difference from labels, in one pass over blocks of rows.
+        """Return A v (n k, c), and Aᵀ(A v) or Aᵀ(Y - A v), computed in one pass over blocks of rows.
 
         Args:
             v: Parameters (p, c).
-            minuend: Labels Y (1, n, k), for which the second result is Aᵀ(Y - A v); None: it is Aᵀ(A v).
-            exact: Multiply in float64; otherwise in float32.
+            minuend: Labels Y (1, n, k) of the second result Aᵀ(Y - A v); None: the second result is Aᵀ(A v).
+            exact: Whether products are computed in float64; otherwise in float32.
         """
         parameters, total = self.unpack(v) if exact else self._single(v), self._zeros(v.shape[1])
         f = np.empty((v.shape[1], self.n, self.outputs))
@@ -286,14 +288,14 @@ class TangentProblem(LeastSquares):
     # One tile: rows x (b, d) and units with z = x W (b, B).
 
     def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
-        """Return the summands of the outputs f that come from some hidden units, (c, b, k), for a block of b rows.
+        """Return the contribution (c, b, k) of some hidden units to the outputs for a block of b rows.
 
         Args:
             x: Inputs (b, d).
             z: Inputs of the units, x W[:, units].
             parameters: Parameters of these units, in c columns.
             units: Indices of the units.
-            exact: Multiply in float64; otherwise in float32.
+            exact: Whether products are computed in float64; otherwise in float32.
         """
         tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
@@ -316,11 +318,11 @@ class TangentProblem(LeastSquares):
             z: Inputs of the units, x W[:, units], (b, B).
             u: Columns to multiply, (c, b, k).
             units: Indices of the units.
-            exact: Multiply in float64; otherwise in float32.
+            exact: Whether products are computed in float64; otherwise in float32.
 
         Returns:
-            The part of the readout a, (c, B, k), and that of the directions g, (c, B, d), or (c, k, B, d) with
-            directions of each class.
+            The entries for the readout a, (c, B, k), and those for the directions g, (c, B, d), or (c, k, B, d) if each
+            class has its own directions.
         """
         tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
         xp, send = tile.xp, tile.send
@@ -336,23 +338,23 @@ class TangentProblem(LeastSquares):
 
     @property
     def _groups(self) -> list[slice]:
-        """Slices of the classes that share directions: one slice of all classes, or one slice for each class."""
+        """Slices of classes with the same directions: one slice of all classes, or one slice for each class."""
         return blocks(self.outputs, 1 if self.per_class else self.outputs)
 
     def _grouped(self, g: np.ndarray) -> np.ndarray:
-        """Return the directions g with an axis for the groups of classes that share them, (c, groups, B, d)."""
+        """Return the directions g with an axis for the groups of classes that share directions, (c, groups, B, d)."""
         return g if self.per_class else g[:, None]
 
     def _hidden(self, x: Any, z: Any, rows: slice, units: slice) -> Any:
-        """Return a tile of x W, the inputs of some hidden units for some rows.
+        """Return a part of x W: the inputs of some hidden units for some rows.
 
-        It is cut from the kept matrix, or computed now.
+        It is a slice of the kept matrix `z`, or computed now.
 
         Args:
             x: All inputs.
             z: x W for all units, if it is kept; otherwise None.
-            rows: Rows of the tile.
-            units: Units of the tile.
+            rows: The rows.
+            units: The hidden units.
         """
         return self.xp.matmul(x[rows], self._weights[:, units]) if z is None else z[rows, units]
 
@@ -364,7 +366,7 @@ class TangentProblem(LeastSquares):
         return blocks(self.units, block_size(rows, self.memory))
 
     def _tiles(self, rows: slice) -> list[tuple[slice, Any]]:
-        """Return the tiles of X W for some train rows, each with the slice of its hidden units."""
+        """Return X W for some train rows as a list of parts, each with the slice of its hidden units."""
         units = self._unit_blocks(_ROWS)
         return [(part, self._hidden(self._x, self._z, rows, part)) for part in units]
 
@@ -387,10 +389,10 @@ class TangentProblem(LeastSquares):
         return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterator[GramProblem]:
-        """Yield the ridge problems with the Gram matrix A Aᵀ as `GramProblem`s, which solvers factor.
+        """Yield the ridge problem with the Gram matrix A Aᵀ as `GramProblem` objects, for solvers that factor a matrix.
 
-        There is one for each class if the classes are independent, because each has directions of its own, and
-        otherwise one. A Aᵀ stays in memory for the products that follow.
+        If every class has its own directions, classes are independent, and there is one `GramProblem` for each class;
+        otherwise there is one. A Aᵀ stays in memory for later products.
 
         Args:
             moment: AᵀY, which is not needed.
@@ -410,7 +412,8 @@ class TangentProblem(LeastSquares):
     def _gram_matrices(self) -> list[Float64[np.ndarray, "m m"]]:
         """Return the blocks on the diagonal of the Gram matrix A Aᵀ, formed once.
 
-        They are (n, n) for each class if every class has its own directions, otherwise one matrix of all rows.
+        If every class has its own directions, there is one matrix (n, n) for each class; otherwise one matrix of all
+        rows.
         """
         if self._gram is None:
             self._gram = self._kernels(self._x)
@@ -419,7 +422,8 @@ class TangentProblem(LeastSquares):
     def _kernels(self, x: Any) -> list[np.ndarray]:
         """Return K(x, X), the kernel of the model's features, between inputs x (m, d) and the train rows X.
 
-        It is a list of one matrix (m, n) for each class, or of one matrix (m k, n k) if the classes share directions.
+        The result is a list of one matrix (m, n) for each class, or of one matrix (m k, n k) if classes share
+        directions.
         """
         own = x is self._x
 

@@ -1,7 +1,8 @@
-"""Arrays of the NT model in tiles of rows and hidden units, and its Gram matrix A Aᵀ in closed form from such tiles.
+"""Tiles (arrays for some rows and hidden units) of the neural-tangent model, and its Gram matrix A Aᵀ.
 
-The model's output for class c is Σ_i relu(w_i·x) a_ic + bias_c + Σ_i a⁰_ci step(w_i·x) g_i·x, with trained readout a,
-bias and directions g, fixed weights W (d, N) and a fixed readout a⁰ (k, N). Between the classes c and e, with Z = X W,
+The output of the neural-tangent (NT) model for class c is Σ_i relu(w_i·x) a_ic + bias_c + Σ_i a⁰_ci step(w_i·x) g_i·x,
+with trained readout a, bias and directions g, fixed weights W (d, N) and a fixed readout a⁰ (k, N). A is the matrix of
+its features, X (n, d) are the inputs and Z = X W. The block of A Aᵀ for the classes c and e is
 
     A Aᵀ = [c = e](Φ Φᵀ + 1) + (X Xᵀ) ∘ (S diag(a⁰_c a⁰_e) Sᵀ),    Φ = relu(Z), S = step(Z).
 """
@@ -16,12 +17,12 @@ from linearized.problems.array_module import to_device, to_host
 
 
 class Parameters(NamedTuple):
-    """The trained parameters of the NT model, for each of c solutions.
+    """The trained parameters of the neural-tangent model, for each of c solutions.
 
     Attributes:
         a: Readouts (c, N, k) of N hidden units for k classes.
         bias: Biases (c, k).
-        g: Directions of the first layer (c, N, d), or (c, k, N, d) with directions of each class.
+        g: Directions of the first layer (c, N, d), or (c, k, N, d) if each class has its own directions.
     """
 
     a: np.ndarray
@@ -30,9 +31,9 @@ class Parameters(NamedTuple):
 
 
 class TangentTile(NamedTuple):
-    """Arrays of the NT model for one tile of b rows and B hidden units.
+    """Arrays of the neural-tangent model for b rows and B hidden units, of which its products consist.
 
-    They are on the device in float32, or on the host in float64.
+    The arrays are on the device in float32, or on the host in float64.
 
     Attributes:
         xp: Array library of the products.
@@ -76,12 +77,13 @@ def kernels(
 ) -> list[np.ndarray]:  # fmt: skip
     """Return the kernel K(x, X) of the NT model between inputs x and the train rows X.
 
-    Products are in the precision of the tiles and summed in float64. For N hidden units it takes 2 m n N operations for
-    the products of the relu features, and as many for each pair of classes c <= e, or for each class if `per_class`.
+    Products are computed in the precision of the tiles and summed in float64. For N hidden units the product of the
+    ReLU features takes 2 m n N operations. Each pair of classes c <= e, or each class if `per_class` is true, takes as
+    many.
 
     Args:
-        pairs: Tiles of the inputs and of the train rows for each block of units, at least one; the same tile twice
-            where the inputs are the train rows.
+        pairs: For each of at least one block of units, the tile of the inputs and the tile of the train rows. If the
+            inputs are the train rows, both are the same object.
         m: Number of inputs.
         n: Number of train rows.
         outputs: k, the number of classes.

@@ -1,8 +1,8 @@
 """Weighted kernel ridge regression as an unweighted problem.
 
-The minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² for positive weights w_i is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y
-and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS + ρI)β = SY, which is symmetric positive definite, so
-every solver of K can be used. `Weighted` is that problem.
+For positive weights w_i, the minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y
+and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS + ρI)β = SY. The matrix SKS + ρI is symmetric and
+positive definite, so every solver of kernel ridge regression can be used. `Weighted` is that problem.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ ROWS = 1024  # rows of K that are scaled together in float64
 class Weighted:
     """Kernel ridge regression with weights w of the rows, as the problem (SKS + ρI)β = SY with S = diag(√w).
 
-    Members that are not defined here are those of the unweighted problem.
+    Attributes and methods that are not defined here are those of the unweighted problem.
 
     Args:
         problem: Unweighted problem with K and Y.
@@ -40,7 +40,7 @@ class Weighted:
 
     @property
     def rough_product(self) -> None:
-        """None, because products are always in float64."""
+        """None: there is no faster and less accurate product, because products are always computed in float64."""
         return None
 
     def moment(self) -> Float64[np.ndarray, "n k"]:
@@ -52,7 +52,7 @@ class Weighted:
         return self._root * self._problem.primal_product(self._root * v)
 
     def diagonal(self) -> Float64[np.ndarray, " n"]:
-        """Return the diagonal of SKS, the Gram matrix K times √w on both sides."""
+        """Return the diagonal of SKS, with S = diag(√w)."""
         return self._root[:, 0] ** 2 * self._problem.diagonal()
 
     def columns_of(self, rows: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "n b"]:
@@ -69,8 +69,8 @@ class Weighted:
 
         Args:
             dtype: Data type to which the entries are rounded; None: that of K.
-            keep: Whether products are still needed. If not, and if K may be overwritten, the result may be K's own
-                array instead of a copy, and the problem has no products any more.
+            keep: Whether products are still needed. If they are not, and if K may be overwritten, the result may be the
+                array of K itself instead of a copy, and the problem then no longer provides products.
         """
         array = self._problem.dense(dtype, keep=keep)
         for start in range(0, len(array), ROWS):
@@ -79,10 +79,10 @@ class Weighted:
         return array
 
     def unscaled(self, solution: Solution) -> Solution:
-        """Return a solution β of the scaled problem, converted to one of the weighted regression with the labels Y.
+        """Return the solution of the weighted regression with the labels Y, from a solution β of the scaled problem.
 
-        `value` becomes α, `predictions` become Kα, and `leave_one_out` becomes the errors y_i - f(x_i) of the fits f
-        without row i. `gcv`, `left_out_loss` and `left_out_error` are divided by the mean weight, so that they are
+        In the result `value` is α, `predictions` are Kα, and `leave_one_out` are the errors y_i - f(x_i) of the fits f
+        without row i. `gcv`, `left_out_loss` and `left_out_error` are divided by the mean weight, so that they refer to
         weighted means of squared errors.
         """
         without, weight = solution.leave_one_out, float(np.mean(self._root**2))
