@@ -1,4 +1,4 @@
-"""Theoretical predictions of the errors of kernel ridge regression and random features, with NumPy and SciPy alone.
+"""Theoretical predictions of the errors of kernel ridge regression and random features; needs only NumPy and SciPy.
 
 Most of them need the eigenvalues of the kernel and the coefficients of the target in its eigenfunctions.
 """

@@ -3,8 +3,8 @@
 Let λ_i be the eigenvalues of the kernel's integral operator and v_i the coefficients of the target in its orthonormal
 eigenfunctions. Kernel ridge regression on n rows solves (K + ρI)α = y with the kernel K between the rows and the ridge
 ρ. In this theory each eigenmode is learned independently. A fit to n rows at the ridge ρ acts like a fit to the whole
-distribution at an effective ridge κ: the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned. The test error is
-Σ (1 - ℓ_i)² v_i² times a factor for the variance of the sample (Simon et al., "The Eigenlearning Framework", TMLR 2023;
+distribution at an effective ridge κ: the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned. The test error is Σ (1 -
+ℓ_i)² v_i² times a factor for the random choice of the rows (Simon et al., "The Eigenlearning Framework", TMLR 2023;
 Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
 
 With L = Σ ℓ_i and Q = Σ ℓ_i², rows that are drawn from a population have
@@ -13,21 +13,21 @@ With L = Σ ℓ_i and Q = Σ ℓ_i², rows that are drawn from a population have
 - test error Σ (1 - ℓ_i)² v_i² / (1 - Q/n),
 - train error (1 - L/n)² times the test error.
 
-Train rows can also be drawn without replacement from a pool of N rows. λ are then the eigenvalues of K/N, for the
-kernel K between the rows of the pool, and v the coefficients of the pool's targets in its eigenvectors. The test error
-is that on the N - n other rows of the pool, which are equivalent to new ones. With f = n/N, a pool has
+Train rows can also be drawn without replacement from a pool of N rows. λ_i are then the eigenvalues of K/N, for the
+kernel K between the rows of the pool, and v_i the coefficients of the pool's targets in the eigenvectors. The test
+error is that on the N - n other rows of the pool, which are equivalent to new rows. With f = n/N, a pool has
 
 - κ with L + (ρ/κ)(1 - L/N) = n,
 - test error Σ (1 - ℓ_i)² v_i² / (1 - f + f(1 - L/n)² - (1 - f)Q/n),
 - train error (1 - L/n)² times the test error.
 
 Derivation for a pool: let D be the diagonal matrix with 1/ρ for train rows and 0 for the other rows. The residual of
-all N rows is r = (I + KD)⁻¹y. Its entry r_i is the residual that row i would have with D_ii = 0, divided by 1 + h D_ii,
-with the same h for all rows. Averaging over the choice of the train rows gives κ, and the fluctuation gives the
-variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train error, because the train
-rows belong to the pool. The formulas are exact at n = N, where ρ = Nκ and the mean of r² over the pool is
-Σ (1 - ℓ_i)² v_i². For N → ∞ they become those of a population. At ρ = 0 a pool and a population have the same κ, and
-the test error of a pool is that of a population divided by 1 - f.
+all N rows is r = (I + KD)⁻¹y. Let r'_i be the residual of row i if D_ii were 0. Then r_i = r'_i/(1 + h D_ii), with the
+same number h for all rows. The mean of r over the choice of the train rows determines κ, and its fluctuation determines
+the variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train error, because the
+train rows belong to the pool. The formulas are exact at n = N, where ρ = Nκ and the mean of r² over the pool is Σ (1 -
+ℓ_i)² v_i². For N → ∞ they become those of a population. At ρ = 0 a pool and a population have the same κ, and the test
+error of a pool is that of a population divided by 1 - f.
 """
 
 from typing import NamedTuple
@@ -159,7 +159,8 @@ def predict(
         ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
         pool: N, the number of rows of the pool with this spectrum, from which the train rows are drawn; 0: they are
             drawn from a population.
-        noise: Variance of the label noise, which is added to each output's error; the targets of a pool include it.
+        noise: Variance of the label noise of each output. It has the effect of target modes that are not learned, and
+            the errors include it. For a pool, whose targets already contain the noise, it is 0.
 
     Raises:
         UserError: If an argument is out of its range, or the numbers of eigenvalues, coefficients and pool rows differ.
@@ -181,9 +182,9 @@ def predict_from_powers(
     eigenvalues: Float64[np.ndarray, " m"], powers: Float64[np.ndarray, "m k"], n: int, ridge: float, *,
     pool: int = 0, noise: float | Float64[np.ndarray, " k"] = 0.0,
 ) -> Prediction:  # fmt: skip
-    """Predict the errors of kernel ridge regression as `predict` does, from the squares of the target's coefficients.
+    """Predict the errors of kernel ridge regression from the squares of the target's coefficients; see `predict`.
 
-    It is for coefficients of which only the squares were estimated.
+    It is for cases in which the squares are estimated and the coefficients themselves are not known.
 
     Args:
         eigenvalues: λ of the kernel's integral operator, repeated by multiplicity; for a pool all N eigenvalues of K/N.
@@ -192,8 +193,8 @@ def predict_from_powers(
         ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
         pool: N, the number of rows of the pool from which the train rows are drawn; 0: they are drawn from a
             population.
-        noise: Variance of the label noise, one number or one for each output, including the mean square of the part of
-            the target that is in none of the modes.
+        noise: Variance of the label noise, one number or one for each output. It includes the mean square of the part
+            of the target that is in none of the modes.
 
     Raises:
         UserError: If an argument is out of its range, or the numbers of eigenvalues, powers and pool rows differ.

@@ -6,12 +6,12 @@ where ℓ = Σ α_i is its total degree, and each ℓ has one level coefficient 
 arXiv 2510.14878). With the coefficients of the target in the polynomials this predicts learning curves from the
 covariance and the labels, without a Gram matrix.
 
-The level coefficients are those of k on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ
-(`sphere.effective_dimension`): c_ℓ = λ_ℓ (d/tr Σ)^ℓ with the exact eigenvalue λ_ℓ of degree ℓ on the sphere
+The level coefficients are computed on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ
+(`sphere.effective_dimension`): c_ℓ = λ_ℓ (d/tr Σ)^ℓ, where λ_ℓ is the exact eigenvalue of k of degree ℓ on the sphere
 (`learning_theory.sphere`). In many dimensions, c_ℓ tends to the ℓ-th derivative of k with respect to x·z at 0. If all
-γ_i are equal, the eigenvalues are those on the sphere. The approximation requires norms that vary little and level
-coefficients that decrease fast: it fails first for few effective dimensions and for kernels with a kink at x = z
-(Laplace).
+γ_i are equal, the eigenvalues of the products are those on the sphere. The approximation requires that the norms of the
+inputs vary little, and that c_ℓ decreases fast with ℓ. It is least accurate for few effective dimensions, and for
+kernels with a kink at x = z (Laplace).
 """
 
 import heapq
@@ -59,14 +59,14 @@ class HermiteTarget(NamedTuple):
 def level_coefficients(
     profile: Profile, variances: Float64[np.ndarray, " d"], dim: float = 0.0, degrees: int = DEGREES
 ) -> np.ndarray:  # fmt: skip
-    """Return the level coefficients c_ℓ of a kernel, one factor of its eigenvalues for each total degree ℓ of a mode.
+    """Return the level coefficients c_ℓ of a kernel, a factor of its eigenvalues for each total degree ℓ.
 
     The kernel's eigenvalue of a product of Hermite polynomials of degrees α_i in the principal components i is c_ℓ Π
     γ_i^α_i, where ℓ = Σ α_i. Negative coefficients are set to 0.
 
     Args:
-        profile: k(x, z) on the sphere of radius √tr Σ, as a function from cosines of the angle between x and z (m,) to
-            values (m,).
+        profile: The kernel k(x, z) on the sphere of radius √tr Σ: a function that maps cosines (m,) of the angle
+            between x and z to values (m,).
         variances: γ, the eigenvalues of the covariance Σ of the inputs.
         dim: Effective dimension of the inputs; values below 2.01 count as 2.01. 0: (tr Σ)²/tr Σ² of these variances.
         degrees: Highest degree.
@@ -148,10 +148,10 @@ def hermite_target(
 ) -> HermiteTarget:  # fmt: skip
     """Estimate how much of the mean square of a target is in each mode, from the targets of n rows.
 
-    A mode is a product of Hermite polynomials in the principal components of the rows. The features of the modes are
-    orthogonalised in the order of the modes. On rows that are not exactly Gaussian the polynomials are not exactly
-    orthogonal; the part that a mode shares with earlier modes is assigned to the earlier ones. Costs 2 n m² operations
-    and n m numbers of memory for m modes.
+    A mode is a product of Hermite polynomials in the principal components of the rows. On rows that are not exactly
+    Gaussian the polynomials are not exactly orthogonal. They are therefore orthogonalised in the order of the modes, so
+    that the part that a mode has in common with earlier modes is assigned to the earlier ones. For m modes this takes 2
+    n m² operations and memory for n m numbers.
 
     Args:
         scores: Principal components of the rows, divided by their standard deviations.

@@ -41,8 +41,8 @@ def fit_power_law(
     Args:
         x: Positive numbers, at least three, of which two differ.
         y: Positive numbers, one for each x.
-        errors: Standard error of each y, positive; None: all points have the same weight in log y, and their scatter
-            about the line gives the standard error of the exponent.
+        errors: Standard error of each y, positive. None: all points have the same weight in log y, and the standard
+            error of the exponent is estimated from their scatter about the line.
 
     Raises:
         UserError: If there are fewer points, if `x` and `y` differ in length, or if a number is not positive and

@@ -1,8 +1,8 @@
-"""The test error of ridge regression on N random features of n rows of length d, from two theories.
+"""The test error of ridge regression on random features, predicted by two theories.
 
-`sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355, theorem 2) for rows and neurons on the sphere and
-a target that is linear plus noise, as d, n and N grow in proportion. It shows double descent: the error at small ridges
-peaks at N = n.
+There are N features of n rows of length d. `sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355,
+theorem 2) for rows and neurons on the sphere and a target that is linear plus noise, in the limit of large d, n and N
+with fixed ratios. It shows double descent: at small ridges the error has a peak at N = n.
 
 `feature_error` is the random-features eigenframework (Simon, Karkada, Ghosh and Belkin, ICLR 2024, section 3), which
 uses the eigenvalues of the kernel at infinite width and the coefficients of any target. Where both apply they agree.
@@ -49,8 +49,8 @@ def sphere_error(
         rows: ψ₂ = n/d.
         ridge: λ, above 0. The ridgeless case is the limit of small λ; away from N = n, 1e-8 gives four correct digits.
         linear: F₁², the mean square of the target's linear part.
-        noise: τ², the variance of the label noise. It changes what is learned, but the error is that of the noiseless
-            target.
+        noise: τ², the variance of the label noise. It affects the fitted function, but the returned error is that with
+            respect to the noiseless target.
         nonlinear: F⋆², the mean square of the target's nonlinear part, which is not learned in this limit.
         activation: Moments of the activation σ.
 
@@ -81,9 +81,10 @@ def sphere_error(
 def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
     """Return χ = ν₁ν₂ of Mei and Montanari at the point i√(ψ₁ψ₂λ), where ν₁ and ν₂ solve their fixed-point equations.
 
-    Both ν are imaginary. With ν₁ = i a and ν₂ = i b, a, b > 0, the equations are a (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and b
-    (s + a + ζ²a/(1 + ζ²ab)) = ψ₂ for s = √(ψ₁ψ₂λ). With p = ab the first gives s a = ψ₁ - p - ζ²p/(1 + ζ²p), and the
-    second the same for b with ψ₂, so that p is the root below min(ψ₁, ψ₂) of (s a)(s b) = s² p.
+    Both ν are imaginary: ν₁ = i a and ν₂ = i b with a, b > 0. Let s = √(ψ₁ψ₂λ). The equations are a (s + b + ζ²b/(1 +
+    ζ²ab)) = ψ₁ and b (s + a + ζ²a/(1 + ζ²ab)) = ψ₂. With p = ab they become s a = ψ₁ - p - ζ²p/(1 + ζ²p) and s b = ψ₂ -
+    p - ζ²p/(1 + ζ²p). Therefore p is the root of (s a)(s b) = s² p for which both right-hand sides are positive, and χ
+    = -p.
 
     Args:
         zeta: ζ², the square of the activation's linear part, divided by that of its nonlinear part.
@@ -117,7 +118,8 @@ def feature_error(
         features: N, the number of features; the kernel of the fit is the mean of φ(x)φ(z) over them.
         ridge: ρ of (K + ρI)α = y for that kernel; not divided by n.
         noise: Variance of the label noise; the error includes it.
-        tail: Sum of further eigenvalues, infinitely many and infinitely small, whose modes are not part of the target.
+        tail: Sum of the eigenvalues of further modes, of which there are infinitely many with infinitely small
+            eigenvalues. The target has no part in these modes.
 
     Returns:
         The errors (k,).

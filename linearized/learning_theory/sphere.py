@@ -4,10 +4,10 @@ The eigenfunctions of a kernel k(x, z) = f(cos θ), with the angle θ between x 
 Funk-Hecke formula those of degree ℓ share the eigenvalue λ_ℓ = E[f(t) P_ℓ(t)]. Here t is one coordinate of a uniform
 random point of the sphere in d dimensions, whose density is proportional to (1 - t²)^((d-3)/2), and P_ℓ is the
 Gegenbauer polynomial of parameter (d - 2)/2 with P_ℓ(1) = 1. The expectation is computed by a Gauss-Legendre sum over
-the angle. As functions of the angle, kernels of ReLU networks are smooth up to the ends, so this sum converges fast
-where a sum over t does not.
+the angle. Kernels of ReLU networks are smooth functions of the angle, but not of t at t = ±1. A sum over the angle
+therefore converges faster than a sum over t.
 
-The formulas also hold for dimensions that are not integers. Where only the degree of what a kernel learns matters,
+The formulas also hold for dimensions that are not integers. If only the degrees of the learned polynomials matter,
 inputs with covariance Σ behave like inputs on a sphere of the effective dimension (tr Σ)²/tr Σ².
 """
 
@@ -39,9 +39,9 @@ class SphereSpectrum(NamedTuple):
     multiplicities: np.ndarray
 
     def shares(self) -> np.ndarray:
-        """Return, for each degree 0 to L, the part of the kernel's trace f(1) that belongs to this degree, (L + 1,).
+        """Return the part of the kernel's trace f(1) that belongs to each degree from 0 to L, (L + 1,).
 
-        It is the eigenvalue times its multiplicity. The sum over all degrees is f(1), so degrees above L have the rest.
+        It is the eigenvalue times its multiplicity. The parts of all degrees, including those above L, add up to f(1).
         """
         return self.eigenvalues * self.multiplicities
 

@@ -1,4 +1,4 @@
-"""Empirical neural tangent kernels (NTK) of Keras models, computed layer by layer where the type of a layer is known.
+"""Empirical neural tangent kernels (NTK) of Keras models, with faster computation for standard types of layers.
 
-`linearized.empirical_ntk` is the main entry point. It takes any Keras model with one input and one output.
+`linearized.empirical_ntk` is the main function. It supports any Keras model with one input and one output.
 """

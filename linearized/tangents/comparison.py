@@ -1,6 +1,7 @@
-"""Measures that compare two kernels on the same rows, or describe one: distance, alignment, effective rank.
+"""Measures of kernels: the distance and alignment of two kernels on the same rows, and the rank of one kernel.
 
-All are invariant to the scale of a kernel and are computed in float64. Kernels are symmetric matrices (n, n).
+Kernels are symmetric matrices (n, n). No measure changes if a kernel is multiplied by a positive number. All are
+computed in float64.
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ from linearized.base.shapes import Float
 def kernel_distance(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n"]) -> float:
     """Return the kernel distance 1 - ⟨K₁, K₂⟩/(‖K₁‖‖K₂‖) of two kernels (Fort et al., NeurIPS 2020).
 
-    Products and norms are those of Frobenius. The distance is 0 for proportional kernels, and at most 1 for positive
-    semi-definite ones.
+    ⟨K₁, K₂⟩ is the sum of the products of corresponding entries, and ‖K‖ the Frobenius norm. The distance is 0 for
+    proportional kernels, and at most 1 for positive semi-definite ones.
     """
     return 1 - _cosine(one.astype(np.float64), two.astype(np.float64))
 
@@ -27,7 +28,7 @@ def centred_alignment(one: Float[np.ndarray, "n n"], two: Float[np.ndarray, "n n
 
 
 def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> float:
-    """Return `centred_alignment` of a kernel K (n, n) and YYᵀ, the linear kernel of the targets Y (n, k) of its rows.
+    """Return the `centred_alignment` of a kernel K (n, n) and YYᵀ, for the targets Y (n, k) of its rows.
 
     It is 1 if the centred K is proportional to the centred YYᵀ.
     """

@@ -2,7 +2,7 @@
 
 For rows x and x' and outputs f_k and f_l of a network, a variable w adds ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩ to the tangent
 kernel. This term is called the contribution of w, and ∂f_k(x)/∂w is called a row gradient. The classes `Gradients` and
-`Factors` store different arrays for each row, from which they compute contributions for pairs of rows.
+`Factors` store different arrays for each row, and compute the contributions of pairs of rows from them.
 
 `Gradients` stores row gradients. `Factors` is for the weights w and the bias of a layer that computes
 s_t = h_t w + bias at T positions (such as pixels or tokens), with inputs h_t of length a and results s_t of length b.
@@ -11,11 +11,11 @@ contribute
 
     Σ_t,u (h_t·h'_u + 1) (δ_kt·δ'_lu),
 
-where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ. For k outputs and the trace of the
-kernel over them, `Factors` takes T² (a + k b) operations per pair of rows. `Gradients` takes k T a b operations per row
-to compute the row gradients, and k a b per pair. If all pairs of outputs are computed, k is replaced by k² in the
-operations per pair. BLAS sums the products in the data type of the arrays, which is float32 unless `astype` converts
-them.
+where h', δ' and u belong to x', and the 1 is for the bias. `Factors` stores h and δ. For the trace of the kernel over k
+outputs, `Factors` needs T² (a + k b) operations per pair of rows. `Gradients` needs k T a b operations per row to
+compute the row gradients, and k a b per pair of rows. For the kernel at all pairs of outputs, k² replaces k in the
+operations per pair of rows. BLAS sums the products in the data type of the arrays, which is float32 unless `astype`
+converts them.
 """
 
 import dataclasses
@@ -139,7 +139,7 @@ class Factors:
     def gradients(self) -> Float[np.ndarray, "n k b a"]:
         """Return the derivatives of the k outputs with respect to the layer's weights, Σ_t δ_kt h_tᵀ, for each row.
 
-        They cost k T a b operations per row, on all cores.
+        This takes k T a b operations per row, on all cores.
         """
         (n, t, k, b), a = self.signals.shape, self.inputs.shape[2]
         found = np.empty((n, k * b, a), self.signals.dtype)
@@ -190,12 +190,11 @@ class Factors:
 
         Args:
             other: Inputs and signals of the same layer for other rows, the columns of the kernel.
-            times: Number of array entries that the caller computes for each position of a row. The blocks are made
-                smaller in proportion, to bound the memory.
+            times: Number of array entries that the caller computes for each position of a row. Blocks are smaller by
+                this factor, to limit the memory.
 
         Yields:
-            A slice of the rows, a slice of the columns, and the products of the inputs, of shape
-            (rows · T, columns · T).
+            A slice of the rows, a slice of the columns, and h·h' + bias for them, of shape (rows · T, columns · T).
         """
         size = max(1, int(np.sqrt(BLOCK)) // (self.inputs.shape[1] * times))
         for start in range(0, len(self), size):
@@ -215,8 +214,8 @@ class Factors:
 class Lookups(Factors):
     """Inputs and signals of an embedding layer, whose inputs are word indices.
 
-    An embedding multiplies one-hot vectors by its weights. `inputs` stores the index of the one in each vector,
-    (n, T, 1), so that h·h' is 1 for equal words and 0 otherwise.
+    An embedding multiplies one-hot vectors h by its weights. `inputs` stores the position of the 1 in each vector, (n,
+    T, 1). Therefore h·h' is 1 for equal words and 0 otherwise.
     """
 
     def astype(self, dtype: np.dtype) -> "Lookups":
@@ -240,7 +239,7 @@ Contribution = Gradients | Factors
 def operations(
     positions: int, width: int, outputs: int, out_width: int, *, rows: int, full: bool
 ) -> tuple[float, float]:
-    """Return how many operations per pair of rows a layer's contribution to the tangent kernel takes.
+    """Return the numbers of operations per pair of rows for a layer's contribution to the tangent kernel.
 
     The first number is for the class `Factors`, the second for `Gradients`. The caller chooses the cheaper class.
 
@@ -249,7 +248,8 @@ def operations(
         width: a, the length of the inputs at a position.
         outputs: k, the number of outputs.
         out_width: b, the length of the signals at a position.
-        rows: Number of rows on each side of the kernel, over which the cost of the row gradients is spread.
+        rows: Number of rows on each side of the kernel. The cost of the row gradients is divided by it, because they
+            are computed once per row.
         full: Whether the kernel is computed at every pair of outputs.
     """
     pairs = outputs**2 if full else outputs

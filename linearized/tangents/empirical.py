@@ -28,21 +28,22 @@ def empirical_ntk(
     For outputs f_k and f_l and rows x and x' it is Θ_kl(x, x') = Σ_w ⟨∂f_k(x)/∂w, ∂f_l(x')/∂w⟩, summed over the
     trainable variables w. Layers are in inference mode: normalisations use their stored statistics, and dropout is off.
     All computations are in float32, and the model is unchanged after the call. It costs one forward and k backward
-    passes per row, and the operations per pair of rows that `explain` lists. For each variable either its derivatives
-    are kept in memory, or the inputs of its layer and the derivatives with respect to the layer's results: whichever
-    needs fewer operations per pair of rows (see `linearized.tangents.paths`).
+    passes per row, and the operations per pair of rows that `explain` lists. For each variable one of two sets of
+    arrays is kept in memory: the derivatives with respect to the variable, or the inputs of its layer together with the
+    derivatives with respect to the layer's results. The set that needs fewer operations per pair of rows is used (see
+    `linearized.tangents.paths`).
 
     Args:
         model: Keras model with one input and one output, of any layers; outputs with several axes are flattened to k.
-        x1: Rows (n, ...) as the model takes them.
+        x1: Rows (n, ...) in the shape of the model's inputs.
         x2: Rows (m, ...); None: x2 = x1.
         outputs: "trace": the sum Σ_k Θ_kk; "full": every pair of outputs; "sum": the NTK of Σ_k f_k; or the index of an
             output.
         variables: Trainable variables that are included: a function of a variable, such as `lambda variable: "block5"
             in variable.path`; "last_layer", those of the last layer; parts of their paths such as "block5,head/kernel"
             or "-embeddings" (see `linearized.tangents.variable_names`); None: all.
-        explain: Whether to return, instead of the kernel, a table with the method by which each variable contributes
-            and its operations per pair of rows.
+        explain: Whether to return a table instead of the kernel. For each variable it contains the method by which its
+            term is computed, and the number of operations per pair of rows.
 
     Returns:
         Θ in float32, (n, m), or (n, m, k, k) for "full".
@@ -78,9 +79,9 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
 
     Args:
         model: Keras model with one input and one output.
-        x: Rows (n, ...) as the model takes them.
-        layer: Name of the layer. None: the inputs of the last layer that has weights are returned, which are the
-            features of the last hidden layer.
+        x: Rows (n, ...) in the shape of the model's inputs.
+        layer: Name of the layer. None: the inputs of the last layer that has weights are returned instead of outputs;
+            they are the features of the last hidden layer.
 
     Raises:
         UserError: For a name that the model does not have, a layer that the model does not call exactly once, and, as
@@ -115,7 +116,7 @@ class LayerKernel:
         self.model, self._layer = model, layer
 
     def prepare(self, x: np.ndarray) -> list[Gradients]:
-        """Return φ for rows (n, ...), in the form that `block` takes: a list of one `Gradients` of shape (n, 1, p).
+        """Return φ for rows (n, ...) as an argument for `block`: a list of one `Gradients` of shape (n, 1, p).
 
         Raises:
             UserError: For a layer, a model or rows that `layer_features` refuses.
@@ -136,12 +137,12 @@ class LayerKernel:
 def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str | None = None) -> np.ndarray:
     """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, in float32, (n, m).
 
-    φ are the outputs of a layer. For initial weights and growing width the kernel tends to the NNGP kernel; in the
-    standard parametrization, after division by the width.
+    φ are the outputs of a layer. At initial weights, the kernel tends to the NNGP kernel with growing width. In the
+    standard parametrization this requires division by the width.
 
     Args:
         model: Keras model with one input and one output.
-        x1: Rows (n, ...) as the model takes them.
+        x1: Rows (n, ...) in the shape of the model's inputs.
         x2: Rows (m, ...); None: x2 = x1.
         layer: Name of the layer whose outputs are φ; None: φ is the input of the last layer that has weights.
 

@@ -1,4 +1,4 @@
-"""Cache for the derivatives of rows that a tangent kernel is computed from, within a limit of memory.
+"""Cache, of limited memory, for the derivatives of rows from which a tangent kernel is computed.
 
 These derivatives, the contributions of `linearized.tangents.contributions`, may be far larger than the rows: for three
 convolutions of 32 channels they take about 1 MB per row. They are computed when a block of the Gram matrix needs them,
@@ -6,8 +6,9 @@ in chunks of rows whose size depends only on the model and not on the free memor
 
 A Gram matrix is computed in bands, which are ranges of its rows. The blocks of a band are computed from left to right.
 Each band starts further to the right than the band before, because only the upper triangle of the symmetric matrix is
-computed. If not all chunks fit in memory, the chunks for the rows of the present band have priority, then the chunks
-for the columns furthest to the right, which all later bands need. The other chunks are computed again for each band.
+computed. If not all chunks fit in memory, the chunks for the rows of the present band have the highest priority. Next
+are the chunks for the columns furthest to the right, which all later bands need. The other chunks are computed again
+for each band.
 """
 
 import weakref
@@ -26,7 +27,7 @@ class ChunkStore:
     Args:
         make: Function that computes the contributions of an array of rows, such as `TangentKernel.prepare`.
         rows: Number of rows of a chunk.
-        most_bytes: Largest total size of the cached chunks; the chunks in use by a block, at most two, are extra.
+        most_bytes: Largest total size of the cached chunks. Up to two further chunks that are in use may be in memory.
     """
 
     def __init__(self, make: Callable[[np.ndarray], Prepared], rows: int, most_bytes: int):
@@ -57,7 +58,8 @@ class ChunkStore:
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
         """Return the contributions of one chunk of rows, from the cache or computed.
 
-        Computed contributions are cached if there is room, or if chunks of lower priority can be dropped.
+        Computed contributions are cached if there is enough free memory, or if dropping chunks of lower priority frees
+        enough.
 
         Args:
             run: Array of rows that the method `run` registered.
@@ -74,9 +76,10 @@ class ChunkStore:
         return run.chunks[index]
 
     def _place(self, number: int, index: int) -> tuple[bool, int, int]:
-        """Return the priority of a chunk, a tuple to sort by. Chunks of lower priority are dropped first.
+        """Return the priority of a chunk, a tuple that is larger for higher priority.
 
-        The chunks given to `hold` come first, then arrays that were registered later, then chunks of larger index.
+        Chunks given to `hold` have the highest priority. Among the others, chunks of arrays that were registered later
+        have a higher priority, and within an array chunks of larger index.
 
         Args:
             number: Number of the registered array of rows.
@@ -154,7 +157,7 @@ class KeptRows:
         return self._run.number, range(self._start // size, -(-self._stop // size))
 
     def parts(self) -> Iterator[tuple[slice, Prepared]]:
-        """Yield pairs (slice of these rows, contributions of the rows in the slice), one pair for each chunk."""
+        """Yield a slice of these rows and the contributions of the rows in the slice, once for each chunk."""
         size, start = self._store.rows, self._start
         while start < self._stop:
             index, first = divmod(start, size)

@@ -1,4 +1,4 @@
-"""Checks of a Keras model and of its input rows, which precede the computation of derivatives."""
+"""Checks of a Keras model and of its input rows before derivatives are computed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -87,8 +87,8 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
     """Return `Σ|w ∂f/∂w|` over all trainable weights w, where f is the sum of the outputs for one row.
 
-    It estimates the size of the terms that add up to the outputs. If it is large compared with f, the terms cancel, and
-    the rounding error of f is large too.
+    This is an estimate of the size of the terms whose sum is f. If it is large compared with f, the terms cancel, and
+    the relative rounding error of f is large.
 
     Args:
         model: Keras model.

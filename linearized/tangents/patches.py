@@ -1,4 +1,4 @@
-"""Windows of convolutions, with the padding, strides and dilation of Keras, in NumPy."""
+"""Patches of the inputs of Keras convolutions, with their padding, strides and dilation, computed by NumPy."""
 
 from typing import Any
 

@@ -9,9 +9,10 @@ signals of a layer are the derivatives of the outputs with respect to its result
     gradients   derivatives from inputs and signals, k T a b operations per row and k a b per pair of rows
     jacobian    derivatives by automatic differentiation, k backward passes per row
 
-The first two need a rule for the type of the layer (see `linearized.tangents.rules`); the cheaper one is taken. For one
-row, the derivatives by the rules are compared with those of automatic differentiation. A variable without a rule, or
-whose derivatives differ, such as a weight that the model also reads outside of its layer, takes the path "jacobian".
+The first two need a rule for the type of the layer (see `linearized.tangents.rules`), and the cheaper of the two is
+used. For one row, the derivatives by the rule are compared with those of automatic differentiation. The path "jacobian"
+is used for variables without a rule, and for variables whose derivatives by the rule are wrong. An example is a weight
+that the model also reads outside of its layer.
 """
 
 import collections
@@ -101,7 +102,7 @@ class Parts:
 
 
 def planned(variables: list[Any], parts: Parts, truth: list[np.ndarray | None], *, full: bool) -> list[Path]:
-    """Choose the method for each variable that the outputs depend on: the cheapest one whose derivatives are right.
+    """Choose a method for each variable that the outputs depend on: the cheapest one with correct derivatives.
 
     Args:
         variables: Trainable variables that are included in the kernel.
@@ -143,7 +144,7 @@ def _alike(mine: np.ndarray, true: np.ndarray | int, largest: float) -> bool:
 
 
 def _counts(parts: list[Linear], full: bool) -> tuple[float, float]:
-    """Return how many operations per pair of rows a kernel variable takes by the paths "factors" and "gradients".
+    """Return the operations per pair of rows for a layer's kernel by the paths "factors" and "gradients".
 
     Args:
         parts: All calls of layers that use the variable.

@@ -1,7 +1,7 @@
 """Products with the Jacobian J(x) of a Keras model's outputs with respect to its variables, at its present weights.
 
 `JacobianProducts` computes J v and Jᵀu for NumPy arrays of rows. `first_order` computes J v for tensors of the backend,
-so that a layer can use it in its own call. J is never stored.
+for use in the call of a layer. J is never stored.
 
 On TensorFlow, J v takes two backward passes: Jᵀu is linear in u, and the second pass differentiates vᵀJᵀu with respect
 to u. On JAX, J v takes one forward-mode derivative. Jᵀu takes one backward pass. All products are in float32 and
@@ -51,7 +51,7 @@ class JacobianProducts:
 
         Args:
             x: Rows (n, ...) at which J is taken.
-            v: Directions, c columns of one number for each of the p entries of the variables.
+            v: Directions (p, c), with one row for each of the p entries of the variables.
         """
         found = []
         with in_float32(self.model):
@@ -69,7 +69,7 @@ class JacobianProducts:
 
         Args:
             x: Rows (n, ...) at which J is taken.
-            u: Coefficients of the k outputs for each of the n rows, in c columns.
+            u: Coefficients (n, k, c) of the k outputs for each of the n rows.
         """
         total = np.zeros((self.params, u.shape[2]))
         with in_float32(self.model):
@@ -83,9 +83,9 @@ class JacobianProducts:
         """Estimate the mean over rows x (n, ...) of Σ_k ‖∂f_k(x)/∂θ‖², for the outputs f_k and the variables θ.
 
         This is the mean diagonal of the tangent kernel with outputs="trace", which is tr(J Jᵀ)/n. At most 64 rows,
-        evenly spaced, are used. For each of them the estimate is ‖Jᵀs‖², where s has a random sign ±1 for each output,
-        from a fixed random-number seed. It is unbiased, and exact for a single output. It costs a forward and a
-        backward pass for each of these rows.
+        evenly spaced, are used. The estimate for a row is ‖Jᵀs‖², where s contains a random sign ±1 for each output,
+        from a fixed random-number seed. It is unbiased, and exact for a single output. Each of these rows costs a
+        forward and a backward pass.
         """
         rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))

@@ -1,10 +1,10 @@
 """Formulas ("rules") for the derivatives of a model's outputs with respect to the variables of standard Keras layers.
 
 A layer such as Dense or Conv2D computes s = h ⋆ w + b from its inputs h, and applies its activation to s. The tensor s
-is called the site of the layer. The derivatives of the model's k outputs with respect to s are called the signals,
-(n, k, ...) for n rows, where ... is the shape of s for one row. A rule computes the derivatives with respect to w and b
-from h and the signals, without another backward pass. `RULES` has one rule for each type of layer, and `found` applies
-it. All arrays are NumPy arrays in float32.
+is called the site of the layer. The derivatives of the model's k outputs with respect to s are called the signals, (n,
+k, ...) for n rows, where ... is the shape of s for one row. A rule computes the derivatives with respect to w and b
+from h and the signals, without another backward pass. The table `RULES` has one rule for each type of layer, and the
+function `found` applies the rule of a layer. All arrays are NumPy arrays in float32.
 """
 
 import dataclasses
@@ -44,8 +44,8 @@ class Linear:
     def flat_gradients(self) -> np.ndarray:
         """Return the derivatives of the k outputs with respect to the p entries of the kernel, (n, k, p).
 
-        The order of the p entries differs from that of the flattened kernel, which saves a copy. It is the same for all
-        rows.
+        The order of the p entries is the same for all rows. It differs from that of the flattened kernel, which saves a
+        copy.
         """
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)
@@ -60,7 +60,7 @@ Found = tuple[list[Linear], list[tuple[Any, np.ndarray]]]
 
 
 def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Apply the rule of a layer to one of its calls, for the derivatives with respect to all variables of the layer.
+    """Apply the rule of a layer to one of its calls, and return the derivatives with respect to the layer's variables.
 
     Args:
         layer: Keras layer.
@@ -70,8 +70,8 @@ def found(layer: Any, kind: str, inputs: np.ndarray, signals: np.ndarray) -> Fou
             in the layer's variables), (n, k, ...).
 
     Returns:
-        A list with one `Linear` for each kernel that the layer multiplies its inputs by, and a list of pairs of each
-        other variable and the derivatives of the k outputs with respect to it, `(n, k, *shape)`.
+        Two lists. The first has a `Linear` for each kernel that the layer multiplies its inputs by. The second has a
+        pair for each other variable: the variable, and the derivatives `(n, k, *shape)` with respect to it.
 
     Raises:
         ValueError: For an `EinsumDense` layer whose equation is not a matrix product at each position.
@@ -86,11 +86,11 @@ def _dense(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 def _einsum(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
-    """Apply the rule of `EinsumDense`, whose equation is written as a matrix product at each position.
+    """Apply the rule of `EinsumDense`, by writing its equation as a matrix product at each position.
 
-    Each letter of the equation is kept (an axis of positions), contracted (an axis of the inputs at a position) or new
-    (an axis of the results at a position). The bias belongs to the returned `Linear` if its axes are the new ones.
-    Otherwise it is returned with its derivatives.
+    Each letter of the equation is of one of three types: kept (an axis of positions), contracted (an axis of the inputs
+    at a position) or new (an axis of the results at a position). The bias is part of the returned `Linear` if its axes
+    are the new letters. Otherwise it is returned as a pair with its derivatives.
 
     Raises:
         ValueError: For an equation that is not a matrix product at each position.
@@ -183,8 +183,8 @@ def _depthwise_gradients(layer: Any, kernel: Any, inputs: np.ndarray, signals: n
 def _separable(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
     """Apply the rule of a separable convolution: a depthwise convolution, then a matrix product at each pixel.
 
-    The outputs of the depthwise convolution, which are the inputs of the matrix product, are computed again. The matrix
-    product is returned as a `Linear`, and the depthwise kernel with its derivatives.
+    The inputs of the matrix product, which are the outputs of the depthwise convolution, are computed here. The matrix
+    product is returned as a `Linear`, and the depthwise kernel as a pair with its derivatives.
     """
     inputs, signals = channels_last(layer, inputs, 1), channels_last(layer, signals, 2)
     n, k, b = len(inputs), signals.shape[1], signals.shape[-1]

@@ -38,10 +38,10 @@ class Signals:
         self._compiled = BACKENDS[keras.backend.backend()](self)
 
     def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
-        """Compute one forward pass of the model for n rows, and the derivatives of m combinations of its outputs.
+        """Compute the inputs of layers for n rows, and the derivatives of m combinations of the model's outputs.
 
-        Only layers whose type has a rule in `linearized.tangents.rules`, and that have trainable variables, are
-        included.
+        Only layers with trainable variables whose type has a rule in `linearized.tangents.rules` are included. The
+        model is evaluated once for every 16 combinations.
 
         Args:
             x: Rows (n, ...).
@@ -74,7 +74,7 @@ class _TensorFlowSignals:
     """TensorFlow graph of the forward pass and of one backward pass for each combination of outputs.
 
     Args:
-        owner: `Signals` whose model is differentiated, and whose list of calls is set.
+        owner: The `Signals` object that contains the model. Its list `calls` is set when the model is traced.
     """
 
     def __init__(self, owner: Signals):
@@ -115,7 +115,7 @@ class _JaxSignals:
     perturbations in reverse mode.
 
     Args:
-        owner: `Signals` whose model is differentiated, and whose list of calls is set.
+        owner: The `Signals` object that contains the model. Its list `calls` is set when the model is traced.
     """
 
     def __init__(self, owner: Signals):

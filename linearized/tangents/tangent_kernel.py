@@ -1,8 +1,8 @@
 """Computation of the empirical NTK of a Keras model between blocks of rows.
 
 `TangentKernel.prepare` computes the derivatives of the model's outputs once for each row, and `TangentKernel.block`
-multiplies the results for two blocks of rows. `linearized.empirical_ntk` calls both. The computation of a Gram matrix
-in tiles calls `prepare` for the rows and `block` for each tile.
+multiplies the results for two blocks of rows. `linearized.empirical_ntk` calls both. For a large Gram matrix, `block`
+is called for one part of the matrix after another.
 """
 
 from collections.abc import Callable
@@ -91,10 +91,11 @@ class TangentKernel:
         return sum(left.full(right) if self.full else left.trace(right) for left, right in pairs)
 
     def _parts(self, x: np.ndarray) -> tuple[Parts, int]:
-        """Apply the rules of all layers to the rows x (n, ...), with one forward pass and the backward passes.
+        """Run the model forwards and backwards on rows x (n, ...), and apply the rules of all layers to the results.
 
         Returns:
-            The derivatives grouped by variable, and the size in bytes of the inputs and signals of all layers.
+            The results of the rules, grouped by variable, and the size in bytes of the inputs and signals of all
+            layers.
         """
         linear, others, size = [], [], 0
         for call, inputs, signals in self._signals(x):

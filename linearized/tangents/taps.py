@@ -44,9 +44,10 @@ class Call:
     Attributes:
         layer: Layer that was called.
         kind: Name of the rule for its derivatives, a key of `linearized.tangents.rules.RULES`.
-        inputs: Inputs of the layer; for a normalisation layer, its inputs after normalisation, which it multiplies by
-            its scale; or None if only the layer and its rule are recorded.
-        site: Tensor that is linear in the layer's variables, such as the input of its activation; or None.
+        inputs: Inputs of the layer. For a normalisation layer, the normalised inputs before the multiplication by its
+            scale. None if only the layer and its rule are recorded.
+        site: Tensor that is linear in the layer's variables, such as the input of its activation. None if only the
+            layer and its rule are recorded.
     """
 
     layer: keras.layers.Layer
@@ -58,9 +59,9 @@ class Call:
 def kind_of(layer: keras.layers.Layer) -> str | None:
     """Return the name of the rule for the derivatives of a layer, a key of `rules.RULES`, or None if it has none.
 
-    Standard Keras layers have a rule by their type. A layer of this package can name its rule in the attribute
-    `tangent_rule`. Such a layer has two methods: `at_site(s)`, through which its `call` passes the tensor s that is
-    linear in its variables, and `entering(x)`, which returns the array that its kernel is multiplied by.
+    The rule of a standard Keras layer depends on its type. A layer of this package can name its rule in the attribute
+    `tangent_rule`. Such a layer has two methods. Its `call` passes the tensor s that is linear in its variables through
+    `at_site(s)`. `entering(x)` returns the array that its kernel is multiplied by.
     """
     call = type(layer).call
     return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)
@@ -71,7 +72,7 @@ def tapped(model: keras.Model, tap: Callable[[Any], Any]) -> Iterator[list[Call]
     """Record the calls of a model's layers within a `with` block, and apply a function to their sites.
 
     Args:
-        model: Keras model, whose layers that have a rule (see `kind_of`) and trainable variables are recorded.
+        model: Keras model. Its layers that have a rule (see `kind_of`) and trainable variables are recorded.
         tap: Function that takes the site of each layer, the tensor that is linear in the layer's variables, and returns
             the tensor that replaces it.
 
@@ -172,7 +173,7 @@ def _recording(layer: Any, kind: str, calls: list[Call], tap: Callable[[Any], An
 
 
 def _normalised(layer: Any, inputs: Any) -> Any:
-    """Normalise the inputs of a normalisation layer as it does in inference mode, before it multiplies them by γ.
+    """Return the normalised inputs of a normalisation layer in inference mode, before the multiplication by γ.
 
     Args:
         layer: Keras batch normalisation, with its stored mean and variance, or layer normalisation.

@@ -1,4 +1,4 @@
-"""Tangent kernel that describes training by SGD: each layer's term is multiplied by its factor of the learning rate."""
+"""Tangent kernel for training by SGD, in which layers may have different learning rates."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ ROWS = 128  # rows of `others` that are prepared together
 def training_kernels(
     model: keras.Model, x: Any, others: Any
 ) -> tuple[Float32[np.ndarray, "n n"], Float32[np.ndarray, "m n"]]:
-    """Return the training kernel Θ of a Keras model f at its present weights, among rows and between them and others.
+    """Return the training kernel Θ of a Keras model f at its present weights, as Θ(x, x) and Θ(others, x).
 
     Θ(x, x') = (1/k) Σ_l Σ_w r_w ∂f_l(x)/∂w ∂f_l(x')/∂w over the k outputs f_l and all trainable weights w, where r_w is
     the factor of the learning rate that the layer of w declares (`gradient_scales`). For one output, Θ determines how a

@@ -1,8 +1,9 @@
 """Choice of variables of a Keras model by parts of their paths, such as "dense_1,head/kernel" or "-embedding".
 
-A name stands for every variable whose path has it as one or more whole parts: "dense_1" and "kernel" both stand for
-"dense_1/kernel", and "dense" stands for neither of "dense_1/kernel" and "my_dense/kernel". "*" matches any text within
-a part. Names with a leading "-" are removed from the chosen variables, or from all variables if no name is chosen.
+A path has parts that are separated by "/". A name selects every variable whose path contains the name as one or more
+whole parts: "dense_1" and "kernel" both select "dense_1/kernel", but "dense" selects neither "dense_1/kernel" nor
+"my_dense/kernel". "*" matches any text within a part. A leading "-" excludes the variables of a name from those that
+other names select, or from all variables if there are no other names.
 """
 
 import re
@@ -15,7 +16,7 @@ MOST_PATHS = 12  # largest number of paths that an error message lists
 
 
 def listed_names(text: str) -> tuple[list[str], list[str]]:
-    """Return the names in a text that are chosen, and those that are excluded (without their "-").
+    """Return the names in a text that select variables, and those that exclude variables (without their "-").
 
     Args:
         text: Names, separated by commas.
@@ -31,7 +32,7 @@ def listed_names(text: str) -> tuple[list[str], list[str]]:
 
 
 def chosen_by_name(text: str, paths: Iterable[str]) -> Callable[[Any], bool]:
-    """Return a function that takes a variable and returns whether the names in a text choose it.
+    """Return a function of a variable that returns whether the names in a text select it.
 
     Args:
         text: Names, separated by commas, see the module's docstring.

@@ -11,7 +11,7 @@ LAST = "last_layer"
 
 
 def variable_set(model: keras.Model, text: str) -> Callable[[Any], bool] | None:
-    """Return a function that takes a variable and returns whether it is in a set; None for the set of all variables.
+    """Return a function of a variable that returns whether it is in a set; None for the set of all variables.
 
     Args:
         model: Keras model.
