@@ -61,9 +61,9 @@ def gram_in_shards(
 
 
 def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Return whether a folder has the description `manifest`, except for the command that made it.
+    """Return whether the description of a folder equals `manifest`, apart from the command that made the folder.
 
-    A folder with another or a damaged description is not used.
+    The result is False if the description is missing or damaged.
     """
     if kind_of(folder) is None:
         return False

@@ -1,4 +1,4 @@
-"""Convert .npy Gram matrices of the original suite to checked shards.
+"""Convert Gram matrices in .npy files of the original suite to shards: files with parts of the matrix and checksums.
 
     python -m kernel_gen.import_npy --source=old/Myrtle_3 --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.import_npy --train_file=Train.npy --test_file=Test.npy --kernel=NTK --dataset=FMNIST
@@ -6,9 +6,9 @@
 --source is a folder of row files. train_ntk_0.npy, train_ntk_1.npy, ... contain the kernel between consecutive train
 rows and all train rows; columns before the file's own rows may be zeros. test_ntk_0.npy, test_ntk_1.npy, ... contain
 the kernel between the same train rows and the test rows. The file of --test_file, in contrast, has one row for each
-test input. The other flags state the kernel, the dataset and the noise level of the files. The shards (files with parts
-of the matrix) are written to the folder in which `python -m kernel_gen` with the same flags would write them. To check
-them, run python -m kernel_gen.status --verify with the same flags.
+test input. The other flags state the kernel, the dataset and the noise level of the files. The shards are written to
+the folder to which `python -m kernel_gen` with the same flags would write them. To check them, run python -m
+kernel_gen.status --verify with the same flags.
 """
 
 import dataclasses
@@ -165,8 +165,8 @@ class Matrices:
 class FileWork(GramWork):
     """The `Work` of an import: it reads the entries of a Gram matrix from .npy files instead of computing them.
 
-    A band is a range of consecutive rows. Its entries are read in two parts (tiles): the square on the diagonal, and
-    the columns after it.
+    A band is a range of consecutive rows. The entries of a band of train rows are read in two parts (tiles): the square
+    on the diagonal, and the columns after it. Other bands are one tile.
 
     Args:
         config: Settings that name the files and describe the matrix.
@@ -185,7 +185,7 @@ class FileWork(GramWork):
         self._matrices = Matrices(self._config, self.rows)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard: for each band of rows the square on the diagonal and the remaining columns.
+        """Return the tiles of a shard: for each band of train rows two tiles, and for each other band one.
 
         Args:
             manifest: Description of the folder of shards.

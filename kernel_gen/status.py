@@ -32,7 +32,7 @@ from linearized.storage.manifest import FEATURES, GRAM, kind_of, load_manifest
 
 @dataclasses.dataclass(frozen=True)
 class StatusSettings(EmbeddedRows, GramSettings):
-    """Settings of `python -m kernel_gen.status`: those with which shards were computed, and the action."""
+    """Settings of `python -m kernel_gen.status`: the settings of the shards, and what to print or verify."""
 
     runs: bool = setting(
         False, "list the runs of train, krr, compare, theory and finetune that are not finished, instead of shards",

@@ -2,7 +2,8 @@
 
 For a normal pair (u, v) ~ N(0, [[k11, k12], [k12, k22]]) the dual is E[f(u) f(v)]. It maps the covariances before a
 layer of infinite width to those after it. Its slope is E[f'(u) f'(v)], which is the derivative of the dual with respect
-to the covariance k12 (Price's theorem). Where f jumps, f' is its derivative almost everywhere, as in gradient training.
+to the covariance k12 (Price's theorem). If f has jumps, f' is the derivative between the jumps, as in training by
+gradients.
 """
 
 import abc
@@ -96,7 +97,7 @@ class Activation(abc.ABC):
 
         Args:
             k12: Covariances (n1, n2) of u and v.
-            k11: Variances (n1,) of u, a vector, so that a block needs no further square blocks.
+            k11: Variances (n1,) of u.
             k22: Variances (n2,) of v.
 
         Raises `UserError` for variances beyond the range of the activation.
@@ -152,8 +153,8 @@ class Activation(abc.ABC):
 
         It maps (Σ, Θ, one, two, w², b²) to (w² dual(Σ) + b², w² slope(Σ) Θ + w² dual(Σ) + b²). Σ is the covariance of
         the network's outputs at initialisation (NNGP) and Θ its tangent kernel (NTK); `one` and `two` are the results
-        of `rows` for both sides, and w and b the standard deviations of weights and biases. One program serves all
-        layers with blocks of the same shape, and all kernels of this activation.
+        of `rows` for both sides, and w and b the standard deviations of weights and biases. One compiled program is
+        used for all layers with blocks of the same shape, and for all kernels of this activation.
 
         Args:
             terms: The result of `terms` for the variances of both sides.

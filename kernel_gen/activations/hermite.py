@@ -5,8 +5,8 @@ turns the series into duals: E[f(σ₁u) f(σ₂v)] = Σ_k a_k(σ₁) a_k(σ₂)
 Truncation at a degree omits Σ_{k>degree} a_k² at c = 1, which is the theoretical error on inputs of unit norm.
 
 The integrals are computed on `|z|` <= 16 by Gauss-Legendre panels between the kinks of f. With φ the normal density,
-h_k √φ is bounded and is computed by its recursion, so that any degree is stable: for f of bounded variation a_k has an
-error of 1e-14, up to degree 1,000 and beyond.
+h_k √φ is bounded. It is computed by its recursion, which is therefore stable at any degree. For f of bounded variation
+a_k has an error of 1e-14, up to degree 1,000 and beyond.
 """
 
 import functools
@@ -32,8 +32,8 @@ def coefficients(
         std: Standard deviation σ of the argument of f.
         kinks: Points where f is not smooth; integrals are split there.
 
-    Costs (degree + 1) · 1,600 operations and 1,600 values of f; above degree 1,000 the panels are narrower and their
-    number grows as √degree.
+    It costs 1,600 evaluations of f and (degree + 1) · 1,600 operations. Above degree 1,000 the quadrature has more
+    points, and their number grows as √degree.
     """
     z, weights = nodes(tuple(kink / std for kink in kinks if std and abs(kink) < REACH * std), degree)
     values = np.asarray(function(std * z), np.float64)

@@ -13,9 +13,9 @@ h)₊^p (z₂ - k)₊^q], Stein's lemma gives
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 
 where, at p = 0, p N_{p-1,q} is replaced by φ(h) E[(z₂ - k)₊^q | z₁ = h] with the normal density φ, and likewise for q;
-N₀₀ is the probability P(z₁ > h, z₂ > k). At t = 0 these are the arc-cosine kernels (Cho & Saul, 2009). No derivative is
-computed by autodiff, so that the slopes are exact at correlation 1. A jump (p = 0) has the derivative 0, as in networks
-that are trained by gradients.
+N₀₀ is the probability P(z₁ > h, z₂ > k). For kinks at 0 the N_pp are half the arc-cosine kernels (Cho & Saul, 2009). No
+derivative is computed by autodiff, so that the slopes are exact at correlation 1. A jump (p = 0) has the derivative 0,
+as in networks that are trained by gradients.
 
 The functions `relu` ... `hard_silu` build an activation from a `Scalar`, which holds its name and its numbers.
 """
@@ -63,8 +63,8 @@ class Piecewise(Activation):
 class Moments:
     """Moments of truncated Gaussian pairs, from which duals of piecewise polynomials are computed.
 
-    They are computed for arrays of covariances, each moment once. N_pq in its methods is E[(z₁ - h)₊^p (z₂ - k)₊^q] for
-    standard normal z₁ and z₂ of correlation c.
+    Moments are computed for arrays of covariances, and each moment is computed only once. N_pq in its methods is E[(z₁
+    - h)₊^p (z₂ - k)₊^q] for standard normal z₁ and z₂ of correlation c.
 
     Args:
         k12: Covariances of the two inputs.

@@ -6,8 +6,7 @@ With He_n the probabilists' Hermite polynomials and v the variance of an input �
 
 Therefore the l-th Hermite coefficient of f(√v z) is √v^l b_l(v). The b_l are polynomials in v - 1 if f is given by
 Hermite coefficients, and in v if f is given by powers. The dual is Σ_l k12^l b_l(k11) b_l(k22), with k12 the covariance
-and k11 and k22 the variances. This form includes all terms, those of degrees 0 and 1 too, and holds for inputs of any
-norm.
+and k11 and k22 the variances. The formula holds for inputs of any norm.
 """
 
 import math

@@ -63,7 +63,7 @@ class Engine:
 
     @property
     def map_bytes(self) -> int:
-        """The size in bytes of the covariances of one pair of images that are passed from stage to stage."""
+        """The size in bytes of the covariances that stages pass to each other for one pair of images."""
         return sum(math.prod(shape) for shape in self.shapes) * self.dtype.itemsize
 
     def workspace(self, pairs: int) -> list[np.ndarray]:

@@ -156,7 +156,7 @@ class GeneralCntk(Cntk):
         return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
 
     def _variances(self, image: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
-        """Return the variances of an image's pixels before each activation, and the terms that each activation needs.
+        """Return the variances of an image's pixels before each activation, and the number of terms of each activation.
 
         Args:
             image: Pixels (height, channels, width).
@@ -214,7 +214,7 @@ def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
 
 @functools.cache
 def _place(device: str) -> jax.Device | None:
-    """Return the requested device, "cpu" or "gpu", or None for "auto", which is JAX's own choice.
+    """Return the JAX device for "cpu" or "gpu", or None for "auto", with which JAX chooses the device.
 
     Raises `UserError` for a device that JAX does not find.
     """

@@ -1,4 +1,4 @@
-"""The fused CNTK on a GPU: the algorithm of `recursion_numba` in `numba.cuda`, one block of threads per pair.
+"""The CNTK on a GPU: the algorithm of `recursion_numba` in `numba.cuda`, with one block of threads per pair of images.
 
 As on the CPU, a block of threads processes one vertical offset after another. For one offset, it pairs each row of the
 first image with one row of the second; the numbers for all pairs of their columns (x, x') are called a plane. Each
@@ -7,8 +7,9 @@ own memory, for every layer. Only the plane that is summed horizontally is share
 numbers for images of width W, 9 KiB at W = 32. Every pair has its own pooled results, so no two blocks add to the same
 number, and results do not depend on timing.
 
-Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. Memory traffic of the maps is 4 MB
-per pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where a pair of 4x4 images takes a second.
+Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. The covariances that stages pass to
+each other cause a memory traffic of 4 MB per pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where
+a pair of 4x4 images takes a second.
 """
 
 import functools
@@ -30,10 +31,10 @@ def stage_kernel(
     stage: Stage, *, channels: int, pooled: int, slots: tuple[int, int], ntk: bool, dtype: str,
     threads: int = THREADS,
 ):  # fmt: skip
-    """Return the CUDA kernel that computes one stage of a network for pairs of images; sizes are constants in it.
+    """Return the CUDA kernel that computes one stage of a network for pairs of images.
 
-    The CUDA kernel takes the arguments of the program that `recursion_numba.stage_kernel` returns, without `fits`; it
-    overwrites `maps_out` instead of adding to it.
+    All sizes are constants in the compiled kernel. Its arguments are those of the program that
+    `recursion_numba.stage_kernel` returns, without `fits`. It overwrites `maps_out` instead of adding to it.
 
     Args:
         stage: The stage.

@@ -71,7 +71,7 @@ class DividedRows:
         tangent: Rows of Θ times the exact constant term of its factor E[σ'(u)σ'(v)]; 0: the constant term is part of
             the rest.
         nngp, ntk: Rows of the rest of Σ, and rows of the rest of Θ.
-        summed: Whether the linear term of Σ, times √2, also represents Θ times its constant term.
+        summed: Whether the linear term of Σ, times √2, also represents Θ times the constant term of its factor.
     """
 
     linear: int
@@ -86,7 +86,7 @@ class ActivationStep:
 
     Args:
         nonlinearity: σ with its series.
-        how: The method by which it is approximated.
+        how: The method by which the kernels after it are approximated.
     """
 
     def __init__(self, nonlinearity: Nonlinearity, how: Approximation):
@@ -339,7 +339,7 @@ class SketchRest:
 def _interleaved(power: np.ndarray) -> np.ndarray:
     """Return the real and imaginary parts of a complex sketch in alternating rows; a real sketch is returned unchanged.
 
-    The first rows of the result, of any number, then contain equally many real and imaginary parts, up to one.
+    The first r rows of the result then contain as many real as imaginary parts, for every even r.
     """
     if power.dtype.kind != "c":
         return power

@@ -1,7 +1,7 @@
-"""CNTK: features of the kernel of a convolutional network, Myrtle-5, 7, 10 or plain convolutions with a head.
+"""CNTK: features of the kernels of convolutional networks (Myrtle-5, 7 and 10, or plain convolutions with a head).
 
-The kernel itself is in `kernel_gen.kernels.cntk`. Networks come from `kernel_gen.cntk.architecture`: 3 x 3
-convolutions, an activation after each, pools, a head and a dense readout.
+The kernel itself is in `kernel_gen.kernels.cntk`. The networks are those of `kernel_gen.cntk.architecture`: 3 x 3
+convolutions with an activation after each of them, pools, a head and a dense readout.
 """
 
 from typing import TYPE_CHECKING

@@ -4,11 +4,12 @@
 standard deviations of weights and biases. Features of either one are arrays (rows, columns) or (rows, images, height,
 width).
 
-A convolution maps Σ to its mean over the window. The features of this mean are the concatenated features of the
-window's pixels, divided by √(number of pixels): 9 times as many rows for a 3 x 3 window. If there are more rows than
-the limit, they are folded: each row of each pixel is added, with a random sign, to a random row of the result. Rows of
-one pixel are added to different rows as far as possible. Products of different rows cancel in the mean, so that folding
-is unbiased; its variance is that of a sketch with as many rows. Without folding all these layers are exact.
+Apart from constants, a convolution maps Σ to its mean over the window. The features of this mean are the concatenated
+features of the window's pixels, divided by √(number of pixels): 9 times as many rows for a 3 x 3 window. If there are
+more rows than the limit, they are folded: each row of each pixel is added, with a random sign, to a random row of the
+result. Rows of one pixel are added to different rows as far as possible. Products of different rows cancel in the mean,
+so that folding is unbiased; its variance is that of a sketch with as many rows. Without folding all these layers are
+exact.
 
 Conventions are those of neural_tangents.stax, and padding is as in XLA: SAME results in ⌈size/stride⌉ pixels, and if
 the number of zeros is odd, the additional zero is at the end.
@@ -307,8 +308,8 @@ def of_images(shape: Shape, layer: str) -> tuple[int, int]:
 class Fold:
     """A function that concatenates the features of several pixels and further rows, and folds them if necessary.
 
-    They are folded if they have more than `limit` rows. Folding adds each row, with a random sign, to a random one of
-    the `limit` rows of the result.
+    Rows are folded if there are more than `limit` of them. Folding adds each row, with a random sign, to a random one
+    of the `limit` rows of the result.
 
     Args:
         rows: Number of rows of features of each pixel.

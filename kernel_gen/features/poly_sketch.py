@@ -7,7 +7,7 @@ The sketch T_j of the power j has E[T_j(x)·T_j(z)] = (x·z)^j. The sketches are
 SRHT and TensorSRHT are the sketches of a vector and of a tensor product ⊗ in `tensor_srht`. Each power is computed from
 the previous one by one TensorSRHT. The relative variance of T_j(x)·T_j(z) is about j/m; with a product of j independent
 projections it would be 3^j/m. The features of the kernel (x·z)^p are T_p. Those of a power series Σ_j a_j² (x·z)^j are
-all a_j T_j.
+all a_j T_j, one below the other.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class PolySketch:
     Args:
         dim: Dimension d of the inputs x.
         degree: The highest power, 0 or more.
-        width: Number m of entries of a sketch. T_0 is 1, however, and T_1 is x itself if d <= m.
+        width: Number m of entries of a sketch, except that T_0 is 1, and T_1 is x itself if d <= m.
         random: Generator of this sketch's random numbers.
         field: "real", or "complex" for complex sketches, whose kernel is Re T(x)·conj T(z).
         dtype: Data type of the features; the corresponding complex type for complex sketches.

@@ -93,8 +93,8 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
         threads: Number of tiles computed in parallel; 0: one for each core.
         wait: Seconds to wait for another process that computes a shard.
 
-    Raises `TryLater`, after computing the other shards, if other processes compute some of them; and `UserError` for a
-    full disk, for entries that are not finite, and for other errors that a user can correct.
+    Raises `TryLater` if other processes compute some of the shards, after all others are computed. Raises `UserError`
+    for a full disk, for entries that are not finite, and for other errors that a user can correct.
     """
     made, busy = [], []
     with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
@@ -116,7 +116,7 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
 
 
 def _refuse_busy(config: RunnerSettings) -> None:
-    """Raise `Busy`, before data are loaded, if other processes are at work on all requested shards that remain."""
+    """Raise `Busy`, before data are loaded, if other processes are computing all requested unfinished shards."""
     folder = config.path()
     if kind := kind_of(folder):
         manifest = load_manifest(folder, kind)
@@ -137,7 +137,7 @@ def _plan(job: Job) -> list[int]:
 
 
 def _make(job: Job, shard: int, threads: int, rate: Rate) -> bool:
-    """Compute the tiles of a shard that are left, and finish its file; return False if it was already finished.
+    """Compute the tiles of a shard that are left and finish its file, or return False if it was finished already.
 
     Args:
         job: The job.

@@ -69,7 +69,7 @@ def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
 
     Args:
         folder: Folder of the shards.
-        manifest: Its description.
+        manifest: Description of the folder.
         block: "train", "validation" or "test".
     """
     shards = [number for number, bands in enumerate(manifest.shards) if any(band.block == block for band in bands)]

@@ -1,9 +1,9 @@
 """PATCH: Gaussian kernels between whitened patches of two images, pooled over cells of positions.
 
-Patches x_p of an image X and z_q of an image Z are taken at positions p and q, which are grouped into the cells of a
-grid. k(X, Z) is the mean over cells of the mean over pairs p, q in a cell of exp(-‖x_p - z_q‖²/(2L²)), with the
-bandwidth L. It is one layer of a convolutional kernel network (Mairal et al. 2014): a convolution with infinitely many
-filters, a nonlinearity and average pooling.
+Patches x_p of an image X and z_q of an image Z are taken at positions p and q. The positions are grouped into the cells
+of a grid. k(X, Z) is the mean of exp(-‖x_p - z_q‖²/(2L²)) over all pairs p, q in a cell, averaged over the cells, with
+the bandwidth L. It is one layer of a convolutional kernel network (Mairal et al. 2014): a convolution with infinitely
+many filters, a nonlinearity and average pooling.
 
 First, unless the setting `patch_whitening` is 0, the mean of each patch is subtracted, the patch is divided by its
 contrast √(v + C), and it is whitened by the covariance of the train patches. Here v is the variance of the entries of
@@ -192,7 +192,7 @@ class PatchKernel(DifferentiableKernel):
         return patches * root if root.ndim == 1 else patches @ root
 
     def whitened(self, x: np.ndarray) -> Float[np.ndarray, "n h w d"]:
-        """Return the patches of images, less their mean, divided by their contrast and whitened, (n, rows, columns, d).
+        """Return the patches of images, centred, divided by their contrast and whitened, (n, rows, columns, d).
 
         `rows` and `columns` count the positions of patches, and d is the number of entries of a patch. If `whitening`
         is 0, the patches are returned as they are.
@@ -247,15 +247,16 @@ class PatchKernel(DifferentiableKernel):
     def gradients(
         self, points: Patches, rows: Patches, alpha: Float64[np.ndarray, "n k"]
     ) -> Float64[np.ndarray, "k m d"]:
-        """Return the gradients of f_c(x) = Σ_i alpha_ic k(x, x_i) in each patch of some points, (k, m, d) in float64.
+        """Return the gradients of f_c(x) = Σ_i alpha_ic k(x, x_i) in each patch of images x, (k, m, d) in float64.
 
-        Here m is the number of patches of all points, which are ordered by cell. The gradient of exp(-‖x - z‖²/(2L²))
-        in x is its value times (z - x)/L². Each pair of patches in one cell costs 2d operations, and another 2d for
-        each output, in the dtype of the entries. Memory is needed for the result and for 8 MiB of entries at a time.
+        Here m is the number of patches of all images x; the patches are ordered by cell. The gradient of exp(-‖x -
+        z‖²/(2L²)) in x is its value times (z - x)/L². Each pair of patches in one cell costs 2d operations, and another
+        2d for each output, in the dtype of the entries. Memory is needed for the result and for 8 MiB of entries at a
+        time.
 
         Args:
-            points: The points, images that `prepare` returned.
-            rows: The n images x_i, which `prepare` returned.
+            points: The images x, as `prepare` returned them.
+            rows: The n images x_i, as `prepare` returned them.
             alpha: Coefficients (n, k), one column for each output c.
         """
         found, k = [], alpha.shape[1]

@@ -88,11 +88,12 @@ def _pair(
 
     Args:
         made: The activation.
-        cov: Covariances of shape (n1, n2), or (n1) for the diagonal of the batch, followed by the pixel axes (x, x, y,
-            y), or (x, y) for the diagonal of space.
+        cov: Covariances. The shape is (n1, n2), or (n1,) if only those of inputs with themselves are stored, followed
+            by the pixel axes (x, x, y, y), or (x, y) if only those of pixels with themselves are stored.
         one: The variances (n[, x, y]) of the first side.
         two: The variances of the second side; None if both sides are the same.
-        diagonal: Whether `cov` contains only the diagonal of the batch, and whether only the diagonal of space.
+        diagonal: Whether `cov` contains only covariances of inputs with themselves, and only those of pixels with
+            themselves.
         terms: Length of the activation's series, 0 for closed forms.
     """
     from neural_tangents._src.utils import utils

@@ -23,11 +23,11 @@ error is that on the N - n other rows of the pool, which are equivalent to new r
 
 Derivation for a pool: let D be the diagonal matrix with 1/ρ for train rows and 0 for the other rows. The residual of
 all N rows is r = (I + KD)⁻¹y. Let r'_i be the residual of row i if D_ii were 0. Then r_i = r'_i/(1 + h D_ii), with the
-same number h for all rows. The mean of r over the choice of the train rows determines κ, and its fluctuation determines
-the variance. The mean of r² over the pool is (1 - f) times the test error plus f times the train error, because the
-train rows belong to the pool. The formulas are exact at n = N, where ρ = Nκ and the mean of r² over the pool is Σ (1 -
-ℓ_i)² v_i². For N → ∞ they become those of a population. At ρ = 0 a pool and a population have the same κ, and the test
-error of a pool is that of a population divided by 1 - f.
+same number h for all rows. The mean of r over the random choice of the train rows determines κ. The variance of r
+determines the denominator of the test error. The mean of r² over the pool is (1 - f) times the test error plus f times
+the train error, because the train rows belong to the pool. The formulas are exact at n = N, where ρ = Nκ and the mean
+of r² over the pool is Σ (1 - ℓ_i)² v_i². For N → ∞ they become those of a population. At ρ = 0 a pool and a population
+have the same κ, and the test error of a pool is that of a population divided by 1 - f.
 """
 
 from typing import NamedTuple
@@ -95,9 +95,9 @@ def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) 
 def effective_ridge(eigenvalues: Float64[np.ndarray, " m"], n: int, ridge: float, pool: int = 0) -> float:
     """Return the effective ridge κ, the root of L + ρ/κ = n or, for a pool, of L + (ρ/κ)(1 - L/N) = n.
 
-    L = Σ λ_i/(λ_i + κ) depends on κ. The left side decreases to 0 as κ grows. As κ tends to 0, it exceeds n if ρ > 0,
-    or if ρ = 0 and more than n eigenvalues are positive; there is then one root, which is found by Brent's method in
-    log κ. At ρ = 0 with at most n positive eigenvalues, κ is 0.
+    L = Σ λ_i/(λ_i + κ) depends on κ. The left-hand side decreases to 0 as κ grows. If ρ > 0, or if more than n
+    eigenvalues are positive, it exceeds n for small κ. There is then one root, which is found by Brent's method in log
+    κ. If ρ = 0 and at most n eigenvalues are positive, κ is 0.
 
     Args:
         eigenvalues: λ, at least 0, in any order.
@@ -139,7 +139,7 @@ def learnabilities(eigenvalues: Float64[np.ndarray, " m"], kappa: float) -> Floa
 
     Args:
         eigenvalues: λ, at least 0.
-        kappa: κ, the effective ridge of `effective_ridge`.
+        kappa: κ, the effective ridge, as `effective_ridge` returns it.
     """
     return np.divide(eigenvalues, eigenvalues + kappa, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)
 

@@ -2,9 +2,9 @@
 
 Let Σ be the covariance of the inputs and γ_i its eigenvalues. The eigenfunctions of k are products of Hermite
 polynomials in the principal components. The product with degree α_i in component i has the eigenvalue c_ℓ Π γ_i^α_i,
-where ℓ = Σ α_i is its total degree, and each ℓ has one level coefficient c_ℓ (Karkada, Turnbull, Liu and Simon,
-arXiv 2510.14878). With the coefficients of the target in the polynomials this predicts learning curves from the
-covariance and the labels, without a Gram matrix.
+where ℓ = Σ α_i is its total degree, and each ℓ has one level coefficient c_ℓ (Karkada, Turnbull, Liu and Simon, arXiv
+2510.14878). Together with the coefficients of the target in these polynomials, the eigenvalues predict learning curves.
+Only the covariance and the labels are needed for this, and no Gram matrix.
 
 The level coefficients are computed on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ
 (`sphere.effective_dimension`): c_ℓ = λ_ℓ (d/tr Σ)^ℓ, where λ_ℓ is the exact eigenvalue of k of degree ℓ on the sphere
@@ -48,7 +48,7 @@ class HermiteTarget(NamedTuple):
 
     Attributes:
         powers: Estimated squares v² of the coefficients of each mode and output (m, k). They are corrected for the bias
-            of a finite number of rows, so those of modes that do not contribute may be below 0.
+            of a finite number of rows. Modes that do not contribute may therefore have values below 0.
         rest: Mean square of the part of the target that is in none of these modes, for each output (k,).
     """
 

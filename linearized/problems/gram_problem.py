@@ -64,7 +64,7 @@ class GramProblem:
             products of `StreamedGram`.
         targets: Y (n, k).
         memory: Memory in bytes for the solver's arrays. If there is also room for K, shards are read into memory once.
-        overwrite: Whether a solver may overwrite the array `gram` instead of a copy. This problem then no longer
+        overwrite: Whether a solver may overwrite the array `gram` instead of a copy. After that, this problem no longer
             provides products.
 
     Attributes:

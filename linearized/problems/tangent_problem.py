@@ -215,6 +215,9 @@ class TangentProblem(LeastSquares):
     def predicts_by_kernel(self, rows: int, columns: int) -> bool:
         """Return whether predictions as K(x, X)α take fewer operations than computing v = Aᵀα and the outputs for v.
 
+        K(x, X) is the kernel of the model's features between inputs x and the train rows X, and α are the dual
+        coefficients.
+
         Args:
             rows: Number of inputs x.
             columns: Number of columns of the dual coefficients α.
@@ -228,7 +231,7 @@ class TangentProblem(LeastSquares):
     def predict_dual(
         self, x: Float32[np.ndarray, "m d"], alpha: Float[np.ndarray, "rows c"]
     ) -> Float64[np.ndarray, "m ck"]:
-        """Return the outputs K(x, X)α of the model for other inputs x (m, d), in float64 and in blocks of inputs.
+        """Return the outputs K(x, X)α (m, c k) of the model for other inputs x (m, d), computed in blocks in float64.
 
         K(x, X) is the kernel of the features between x and the train rows X. The result has k columns for each column
         of the dual coefficients α (n k, c), in the order of these columns.

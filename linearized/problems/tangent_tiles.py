@@ -31,7 +31,7 @@ class Parameters(NamedTuple):
 
 
 class TangentTile(NamedTuple):
-    """Arrays of the neural-tangent model for b rows and B hidden units, of which its products consist.
+    """Arrays of the neural-tangent model for b rows and B hidden units, from which products are computed.
 
     The arrays are on the device in float32, or on the host in float64.
 
@@ -68,7 +68,7 @@ class TangentTile(NamedTuple):
         return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
 
     def send(self, array: np.ndarray) -> Any:
-        """Return `array` on the device and in the precision in which this tile multiplies."""
+        """Return `array` on the device and in the data type of this tile's products."""
         return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
 
 

@@ -1,4 +1,4 @@
-"""Measures of kernels: the distance and alignment of two kernels on the same rows, and the rank of one kernel.
+"""Measures of kernels on the same rows: distance and alignment of two kernels, and effective rank of one kernel.
 
 Kernels are symmetric matrices (n, n). No measure changes if a kernel is multiplied by a positive number. All are
 computed in float64.

@@ -22,7 +22,7 @@ COTANGENTS = 16  # number of outputs whose backward passes are compiled together
 
 
 class Signals:
-    """Compiled function from a block of rows to the inputs of a model's layers and the derivatives of its outputs.
+    """Compiled function that maps a block of rows to the inputs of a model's layers and the derivatives of its outputs.
 
     The derivatives are those with respect to the site of each layer, which is the tensor that is linear in the layer's
     variables: the input of its activation, or its output.
