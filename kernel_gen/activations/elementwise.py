@@ -48,9 +48,9 @@ class FromDual(Activation):
 
     Autodiff returns NaN or noise close to the correlations c = 1 and c = -1. There dual and slope are interpolated in
     the variable `√(1 - |c|)`, in which duals are smooth. For duals and slopes that change slowly with c, the error of
-    this interpolation is 1e-9 in float64 and 1e-3 in float32, relative to the largest value; an example is exp(-‖x -
-    z‖²) at variances of 1. The error grows with the cube of the variance. At variances of 25 it is 1e-5 in float64, and
-    float32 is not usable.
+    this interpolation is 1e-9 in float64 and 1e-3 in float32, relative to the largest value; an example is
+    exp(-‖x - z‖²) at variances of 1. The error grows with the cube of the variance. At variances of 25 it is 1e-5 in
+    float64, and float32 is not usable.
 
     Args:
         dual: E[f(u) f(v)] as a function of (k12, k11, k22), the covariance and variances of (u, v), entry by entry in

@@ -7,8 +7,8 @@ Such a function is
 where x₊ = max(x, 0), and each kink has a position t, a power p >= 0 and a factor J. Each kink term is 0 on the side of
 the kink that contains x = 0. Kinks at t ≠ 0 therefore contribute little at small variances, and small inputs keep full
 precision. The inputs have standard deviations σ₁ and σ₂ and correlation c; z₁ and z₂ are standard normal with
-correlation c. For a kink t of the first input and t' of the second, with h = `|t|`/σ₁, k = `|t'|`/σ₂ and N_pq = E[(z₁ -
-h)₊^p (z₂ - k)₊^q], Stein's lemma gives
+correlation c. For a kink t of the first input and t' of the second, with h = `|t|`/σ₁, k = `|t'|`/σ₂ and
+N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
 
     N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
 

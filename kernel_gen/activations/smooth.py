@@ -213,9 +213,9 @@ class Gaussian(Activation):
 class Gabor(Activation):
     """The Gabor function exp(-x²) sin(x).
 
-    Let K = [[k11, k12], [k12, k22]] be the covariance of both inputs, D the determinant of 1 + 2K, w = k12/D and m =
-    (k11 + k22 + 4 det K)/(2D). The dual is exp(-m) sinh(w)/√D. The Gaussian factor turns the covariance K into K(1 +
-    2K)⁻¹, at which the dual of the sine is evaluated.
+    Let K = [[k11, k12], [k12, k22]] be the covariance of both inputs, D the determinant of 1 + 2K, w = k12/D and
+    m = (k11 + k22 + 4 det K)/(2D). The dual is exp(-m) sinh(w)/√D. The Gaussian factor turns the covariance K into
+    K(1 + 2K)⁻¹, at which the dual of the sine is evaluated.
     """
 
     def pair(self, k12, one, two, terms=0):

@@ -154,9 +154,9 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
 
     The program is called as run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale,
     maps_out). The arguments are both sets of images with the standard deviations of their pixels in this stage
-    (`diagonal.Prepared`), the indices of each pair's images in them, whether both are the same image, q = σ²/9 and beta
-    = b²/q for the variances σ² of weights and b² of biases, and the constants of the function `fits`. All stages except
-    the first read the previous stage's `maps_out` as `maps_in` and multiply it by `scale`.
+    (`diagonal.Prepared`), the indices of each pair's images in them, whether both are the same image, q = σ²/9 and
+    beta = b²/q for the variances σ² of weights and b² of biases, and the constants of the function `fits`. All stages
+    except the first read the previous stage's `maps_out` as `maps_in` and multiply it by `scale`.
 
     The program adds its results to `maps_out`, (pairs, kinds, rows y, rows y', columns x, columns x'). These are the
     covariance K and, if `ntk` is true, T = K + Θ with the tangent kernel Θ. Both are summed over the pool in y, y' and

@@ -18,7 +18,7 @@ other terms, called the rest, are approximated by one of two methods:
 
 The features of Θ are multiplied by those of E[σ'(u)σ'(v)] with one TensorSRHT, a sketch of a tensor product; random
 features serve as one of its factors. At the first activation, whose inputs are exact, both methods are unbiased:
-E φ(x)·φ(z) is the kernel or, for a sketch, the kernel truncated at the degree. If û are features with an error of
+E[φ(x)·φ(z)] is the kernel or, for a sketch, the kernel truncated at the degree. If û are features with an error of
 1/√m, the terms that are nonlinear in c have a bias of 1/m.
 """
 
@@ -251,8 +251,8 @@ class RandomRest:
 def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> None:
     """Raise `UserError` if there are too few random neurons for an accurate mean of σ².
 
-    The mean of σ² over m neurons has a relative error of √((E σ⁴/(E σ²)² - 1)/m). This is √(5/m) for ReLU. For σ = exp
-    it is √(e⁴/m) at s = 1, because a few neurons dominate the mean.
+    The mean of σ² over m neurons has a relative error of √((E σ⁴/(E σ²)² - 1)/m). This is √(5/m) for ReLU. For
+    σ = exp it is √(e⁴/m) at s = 1, because a few neurons dominate the mean.
 
     Args:
         nonlinearity: The activation σ.

@@ -1,16 +1,16 @@
 """The activation σ, its derivative σ' and their Hermite series at any scale s, from which features are computed.
 
-For u ~ N(0, s₁²) and v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j. The coefficients are a_j(s)
-= E[σ(s z) h_j(z)] for z ~ N(0, 1) and the normalised Hermite polynomials h_j (see `kernel_gen.activations.hermite`). An
-input of any norm thus has a series, with its own scale s. The slope E[σ'(u)σ'(v)] has such a series too; σ' is the
-derivative almost everywhere.
+For u ~ N(0, s₁²) and v ~ N(0, s₂²) of correlation c, E[σ(u)σ(v)] = Σ_j a_j(s₁) a_j(s₂) c^j. The coefficients are
+a_j(s) = E[σ(s z) h_j(z)] for z ~ N(0, 1) and the normalised Hermite polynomials h_j (see
+`kernel_gen.activations.hermite`). An input of any norm thus has a series, with its own scale s. The slope E[σ'(u)σ'(v)]
+has such a series too; σ' is the derivative almost everywhere.
 
 A positively homogeneous σ (ReLU, `|x|`, ExpNormalized) has σ(s z) = s σ(z) and a_j(s) = s a_j(1). For any other σ,
 coefficients are computed on first use at the scales s = e^{k/50} with whole numbers k, and interpolated between the
 four nearest ones. They therefore do not depend on the order of the inputs. The relative error of E σ² is 1e-7 for
-functions that grow like x, 1e-6 for x² and 5e-6 for x³. The error of a_j is smaller than this relative error times √(E
-σ²). Oscillations reduce the accuracy: the a_j of sin and cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4 at s
-= 16.
+functions that grow like x, 1e-6 for x² and 5e-6 for x³. The error of a_j is smaller than this relative error times
+√(E σ²). Oscillations reduce the accuracy: the a_j of sin and cos have errors of 1e-6 at s = 4, 6e-5 at s = 8 and 3e-4
+at s = 16.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """POLYNOMIAL: features of the kernel (c + x·z/√d)^p of rows with d columns, for any degree p and offset c >= 0.
 
-The features are the sketch of degree p (`poly_sketch`) of the vector (√c, x/d^¼). Inner products of such vectors are c
-+ x·z/√d.
+The features are the sketch of degree p (`poly_sketch`) of the vector (√c, x/d^¼). Inner products of such vectors are
+c + x·z/√d.
 """
 
 import numpy as np

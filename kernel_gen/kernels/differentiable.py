@@ -1,8 +1,8 @@
 """Kernels whose gradient in x has a closed form: the base kernels of recursive feature machines.
 
-Such a machine learns a metric M on the inputs from the gradients of a fitted function, and uses the kernel k(√M x, √M
-z) (`kernel_gen.kernels.stretched`). The constant `GRADIENTS` of a kernel's module states for which settings the kernel
-has gradients.
+Such a machine learns a metric M on the inputs from the gradients of a fitted function, and uses the kernel
+k(√M x, √M z) (`kernel_gen.kernels.stretched`). The constant `GRADIENTS` of a kernel's module states for which settings
+the kernel has gradients.
 """
 
 import abc

@@ -9,8 +9,8 @@ and z. The layers compute, with x·z in the place of x·z/d at scale "input",
 
 where ‖Σ‖ = √(Σ(x,x) Σ(z,z)), c = Σ/‖Σ‖, κ₀(c) = 1 - arccos(c)/π and κ₁(c) = (√(1-c²) + c (π - arccos c))/π (Jacot et
 al. 2018; the parametrisation is that of neural_tangents.stax). The inner products are computed by BLAS, with 2d
-operations per entry. All layers are then computed in one pass over each row of the block, with about 40 operations (1
-ns) per entry and layer.
+operations per entry. All layers are then computed in one pass over each row of the block, with about 40 operations
+(1 ns) per entry and layer.
 """
 
 import functools

@@ -97,8 +97,8 @@ def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> t
 class PatchKernel(DifferentiableKernel):
     """The mean over cells of the mean Gaussian kernel between the patches of two images in the same cell.
 
-    A cell is a part of the image, with p positions of patches, and a patch has d numbers. A pair of images costs 2 d Σ
-    p² operations and Σ p² exponentials, where the sums are over cells. With the default settings and 32x32x3 images
+    A cell is a part of the image, with p positions of patches, and a patch has d numbers. A pair of images costs 2 d
+    Σ p² operations and Σ p² exponentials, where the sums are over cells. With the default settings and 32x32x3 images
     this takes about 40 μs on one core; a CNTK takes 1.3 ms. A prepared image takes 4 d Σ p bytes in float32.
 
     Args:
@@ -249,10 +249,10 @@ class PatchKernel(DifferentiableKernel):
     ) -> Float64[np.ndarray, "k m d"]:
         """Return the gradients of f_c(x) = Σ_i alpha_ic k(x, x_i) in each patch of images x, (k, m, d) in float64.
 
-        Here m is the number of patches of all images x; the patches are ordered by cell. The gradient of exp(-‖x -
-        z‖²/(2L²)) in x is its value times (z - x)/L². Each pair of patches in one cell costs 2d operations, and another
-        2d for each output, in the dtype of the entries. Memory is needed for the result and for 8 MiB of entries at a
-        time.
+        Here m is the number of patches of all images x; the patches are ordered by cell. The gradient of
+        exp(-‖x - z‖²/(2L²)) in x is its value times (z - x)/L². Each pair of patches in one cell costs 2d operations,
+        and another 2d for each output, in the dtype of the entries. Memory is needed for the result and for 8 MiB of
+        entries at a time.
 
         Args:
             points: The images x, as `prepare` returned them.

@@ -3,9 +3,9 @@
 Let λ_i be the eigenvalues of the kernel's integral operator and v_i the coefficients of the target in its orthonormal
 eigenfunctions. Kernel ridge regression on n rows solves (K + ρI)α = y with the kernel K between the rows and the ridge
 ρ. In this theory each eigenmode is learned independently. A fit to n rows at the ridge ρ acts like a fit to the whole
-distribution at an effective ridge κ: the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned. The test error is Σ (1 -
-ℓ_i)² v_i² times a factor for the random choice of the rows (Simon et al., "The Eigenlearning Framework", TMLR 2023;
-Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
+distribution at an effective ridge κ: the fraction ℓ_i = λ_i/(λ_i + κ) of mode i is learned. The test error is
+Σ (1 - ℓ_i)² v_i² times a factor for the random choice of the rows (Simon et al., "The Eigenlearning Framework", TMLR
+2023; Canatar et al., Nature Communications 2021; Wei et al., ICML 2022).
 
 With L = Σ ℓ_i and Q = Σ ℓ_i², rows that are drawn from a population have
 

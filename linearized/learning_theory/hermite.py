@@ -6,8 +6,8 @@ where ℓ = Σ α_i is its total degree, and each ℓ has one level coefficient 
 2510.14878). Together with the coefficients of the target in these polynomials, the eigenvalues predict learning curves.
 Only the covariance and the labels are needed for this, and no Gram matrix.
 
-The level coefficients are computed on a sphere of radius √tr Σ whose dimension d is the effective dimension of Σ
-(`sphere.effective_dimension`): c_ℓ = λ_ℓ (d/tr Σ)^ℓ, where λ_ℓ is the exact eigenvalue of k of degree ℓ on the sphere
+The level coefficients are computed on a sphere of radius √tr Σ whose dimension d is the effective dimension of
+Σ (`sphere.effective_dimension`): c_ℓ = λ_ℓ (d/tr Σ)^ℓ, where λ_ℓ is the exact eigenvalue of k of degree ℓ on the sphere
 (`learning_theory.sphere`). In many dimensions, c_ℓ tends to the ℓ-th derivative of k with respect to x·z at 0. If all
 γ_i are equal, the eigenvalues of the products are those on the sphere. The approximation requires that the norms of the
 inputs vary little, and that c_ℓ decreases fast with ℓ. It is least accurate for few effective dimensions, and for

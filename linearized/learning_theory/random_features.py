@@ -81,10 +81,10 @@ def sphere_error(
 def _chi(zeta: float, one: float, two: float, ridge: float) -> float:
     """Return χ = ν₁ν₂ of Mei and Montanari at the point i√(ψ₁ψ₂λ), where ν₁ and ν₂ solve their fixed-point equations.
 
-    Both ν are imaginary: ν₁ = i a and ν₂ = i b with a, b > 0. Let s = √(ψ₁ψ₂λ). The equations are a (s + b + ζ²b/(1 +
-    ζ²ab)) = ψ₁ and b (s + a + ζ²a/(1 + ζ²ab)) = ψ₂. With p = ab they become s a = ψ₁ - p - ζ²p/(1 + ζ²p) and s b = ψ₂ -
-    p - ζ²p/(1 + ζ²p). Therefore p is the root of (s a)(s b) = s² p for which both right-hand sides are positive, and χ
-    = -p.
+    Both ν are imaginary: ν₁ = i a and ν₂ = i b with a, b > 0. Let s = √(ψ₁ψ₂λ). The equations are a
+    (s + b + ζ²b/(1 + ζ²ab)) = ψ₁ and b (s + a + ζ²a/(1 + ζ²ab)) = ψ₂. With p = ab they become s
+    a = ψ₁ - p - ζ²p/(1 + ζ²p) and s b = ψ₂ - p - ζ²p/(1 + ζ²p). Therefore p is the root of (s a)(s b) = s² p for which
+    both right-hand sides are positive, and χ = -p.
 
     Args:
         zeta: ζ², the square of the activation's linear part, divided by that of its nonlinear part.

@@ -1,13 +1,13 @@
 """Ridge regression on an embedding, min ‖Φw - Y‖² + ρ‖w‖², at every ridge ρ of a path.
 
-Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations (ΦᵀΦ +
-ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in place of the Gram matrix K, and are solved by its
+Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations
+(ΦᵀΦ + ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in place of the Gram matrix K, and are solved by its
 solvers. One pass over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation is used for every ridge, and a
 second pass computes the predictions. For n = 60,000 and m = 4,096 this takes 1e12 operations, half a minute on two
 cores, and memory for 3 m² numbers.
 
-Products of a block are computed in the data type of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as K
-= ΦΦᵀ. Ridges ρ and degrees of freedom are therefore the same as those of kernel ridge regression with K.
+Products of a block are computed in the data type of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as
+K = ΦΦᵀ. Ridges ρ and degrees of freedom are therefore the same as those of kernel ridge regression with K.
 """
 
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,8 @@ X (n, d) are the inputs and W (d, N) the fixed first layer. The column of ones i
 The features are processed in parts called tiles, T, in one of two ways. A tile "by units" contains the features of b
 hidden units for all n inputs, an array (b, n). A tile "by rows" contains all features of b inputs, an array (b, N + 1).
 One pass over the tiles computes Σ Tᵀ(T u), which is A Aᵀu for tiles by units and AᵀA u for tiles by rows. In the shapes
-below, "short" is the number of columns of a tile (n or N + 1), and "long" the number of rows of all tiles together (N +
-1 or n).
+below, "short" is the number of columns of a tile (n or N + 1), and "long" the number of rows of all tiles together
+(N + 1 or n).
 """
 
 import functools

@@ -1,8 +1,8 @@
 """The linearization of a Keras model at its present weights as a least-squares problem.
 
-The linearization of a model f with the weights θ₀ is f(x; θ₀) + J(x) v. It is fitted to labels Y by minimising ‖J v -
-(Y - f₀)‖² + ρ‖v‖² over v, where f₀ are the outputs f(x; θ₀) or, without the offset, 0. J (n k, p) has one row for each
-of the k outputs of each of the n inputs. All outputs depend on the same p parameters v, so v is a single column.
+The linearization of a model f with the weights θ₀ is f(x; θ₀) + J(x) v. It is fitted to labels Y by minimising ‖J
+v - (Y - f₀)‖² + ρ‖v‖² over v, where f₀ are the outputs f(x; θ₀) or, without the offset, 0. J (n k, p) has one row for
+each of the k outputs of each of the n inputs. All outputs depend on the same p parameters v, so v is a single column.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ class JacobianProblem(LeastSquares):
         model: Keras model, see `linearized.empirical_ntk`.
         x: Rows (n, ...) in the shape of the model's inputs.
         y: Targets Y (n, k).
-        offset: Whether the present output f(x; θ₀) of the model is part of the linearized model, as f₀; otherwise f₀ =
-            0.
+        offset: Whether the present output f(x; θ₀) of the model is part of the linearized model, as f₀; otherwise
+            f₀ = 0.
         variables: Trainable variables that v changes, as a function or name that selects them, see
             `linearized.empirical_ntk`; None: all.
         memory: Memory in bytes for the solver's arrays.

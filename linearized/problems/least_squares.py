@@ -5,10 +5,10 @@ with the same A and ridge ρ. Products accept any number of columns, so that the
 evaluated in one pass at the end. Arguments and results are float64.
 
 In iterations, features are multiplied in float32 and the products of blocks of features are summed in float64. For
-residuals, `adjoint64` and `evaluate` multiply the same float32 features in float64. In float32 a residual AᵀY - (AᵀA +
-ρI)v whose norm is below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. A residual of 5e-7 ‖AᵀY‖
-bounds the relative error of v only by 5e-7 ‖AᵀY‖/(ρ‖v‖). Measured relative errors of v are 1e-5 at a ridge of 1e-3
-‖AᵀA‖, and up to 6e-3 at 1e-7 ‖AᵀA‖.
+residuals, `adjoint64` and `evaluate` multiply the same float32 features in float64. In float32 a residual
+AᵀY - (AᵀA + ρI)v whose norm is below 1e-7 to 5e-7 of ‖AᵀY‖ cannot be distinguished from rounding errors. A residual of
+5e-7 ‖AᵀY‖ bounds the relative error of v only by 5e-7 ‖AᵀY‖/(ρ‖v‖). Measured relative errors of v are 1e-5 at a ridge
+of 1e-3 ‖AᵀA‖, and up to 6e-3 at 1e-7 ‖AᵀA‖.
 """
 
 import abc

@@ -214,8 +214,8 @@ class Factors:
 class Lookups(Factors):
     """Inputs and signals of an embedding layer, whose inputs are word indices.
 
-    An embedding multiplies one-hot vectors h by its weights. `inputs` stores the position of the 1 in each vector, (n,
-    T, 1). Therefore h·h' is 1 for equal words and 0 otherwise.
+    An embedding multiplies one-hot vectors h by its weights. `inputs` stores the position of the 1 in each vector,
+    (n, T, 1). Therefore h·h' is 1 for equal words and 0 otherwise.
     """
 
     def astype(self, dtype: np.dtype) -> "Lookups":

@@ -1,8 +1,8 @@
 """Formulas ("rules") for the derivatives of a model's outputs with respect to the variables of standard Keras layers.
 
 A layer such as Dense or Conv2D computes s = h ⋆ w + b from its inputs h, and applies its activation to s. The tensor s
-is called the site of the layer. The derivatives of the model's k outputs with respect to s are called the signals, (n,
-k, ...) for n rows, where ... is the shape of s for one row. A rule computes the derivatives with respect to w and b
+is called the site of the layer. The derivatives of the model's k outputs with respect to s are called the signals,
+(n, k, ...) for n rows, where ... is the shape of s for one row. A rule computes the derivatives with respect to w and b
 from h and the signals, without another backward pass. The table `RULES` has one rule for each type of layer, and the
 function `found` applies the rule of a layer. All arrays are NumPy arrays in float32.
 """
