@@ -67,7 +67,8 @@ class Kernel(abc.ABC):
         Args:
             one: The n1 inputs of the rows, prepared by `prepare`.
             two: The n2 inputs of the columns, prepared by `prepare`.
-            same: Whether `two` holds the inputs of `one`; entries at correlation 1, as on the diagonal, are then exact.
+            same: Whether `two` contains the inputs of `one`; entries at correlation 1, as on the diagonal, are then
+                exact.
         """
 
     def diagonal(self, rows: Any) -> np.ndarray:
@@ -96,10 +97,8 @@ def refuse_overflow(entries: np.ndarray, rows: tuple[str, int], columns: tuple[s
 
     Args:
         entries: A block (n1, n2) of the matrix.
-        rows: Name of the array that holds the inputs of the rows, such as "x1", and the index of the block's first row
-            in it.
-        columns: Name of the array that holds the inputs of the columns, and the index of the block's first column in
-            it.
+        rows: Name of the array with the inputs of the rows, such as "x1", and the index of the block's first row in it.
+        columns: Name of the array with the inputs of the columns, and the index of the block's first column in it.
     """
     where = first_not_finite(entries)
     if where is None:

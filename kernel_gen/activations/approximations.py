@@ -1,7 +1,7 @@
 """Approximate duals of activations: truncated Hermite series and Monte Carlo means.
 
 The dual of an activation f is E[f(u) f(v)] for normal u and v. `HermiteDual` and `MonteCarlo` approximate the dual.
-They serve to measure the error that such an approximation causes in a kernel. They can be used in place of any
+Their purpose is to measure the error that such an approximation causes in a kernel. They can be used in place of any
 activation, for example `kernel_gen.gram("NTK", x, activation=HermiteDual("relu", 9))`.
 """
 

@@ -24,7 +24,7 @@ def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax
         h: Lower limits of z₁, with `|h|` up to 37; all arguments broadcast against each other.
         k: Lower limits of z₂, with `|k|` up to 37.
         c: Correlations of z₁ and z₂, between -1 and 1.
-        s: √(1 - c²), which is an argument because callers know it more accurately near `|c|` = 1.
+        s: √(1 - c²), which is an argument because callers can compute it more accurately near `|c|` = 1.
     """
     h, k, c, s = jnp.broadcast_arrays(h, k, c, s)
     near = jnp.abs(c) > BRANCH

@@ -17,7 +17,7 @@ N₀₀ is the probability P(z₁ > h, z₂ > k). For kinks at 0 the N_pp are ha
 derivative is computed by autodiff, so that the slopes are exact at correlation 1. A jump (p = 0) has the derivative 0,
 as in networks that are trained by gradients.
 
-The functions `relu` ... `hard_silu` build an activation from a `Scalar`, which holds its name and its numbers.
+The functions `relu` ... `hard_silu` build an activation from a `Scalar`, which contains its name and its numbers.
 """
 
 import math
@@ -198,7 +198,7 @@ def _phi(x):
 
 
 def relu(scalar: Scalar) -> Piecewise:
-    """Return the ReLU, max(x, 0), as an activation; `scalar` holds its name."""
+    """Return the ReLU, max(x, 0), as an activation; `scalar` stores its name."""
     return Piecewise(scalar, [(1.0, 1, 0.0)])
 
 
@@ -209,12 +209,12 @@ def leaky_relu(scalar: Scalar) -> Piecewise:
 
 
 def absolute(scalar: Scalar) -> Piecewise:
-    """Return the absolute value, `|x|` = 2 max(x, 0) - x, as an activation; `scalar` holds its name."""
+    """Return the absolute value, `|x|` = 2 max(x, 0) - x, as an activation; `scalar` stores its name."""
     return Piecewise(scalar, [(2.0, 1, 0.0)], (0.0, -1.0, 0.0))
 
 
 def sign(scalar: Scalar) -> Piecewise:
-    """Return the sign, which is 1 for x > 0 and -1 otherwise, as an activation; `scalar` holds its name."""
+    """Return the sign, which is 1 for x > 0 and -1 otherwise, as an activation; `scalar` stores its name."""
     return Piecewise(scalar, [(2.0, 0, 0.0)], (-1.0, 0.0, 0.0))
 
 
@@ -224,27 +224,27 @@ def rectified_monomial(scalar: Scalar) -> Piecewise:
 
 
 def relu6(scalar: Scalar) -> Piecewise:
-    """Return the ReLU limited to 6, x₊ - (x - 6)₊ with y₊ = max(y, 0); `scalar` holds its name."""
+    """Return the ReLU limited to 6, x₊ - (x - 6)₊ with y₊ = max(y, 0); `scalar` stores its name."""
     return Piecewise(scalar, [(1.0, 1, 0.0), (-1.0, 1, 6.0)])
 
 
 def hard_sigmoid(scalar: Scalar) -> Piecewise:
     """Return the hard sigmoid, clip(½ + x/6, 0, 1) = ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6 with y₊ = max(y, 0).
 
-    `scalar` holds its name.
+    `scalar` stores its name.
     """
     return Piecewise(scalar, [(-1 / 6, 1, 3.0), (1 / 6, 1, -3.0)], (0.5, 1 / 6, 0.0))
 
 
 def hard_tanh(scalar: Scalar) -> Piecewise:
-    """Return the hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊ with y₊ = max(y, 0); `scalar` holds its name."""
+    """Return the hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊ with y₊ = max(y, 0); `scalar` stores its name."""
     return Piecewise(scalar, [(-1.0, 1, 1.0), (1.0, 1, -1.0)], (0.0, 1.0, 0.0))
 
 
 def hard_silu(scalar: Scalar) -> Piecewise:
     """Return the hard SiLU, x clip(½ + x/6, 0, 1).
 
-    It is x/2 + x²/6 minus y²/6 + y/2 for y = max(x - 3, 0) and for y = max(-3 - x, 0). `scalar` holds its name.
+    It is x/2 + x²/6 minus y²/6 + y/2 for y = max(x - 3, 0) and for y = max(-3 - x, 0). `scalar` stores its name.
     """
     kinks = [(jump, p, t) for t in (3.0, -3.0) for jump, p in ((-1 / 6, 2), (-0.5, 1))]
     return Piecewise(scalar, kinks, (0.0, 0.5, 1 / 6))

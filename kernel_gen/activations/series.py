@@ -1,9 +1,9 @@
 """Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
 
 For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) is
-E[f(σz) h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the same
-series of f'. Inputs need not be normalised. For f analytic in a strip `|Im x|` < δ the coefficients decrease like
-exp(-δ √(2k)/σ), so that
+E[f(σz) h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the
+corresponding series for f'. Inputs need not be normalised. For f analytic in a strip `|Im x|` < δ the coefficients
+decrease like exp(-δ √(2k)/σ), so that
 
     terms ≈ (21 σ/δ)²    in float64, (14 σ/δ)² in float32, rounded up to a power of two.
 
@@ -90,7 +90,7 @@ class Series(Activation):
     def pair(self, k12, one, two, terms=0):
         """Return the sums of the series of f and of f': the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)].
 
-        `k12` are the covariances of u and v, `one` and `two` what `rows` returned for their variances; `terms` is not
+        `k12` are the covariances of u and v, `one` and `two` the results of `rows` for their variances; `terms` is not
         used.
         """
         c, _ = correlation(k12, jnp.sqrt(one[2]), jnp.sqrt(two[2]))

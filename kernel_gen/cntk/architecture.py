@@ -75,7 +75,7 @@ class Architecture:
 
     Attributes:
         name: Name of the network in messages.
-        steps: The layers in their order, of which the last one is the head.
+        steps: The layers in their order; the last one is the head.
 
     Raises `ValueError` for steps that have no head at the end or do not pair each convolution with a ReLU.
     """

@@ -5,8 +5,8 @@ correlations. Let K(i, i') be the covariance between pixels i and i' of an image
 K(i, i). The variance after a pool depends on K(i, i + d) for the offsets d between pixels of the same pooled square:
 `|d|` <= 1 along each axis before one 2x2 pool, `|d|` <= 3 before two. Therefore the recursion of `recursion_numba` is
 computed for these few offsets, in float64 and without polynomial approximations, one image after another on all cores.
-Myrtle-5 on 32x32 images needs 49 offsets, of which 24 follow by symmetry, and 52,000 square roots and arc sines: less
-than 2 ms per image.
+For Myrtle-5 on 32x32 images there are 49 offsets, but 24 of them follow by symmetry. An image takes 52,000 square roots
+and arc sines, less than 2 ms.
 """
 
 import dataclasses

@@ -38,7 +38,7 @@ class Engine:
     Args:
         stages: Stages of the network.
         channels: Number of image channels.
-        ntk: Whether T is computed besides K.
+        ntk: Whether T is computed in addition to K.
         q: Weight variance of the convolutions, divided by 9.
         beta: Variance b² of the convolutions' biases, divided by `q`.
         dtype: Data type of the computation, "float32" or "float64".

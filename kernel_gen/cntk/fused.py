@@ -101,7 +101,7 @@ class Cntk(Kernel):
         Args:
             one: The n1 images of the rows.
             two: The n2 images of the columns.
-            same: Whether `two` holds the images of `one`; one triangle is then computed and mirrored.
+            same: Whether `two` contains the images of `one`; one triangle is then computed and mirrored.
         """
         return self.readout(self.engine.block(one, two, same))
 

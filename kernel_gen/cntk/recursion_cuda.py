@@ -42,7 +42,7 @@ def stage_kernel(
         pooled: Width of the previous stage's pool; 1 for the first stage.
         slots: Numbers (in, out) of rows of the second image that are stored for a row of the first, before and after
             the stage.
-        ntk: Whether T = K + Θ is computed besides the covariance K, with the tangent kernel Θ.
+        ntk: Whether T = K + Θ is computed in addition to the covariance K, with the tangent kernel Θ.
         dtype: Data type of the computation, "float32" or "float64".
         threads: Number of threads per block, that is, per pair of images.
     """
@@ -172,7 +172,7 @@ class CudaEngine(Engine):
     Args:
         stages: Stages of the network.
         channels: Number of image channels.
-        ntk: Whether T = K + Θ is computed besides the covariance K, with the tangent kernel Θ.
+        ntk: Whether T = K + Θ is computed in addition to the covariance K, with the tangent kernel Θ.
         q: Weight variance of the convolutions, divided by 9.
         beta: Variance b² of the convolutions' biases, divided by `q`.
         dtype: Data type of the computation, "float32" or "float64".

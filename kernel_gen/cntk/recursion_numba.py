@@ -86,9 +86,9 @@ def lanes(numbers: int) -> int:
 def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
     """Apply a convolution and its ReLU to one row of pixel pairs, in place, in a loop over the flat plane.
 
-    K is the covariance between pixels of two images, Θ the tangent kernel and T = K + Θ. A plane holds the numbers of K
-    or T for all pairs of columns of two rows of images of width W. q is the variance of the weights divided by 9, b²
-    the variance of the biases, and s and s' are the standard deviations of the two pixels of a pair. The function is
+    K is the covariance between pixels of two images, Θ the tangent kernel and T = K + Θ. A plane contains the numbers
+    of K or T for all pairs of columns of two rows of images of width W. q is the variance of the weights divided by 9,
+    b² the variance of the biases, and s and s' are the standard deviations of the two pixels of a pair. The function is
     inlined, so that addresses and flags are constants.
 
     Args:
@@ -170,7 +170,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
             first stage.
         slots: Numbers (in, out) of rows y' of the second image that are stored for a row y of the first, before and
             after the stage, see `engine.row_slots`.
-        ntk: Whether T is computed besides K.
+        ntk: Whether T is computed in addition to K.
         dtype: Data type of the computation, "float32" or "float64".
     """
     height, width, convs, (down, across) = stage.height, stage.width, stage.convs, stage.pool

@@ -141,7 +141,7 @@ class ActivationStep:
         return self.nonlinearity.series(scales, self.terms)
 
     def _parts(self, linear: int) -> int:
-        """Return the number of terms of Σ (NNGP) that are approximated, each of which needs a row.
+        """Return the number of terms of Σ (NNGP) that are approximated; each of them needs a row.
 
         It is 1 for random neurons, which represent all terms together. A sketch has one for each power, without the
         linear one if that is exact.
@@ -206,7 +206,7 @@ class RandomRest:
         layer: The activation's layer.
         shape: Shape of its inputs.
         rows: Division of the rows of its result.
-        series: Not used; `SketchRest` takes the same arguments.
+        series: Not used; it is an argument because `SketchRest` needs it.
         random: Generator of the weights and signs.
 
     Attributes:

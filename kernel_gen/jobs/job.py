@@ -74,8 +74,8 @@ def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
         settings: Settings of the job.
         shard: Index, from 0, of the only requested shard; -1: all shards.
 
-    Raises `UserError` if the folder holds another matrix or other features, or is divided into other shards, and for a
-    shard out of range. Nothing is written in that case.
+    Raises `UserError` if the folder contains another matrix or other features, or is divided into other shards, and for
+    a shard out of range. Nothing is written in that case.
     """
     folder = settings.path()
     tidy(folder)

@@ -35,7 +35,7 @@ def plan(config: RunnerSettings) -> list[int]:
     Args:
         config: Settings of the job.
 
-    Raises `UserError` if the folder holds another matrix or other features, or is divided into other shards.
+    Raises `UserError` if the folder contains another matrix or other features, or is divided into other shards.
     """
     return _plan(open_job(config))
 

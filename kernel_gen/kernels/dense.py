@@ -105,7 +105,7 @@ class DenseKernel(Kernel):
         Args:
             one: The n1 inputs of the rows.
             two: The n2 inputs of the columns.
-            same: Whether `two` holds the inputs of `one`; the diagonal is then computed in float64.
+            same: Whether `two` contains the inputs of `one`; the diagonal is then computed in float64.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """

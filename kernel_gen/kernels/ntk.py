@@ -76,7 +76,7 @@ class FullyConnected(DifferentiableKernel):
         Args:
             one: The n1 inputs of the rows.
             two: The n2 inputs of the columns.
-            same: Whether `two` holds the inputs of `one`; the diagonal is then exact.
+            same: Whether `two` contains the inputs of `one`; the diagonal is then exact.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """

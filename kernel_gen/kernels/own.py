@@ -68,7 +68,7 @@ class OwnKernel(Kernel):
         Args:
             one: The n1 rows that belong to the rows of the block, as `prepare` returned them.
             two: The n2 rows that belong to its columns, as `prepare` returned them.
-            same: Whether `two` holds the rows of `one`.
+            same: Whether `two` contains the rows of `one`.
 
         Raises `UserError` if the function raises an error or does not return real numbers of shape (n1, n2), and if the
         two sets of rows differ in their numbers of columns.

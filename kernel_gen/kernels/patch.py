@@ -235,7 +235,7 @@ class PatchKernel(DifferentiableKernel):
         Args:
             one: The n1 images of the rows.
             two: The n2 images of the columns.
-            same: Whether `two` holds the images of `one`; not used.
+            same: Whether `two` contains the images of `one`; not used.
         """
         total = np.zeros((len(one), len(two)))
         for place, (cell, other) in enumerate(zip(one.cells, two.cells, strict=True)):

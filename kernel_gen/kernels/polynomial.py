@@ -44,7 +44,7 @@ class PolynomialKernel(Kernel):
         Args:
             one: The n1 inputs of the rows.
             two: The n2 inputs of the columns.
-            same: Whether `two` holds the inputs of `one`.
+            same: Whether `two` contains the inputs of `one`.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """

@@ -103,7 +103,7 @@ class RadialKernel(DifferentiableKernel):
         Args:
             one: The n1 inputs of the rows.
             two: The n2 inputs of the columns.
-            same: Whether `two` holds the inputs of `one`; the diagonal is then exact.
+            same: Whether `two` contains the inputs of `one`; the diagonal is then exact.
 
         Raises `ValueError` unless the bandwidth was given or set by `on`, and `UserError` if the two sets differ in
         their numbers of columns.

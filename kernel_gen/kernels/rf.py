@@ -79,7 +79,7 @@ class FiniteFeatures(Kernel):
         Args:
             one: The n1 inputs of the rows, (n1, d).
             two: The n2 inputs of the columns, (n2, d).
-            same: Whether `two` holds the inputs of `one`; the features are then computed once.
+            same: Whether `two` contains the inputs of `one`; the features are then computed once.
 
         Raises `UserError` if the two sets differ in their numbers of columns.
         """

@@ -52,7 +52,8 @@ class StretchedKernel(Kernel):
         Args:
             one: The n1 inputs of the rows.
             two: The n2 inputs of the columns.
-            same: Whether `two` holds the inputs of `one`; entries at correlation 1, as on the diagonal, are then exact.
+            same: Whether `two` contains the inputs of `one`; entries at correlation 1, as on the diagonal, are then
+                exact.
         """
         return self.base.block(one, two, same=same)
 

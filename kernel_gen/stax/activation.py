@@ -4,7 +4,7 @@
     layer = stax.serial(stax.Dense(1), activation_layer(lambda x: jnp.arctan(x)), stax.Dense(1))
     kernel_gen.gram(kernel_gen.stax.network.from_stax(layer), x)
 
-In the text of an architecture the same layers are `Elementwise('softplus')` and `Elementwise()`, see
+In the text of an architecture such layers are written as `Elementwise('softplus')` or `Elementwise()`, see
 `kernel_gen.stax.network`.
 """
 
@@ -36,7 +36,7 @@ def activation_layer(given: Any) -> tuple:
     alone has no function, and networks of finite width with it return NaN.
 
     Args:
-        given: A name, a function of one array or an `Activation`, as `kernel_gen.activations.activation` takes it.
+        given: A name, a function of one array or an `Activation`, as in `kernel_gen.activations.activation`.
     """
     compat.install()
     from neural_tangents._src.stax import elementwise, requirements

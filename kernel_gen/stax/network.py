@@ -50,7 +50,7 @@ def parse(expression: str, given: Any = "relu") -> tuple[tuple, set[str]]:
         expression: The architecture as text.
         given: The activation of `Elementwise()`: a name, a function or an `Activation`.
 
-    Raises `UserError` for text that is not an expression of stax layers, and for arguments that stax refuses.
+    Raises `UserError` for text that is not an expression of stax layers, and for arguments that stax rejects.
     """
     names = check_expression(expression, given)
     tree = ast.parse(expression.strip(), mode="eval").body
@@ -66,7 +66,7 @@ def _call(name: str, values: list, named: dict[str, Any], given: Any) -> Any:
         named: Keyword arguments.
         given: The activation of `Elementwise()`.
 
-    Raises `UserError` for arguments that stax refuses.
+    Raises `UserError` for arguments that stax rejects.
     """
     layer = getattr(neural_tangents().stax, name.rpartition(".")[2])
     if layer is neural_tangents().stax.Elementwise:
@@ -137,7 +137,7 @@ class StaxKernel(Kernel):
         Args:
             one: The n1 inputs of the rows.
             two: The n2 inputs of the columns.
-            same: Whether `two` holds the inputs of `one`; the diagonal is then accurate in float32 too.
+            same: Whether `two` contains the inputs of `one`; the diagonal is then accurate in float32 too.
 
         Raises `UserError` for architectures whose output is not one vector per input.
         """

@@ -74,8 +74,8 @@ class Spectrum(NamedTuple):
 def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> Spectrum:
     """Return the eigenvalues of the Gram matrix of a pool, and the coefficients of the targets in its eigenvectors.
 
-    It takes about 9 N³ operations and 3 N² numbers of memory, in the data type of the Gram matrix. Eigenvalues that
-    rounding makes negative are set to 0.
+    It takes about 9 N³ operations, and memory for 3 N² numbers of the data type of the Gram matrix. Eigenvalues that
+    are negative because of rounding errors are set to 0.
 
     Args:
         gram: Kernel K between the N rows of the pool, in float32 or float64.

@@ -39,7 +39,7 @@ def fit_power_law(
     """Fit a power law to points (x, y) by least squares of log y on log x.
 
     Args:
-        x: Positive numbers, at least three, of which two differ.
+        x: At least three positive numbers, not all equal.
         y: Positive numbers, one for each x.
         errors: Standard error of each y, positive. None: all points have the same weight in log y, and the standard
             error of the exponent is estimated from their scatter about the line.

@@ -118,8 +118,8 @@ def feature_error(
         features: N, the number of features; the kernel of the fit is the mean of φ(x)φ(z) over them.
         ridge: ρ of (K + ρI)α = y for that kernel; not divided by n.
         noise: Variance of the label noise; the error includes it.
-        tail: Sum of the eigenvalues of further modes, of which there are infinitely many with infinitely small
-            eigenvalues. The target has no part in these modes.
+        tail: Sum of the eigenvalues of infinitely many further modes, each with an infinitely small eigenvalue. The
+            target has no part in these modes.
 
     Returns:
         The errors (k,).

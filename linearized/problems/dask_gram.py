@@ -35,7 +35,7 @@ class DaskGramProblem(GramProblem):
         gram: Shards as returned by `linearized.open_gram`, in a folder that has the same path on all workers.
         targets: Y (n, k).
         scheduler: Address such as tcp://127.0.0.1:8786, or a `distributed.Client`, which the caller closes.
-        memory: Memory in bytes for the solver's arrays in this process, which never holds K.
+        memory: Memory in bytes for the solver's arrays in this process. K is never stored in this process.
 
     Raises:
         UserError: If Dask is missing, no scheduler responds, or it has no worker. Products raise it if workers die

@@ -324,7 +324,7 @@ class FeatureProblem(LeastSquares):
         return gathered, total.T
 
     def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:
-        """Return left @ tile as a NumPy array, multiplied on the device that holds the tile.
+        """Return left @ tile as a NumPy array, multiplied on the device of the tile.
 
         `left` is small and already transposed by the caller, because transposing a tile would copy it.
         """

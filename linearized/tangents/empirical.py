@@ -119,7 +119,7 @@ class LayerKernel:
         """Return φ for rows (n, ...) as an argument for `block`: a list of one `Gradients` of shape (n, 1, p).
 
         Raises:
-            UserError: For a layer, a model or rows that `layer_features` refuses.
+            UserError: For a layer, a model or rows for which `layer_features` raises an error.
         """
         return [Gradients(layer_features(self.model, x, self._layer)[:, None])]
 
@@ -147,7 +147,7 @@ def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str 
         layer: Name of the layer whose outputs are φ; None: φ is the input of the last layer that has weights.
 
     Raises:
-        UserError: For a layer, a model or rows that `layer_features` refuses.
+        UserError: For a layer, a model or rows for which `layer_features` raises an error.
 
     Example:
         >>> import keras

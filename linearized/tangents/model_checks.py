@@ -41,7 +41,7 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
 
     Args:
         model: Keras model; it is called in inference mode.
-        probe: Input rows (n, ...), of which the first is used.
+        probe: Input rows (n, ...); only the first one is used.
 
     Raises:
         UserError: For another backend than TensorFlow and JAX, several inputs or outputs, rows that the model cannot
