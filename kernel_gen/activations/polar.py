@@ -8,7 +8,7 @@ In each sector one Gauss rule is used for the angle and one for r.
 With 32 points in both rules, f and f' are evaluated 8,192 times per entry, which takes some microseconds. Errors in
 float64 were measured for elu, celu, selu and softsign against other quadratures. Relative errors are 1e-10 for standard
 deviations up to 0.25, where both rules have 24 points, and 1e-14 for standard deviations between 0.25 and 10. The slope
-of softsign, whose derivative has a pole close to the real axis, has a relative error of 1e-12.
+of softsign has a relative error of 1e-12, because each branch of its f' has a pole at a distance of 1 from 0.
 """
 
 import math

@@ -5,9 +5,10 @@ two images (`recursion_numba` and `recursion_cuda`). Before that, the standard d
 convolution is computed for each image alone (diagonal maps, `diagonal`).
 
 The parametrisation is that of neural_tangents.stax: a 3x3 convolution divides the weight variance by 9 times the number
-of its input channels. The inputs of the first convolution are the channels of the images. At scale "stax" it divides by
-9 times the number of these channels, and at scale "input" by 9 alone; --scale=published selects "stax". The last layer
-is a dense readout. Its weights and biases have the same standard deviations as those of the convolutions.
+of its input channels. The inputs of the first convolution are the channels of the images. At scale "stax" the first
+convolution divides by 9 times the number of these channels, and at scale "input" by 9 alone. --scale=published selects
+"stax". The last layer is a dense readout. Its weights and biases have the same standard deviations as those of the
+convolutions.
 """
 
 import functools

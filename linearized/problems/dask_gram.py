@@ -110,6 +110,8 @@ class DaskGramProblem(GramProblem):
 def _opened(key: tuple[str, str, str], part: tuple[int, int] | None) -> Gram:
     """Open the shards on a worker and return them.
 
+    The result is cached for each run and part, so that checksums are compared only once.
+
     Args:
         key: Folder of the shards, fingerprint of the dataset, and an identifier of the run.
         part: Indices of the first band that the caller reads and of the band after the last one.

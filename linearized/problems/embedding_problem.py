@@ -65,6 +65,8 @@ def normal_equations(
 ) -> tuple[Float64[np.ndarray, "m m"], Float64[np.ndarray, "m k"]]:
     """Return ΦᵀWΦ and ΦᵀWY, where W is the diagonal matrix of the weights of the rows.
 
+    ΦᵀWΦ is exactly symmetric. Φ is read once.
+
     Args:
         rows: Features Φ (n, m).
         targets: Labels Y (n, k).

@@ -3,7 +3,7 @@
 A path has parts that are separated by "/". A name selects every variable whose path contains the name as one or more
 whole parts: "dense_1" and "kernel" both select "dense_1/kernel", but "dense" selects neither "dense_1/kernel" nor
 "my_dense/kernel". "*" matches any text within a part. A leading "-" excludes the variables of a name from those that
-other names select, or from all variables if there are no other names.
+names without "-" select, or from all variables if there is no name without "-".
 """
 
 import re
