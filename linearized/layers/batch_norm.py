@@ -36,7 +36,7 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def build(self, input_shape):
-        """Create the weights of the normalisation, and the counter of the batches that it has seen in training."""
+        """Create the weights of the normalisation, and a counter of the batches that the layer received in training."""
         super().build(input_shape)
         self._expected = [None] * len(input_shape)
         self._expected[self.axis] = input_shape[self.axis]
@@ -46,9 +46,9 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
         )
 
     def call(self, inputs, training=None, mask=None):
-        """Normalise the inputs, by the statistics of the batch if `training` is true, else by the running ones.
+        """Normalise the inputs by the mean and variance of the batch in training, otherwise by the running ones.
 
-        In training the running statistics are updated.
+        Training also updates the running statistics. A layer with trainable=False always uses the running statistics.
 
         Args:
             inputs: Tensor of the shape that the layer was built for.

@@ -1,12 +1,13 @@
 """Squared distances ‖x - w‖² between all patches x and filters w of a convolution.
 
 The formula ‖x‖² - 2x·w + ‖w‖² costs one convolution, and its rounding error is a few eps (‖x‖² + ‖w‖²), with eps the
-machine precision of the data type. That is harmless unless the distance is a small share of the norms: for a patch and
-a filter of norm 1,000 that differ by 0.1, no digit of the distance is correct. Each call therefore checks its own
-result. If some pair has lost digits, the call recomputes all distances as sums of squared differences. That sum runs
-over the entries of a patch, so it stores one number per output at a time and takes as many passes over the outputs as a
-patch has entries. Derivatives are always those of the formula with norms, whose relative error is only
-eps ‖x‖ / ‖x - w‖.
+machine precision of the data type. The error is harmless unless the distance is much smaller than the norms. In
+float32, no digit of the distance is correct for a patch and a filter of norm 1,000 that differ by 0.1.
+
+Each call therefore checks its own result. If some distance has lost digits, the call recomputes all distances as sums
+of squared differences. These sums are accumulated entry by entry of the patch. They store one number per output, and
+take as many passes over the outputs as a patch has entries. Derivatives are always those of the formula with norms;
+their relative error is only eps ‖x‖ / ‖x - w‖.
 """
 
 import itertools
@@ -29,10 +30,12 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
         x: Inputs of the layer, in float32 or float64.
         weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
         scale: 1.0 for squared distances, or -γ (a number or a scalar tensor) for the exponents of a Gaussian. Exponents
-            need only absolute accuracy, so the costlier sum of squared differences is used more rarely if `scale` is
-            -γ. The filters and norms are multiplied by `scale`, not the outputs, so it costs no additional pass.
+            need only absolute accuracy, so the costlier sum of squared differences is used more rarely for them. The
+            filters and norms are multiplied by `scale` before the outputs are computed, which takes no additional pass
+            over the outputs.
 
-    Rounding can give a result near 0 the wrong sign, with a magnitude of a few eps (‖x‖² + ‖w‖²).
+    Rounding can give a result near 0 the wrong sign. The error is then a few eps (‖x‖² + ‖w‖²), multiplied by the
+    absolute value of `scale`; eps is the machine precision.
     """
     gaussian = not (isinstance(scale, float) and scale > 0)
     patches = _of_patches(layer, x, scale)
@@ -89,11 +92,11 @@ def _of_patches(layer: Any, x: Any, scale: Any) -> Any:
 
 @ops.custom_gradient
 def _with_value(formula, value):
-    """Return `value`, whose derivatives are declared to be those of `formula`.
+    """Return `value`; differentiation propagates its derivatives to `formula`.
 
     Args:
-        formula: Tensor through which derivatives are propagated.
-        value: Tensor of the same shape, a more accurate result that is not differentiated.
+        formula: Tensor that receives the derivatives.
+        value: More accurate result of the same shape, which is not differentiated.
     """
 
     def grad(*args, upstream=None):
@@ -149,7 +152,9 @@ def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
 
 
 def _places(layer: Any, axis: int, size: Any, span: int) -> tuple[Any, Any]:
-    """Return by how many entries the first window of a convolution lies before the inputs, and the number of windows.
+    """Return the padding before the inputs of a convolution and the number of its windows, along one spatial axis.
+
+    The padding is counted in entries.
 
     Args:
         layer: Keras convolution, whose padding and strides apply.

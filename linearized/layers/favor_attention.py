@@ -37,16 +37,17 @@ def best_shift(square: float, dim: int):
 
 @keras.saving.register_keras_serializable("linearized")
 class FavorAttention(keras.layers.Layer):
-    """Estimate of the attention softmax(q kᵀ/√d) v in linear time, by m positive random features (FAVOR++).
+    """Layer that estimates the attention softmax(q kᵀ/√d) v in linear time, by m positive random features (FAVOR++).
 
-    A feature of a query or key x, already divided by d^¼, is exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) with a fixed random
-    projection g ~ N(0, I) and a shift M (Likhosherstov et al., NeurIPS 2022). The layer has no weights to train. It
-    computes in float32 and returns the compute data type.
+    Queries and keys are divided by d^¼. A feature of the result x is exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²), with a fixed
+    random projection g ~ N(0, I) and a shift M (Likhosherstov et al., NeurIPS 2022). The layer has no weights to train.
+    It computes in float32, and its outputs have the compute data type.
 
     Args:
         num_features: m, the number of features. The relative variance of an attention weight falls like 1/m.
-        shift: M, not negative. None: for each row of the batch and each head, the M with the smallest variance at the
-            mean of ‖q + k‖² over all pairs of a query and a key, as in the paper. 0 gives the features of FAVOR+.
+        shift: M, not negative; 0 gives the features of FAVOR+. None: M is computed for each sequence and each head, as
+            in the paper: the estimate has the smallest variance at the mean of ‖q + k‖² over all pairs of a query and a
+            key.
         orthogonal: Whether projections are orthogonal to each other in blocks of d; otherwise all are independent.
         lengths: Lengths of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at √d.
         seed: Random-number seed of the projections.
@@ -106,9 +107,9 @@ class FavorAttention(keras.layers.Layer):
         return ops.cast(found if heads else found[:, :, 0], self.compute_dtype)
 
     def _shift(self, q, k):
-        """Return the shift M of the features, a number or one for each row of the batch and head, (n, 1, heads, 1).
+        """Return the shift M of the features: the layer's number, or M for each sequence and head, (n, 1, heads, 1).
 
-        Derivatives treat it as a constant.
+        The shift is not differentiated.
 
         Args:
             q: Queries (n, length, heads, d), divided by d^¼.
@@ -122,15 +123,15 @@ class FavorAttention(keras.layers.Layer):
         return ops.stop_gradient(best_shift(square, q.shape[-1]))[:, None, :, None]
 
     def _features(self, x, shift, axis):
-        """Return the random features of queries or keys, (n, length, heads, m), up to a factor for each slice.
+        """Return the random features of queries or keys, (n, length, heads, m), divided by their largest values.
 
-        The factor is common to a slice along `axis`. It makes the largest exponent of a slice 0, so that nothing
-        overflows, and it cancels in the attention weights, which are normalised.
+        Each feature is divided by the maximum over the axes `axis`, so that no feature overflows. The constant factor
+        (1+4M)^(d/4) is left out. All these factors cancel when the attention weights are normalised.
 
         Args:
             x: Queries or keys (n, length, heads, d), divided by d^¼.
             shift: Shift M of the features.
-            axis: Axes of a slice: those of the features for queries, and those of keys and features for keys.
+            axis: Axes of the maximum: the features for queries, the positions and the features for keys.
         """
         projection = ops.convert_to_tensor(self.projection)
         exponent = (1 + 4 * shift) ** 0.5 * ops.matmul(x, projection) - shift * ops.sum(ops.square(projection), axis=0)

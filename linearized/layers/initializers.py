@@ -16,8 +16,9 @@ class SeededNormal(keras.initializers.Initializer):
         seed: Random-number seed: one integer or several (such as the run's seed and the index of the layer), none
             negative. Equal seeds give equal draws, so each layer needs its own.
         paired: "": all entries are independent. "outputs": columns 2i and 2i + 1 of the last axis are equal. "inputs":
-            rows 2i and 2i + 1 of the first axis are a draw and its negative. A layer with paired outputs followed by
-            one with paired inputs is 0 at the start ("doubling", Chizat et al. 2019).
+            rows 2i and 2i + 1 of the first axis are a draw and its negative. If the last hidden layer has paired
+            outputs and the linear layer after it has paired inputs, the network's outputs are 0 at the start
+            ("doubling", Chizat et al. 2019).
 
     Raises:
         ValueError: For a negative `stddev` or `seed` or an unknown `paired`, and, at the call, if the paired axis has

@@ -16,11 +16,14 @@ Every kernel except "l1" costs a convolution and a few passes over its output. N
 differences of all patches and filters. Padding is with zeros, which count as inputs in the distances.
 
 `variant="published"` follows the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10
-example trains a ResNet-50) where that differs from the table: p = 2 and γ = 1/2 by default, the bias is added after the
-kernel, (x·w + c)^p + b and tanh(x·w + c) + b, and filters and biases start uniform within ±1/√P, where P is the length
-of a patch. Three errors of that implementation are not repeated: its Gaussian reshapes filters without a transpose,
-which mixes them; its outputs are reshaped in the same way, which mixes channels and pixels; and it exchanges height and
-width.
+example trains a ResNet-50). It differs from the table in three points:
+
+- The defaults are p = 2 and γ = 1/2.
+- The bias is added after the kernel: (x·w + c)^p + b and tanh(x·w + c) + b.
+- Filters and biases start uniform within ±1/√P, where P is the length of a patch.
+
+Three errors of the PyTorch implementation are not repeated. Its Gaussian reshapes filters without a transpose, which
+mixes them. It reshapes outputs in the same way, which mixes channels and pixels. It exchanges height and width.
 """
 
 import keras
@@ -46,7 +49,7 @@ SMALLEST = 1e-12  # lower bound of squared L2 distances, because the derivative 
 class _Kervolution:
     """Base class of `Kervolution1D`, `Kervolution2D` and `Kervolution3D`, which document the arguments.
 
-    It must precede Keras' convolution among the base classes of these, because it replaces the convolution's `call`.
+    In the list of base classes it must precede Keras' convolution, because it replaces the convolution's `call`.
     """
 
     def __init__(
@@ -140,8 +143,8 @@ class _Kervolution:
     def _of_distance(self, x):
         """Return the values of the kernel "gaussian", "l2" or "l1" for inputs x, before the bias is added.
 
-        They are computed in float32 at least. In half precision the norms would leave no correct digit of a small
-        distance.
+        The data type is float32, or float64 in a float64 layer. In half precision, rounding errors of ‖x‖² and ‖w‖²
+        would exceed small distances.
         """
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         x, weights = ops.cast(x, dtype), ops.cast(self.kernel, dtype)

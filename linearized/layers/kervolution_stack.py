@@ -1,4 +1,4 @@
-"""Warning for kervolutions that follow each other without a normalisation, for which training mostly diverges."""
+"""Warning for stacks of kervolutions without a normalisation in between; training such stacks mostly diverges."""
 
 import warnings
 from typing import Any
@@ -22,14 +22,12 @@ WHY = {
 
 
 def warn_of_stack(layer: Any, x: Any) -> None:
-    """Warn if a kervolution takes its input from kervolutions of the same kind, with no normalisation in between.
+    """Warn if a kervolution follows other kervolutions of its kind with no normalisation in between (a "stack").
 
-    There are two kinds: polynomial kervolutions of degree 2 or more, and those with the kernels "l1" or "l2". Other
-    layers give no warning. The warning is given once for each stack: at the third polynomial kervolution, or at the
-    second with "l1" or "l2".
+    There are two kinds: polynomial kervolutions of degree 2 or more, and kervolutions with the kernel "l1" or "l2".
+    Each stack causes one warning: at its third polynomial kervolution, or at its second one with "l1" or "l2".
 
-    A layer cannot normalise its own outputs without changing its kernel, and stacks do train at low learning rates or
-    with bounded activations between the layers. Therefore a stack causes a warning and no error.
+    A stack is no error, because it can be trained at a low learning rate. A bounded activation ends a stack.
 
     Args:
         layer: Layer that is called.
@@ -51,9 +49,9 @@ def warn_of_stack(layer: Any, x: Any) -> None:
 
 
 def _growing(layer: Any) -> str | None:
-    """Return the name of a layer's kernel if it is a kervolution whose outputs may grow in a stack, else None.
+    """Return the name of a layer's kernel if its outputs may grow in a stack of kervolutions, else None.
 
-    These are the kernels "l1", "l2" and "polynomial" with a degree of at least 2.
+    The outputs grow with the kernels "l1" and "l2", and with "polynomial" of degree 2 or more.
     """
     kernel = getattr(layer, "kernel_name", None)
     linear = kernel == "polynomial" and layer._degree() == 1
@@ -61,7 +59,9 @@ def _growing(layer: Any) -> str | None:
 
 
 def _length(x: Any, kernel: str) -> int:
-    """Return how many kervolutions of the same kernel precede a tensor without a normalisation in between.
+    """Return how many kervolutions of the given kernel precede a tensor, up to the first other layer.
+
+    ReLU, dropout, padding and pooling layers in between are skipped, because outputs still grow through them.
 
     Args:
         x: Symbolic tensor, whose history is followed backwards.

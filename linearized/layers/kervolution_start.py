@@ -7,7 +7,7 @@ its cube, stacked four times, overflows.
 Notation: a patch x has P numbers of mean square m, a filter w has entries N(0, σ²), and s = x·w is taken as N(0, t)
 with t = P σ² m. p, c and γ are the degree, the offset and the width of the kernels of `linearized.layers.kervolution`.
 
-| kernel       | σ² of the filters           | variance of the outputs where m = 1                               |
+| kernel       | σ² of the filters           | variance of the outputs for m = 1                                 |
 |--------------|-----------------------------|-------------------------------------------------------------------|
 | "polynomial" | a² / P                      | .3 (p = 2 and 3, c = 1); at most .6 in a stack of any depth       |
 | "sigmoid"    | (5/3)² / P                  | .5                                                                |
@@ -16,29 +16,30 @@ with t = P σ² m. p, c and γ are the degree, the offset and the width of the k
 | "l1"         | 1                           | .6 P; at least (1 - 2/π) P for any filters                        |
 
 For "polynomial", a² is chosen so that the mean square of the outputs stays bounded from layer to layer (`_polynomial`).
-For "gaussian", σ² makes the variance that x·w causes in exp(-γ‖x - w‖²) as large as possible. The variance of the
-outputs of a Gaussian on independent inputs is at most 2 e⁻² / P.
+For "gaussian", σ² makes the variance that x·w causes in exp(-γ‖x - w‖²) as large as possible. For no σ² does the
+variance of the outputs exceed 2 e⁻² / P if the entries of a patch are independent.
 
 Stacks of distances grow. For filters with σ = 1 the mean "l2" distance is √(P (m + 1)) and the mean "l1" distance
 P √(2 (m + 1) / π), so each "l2" layer of a stack multiplies the mean square by about P, and each "l1" layer by about
-P². Put a normalisation between them, as the networks of `linearized.models` do. Initial values cannot replace it:
+P². Put a normalisation between the layers, as the networks of `linearized.models` do. Fixed constants cannot replace
+the normalisation:
 
-- Suppose that each layer subtracts a fixed mean from its outputs and divides by a fixed standard deviation, those of
-  its outputs at m = 1. (This is another kernel.) On 8x8x3 inputs N(0, 1), the mean squares after one to four layers of
-  16 filters are 1.1, 2.2, 14 and 880 for "l2", and 1.2, 2.2, 20 and 1,700 for "l1". All outputs at a position contain
-  the same ‖x‖, so the inputs of the next layer are correlated, and their sums grow with P.
-- Filters with σ = 4 and a bias of -√(‖w‖² + P) keep the mean square near 1 for four "l2" layers (1.1), because the
-  distance to far filters is nearly linear in x. From the sixth layer on the outputs grow.
+- A layer could subtract a fixed mean from its outputs and divide them by a fixed standard deviation, computed for
+  m = 1. (This changes the kernel.) On 8x8x3 inputs N(0, 1), the mean squares after one to four such layers of 16
+  filters are 1.1, 2.2, 14 and 880 for "l2", and 1.2, 2.2, 20 and 1,700 for "l1". All outputs at a position depend on
+  the same ‖x‖. The inputs of the next layer are therefore correlated, and their sums grow with P.
+- With σ = 4 and a bias of -√(‖w‖² + P), the mean square stays near 1 for four "l2" layers, because the distance to far
+  filters is nearly linear in x. From the sixth layer on the outputs grow.
 - The derivative of "l1" is ±1 in each input, so its outputs grow with P for any filters.
 
 Stacks of polynomials keep the variance of their outputs, but their gradients grow. The derivative p (c + s)^(p-1)
-multiplies each gradient, and a mean that all outputs share makes gradients add up over positions. An experiment with
-four layers of degree 3 with 16 filters, trained on 256 images of 8x8 in batches of 32 for five epochs: with plain SGD,
-8 of 8 runs diverge at learning rates of .01 and .003, 3 of 8 at .001 and none at .0001; with Adam at .001, none.
-Smaller filters would not remove the shared mean, since the outputs at s = 0 are c^p. Normalise between the layers, or
-lower the learning rate.
+multiplies each gradient, and all outputs have a common mean, which makes gradients add up over positions. Smaller
+filters would not remove this mean, because the outputs at s = 0 are c^p. Normalise between the layers, or lower the
+learning rate. In an experiment, four layers of degree 3 with 16 filters were trained on 256 images of 8x8 pixels in
+batches of 32 for five epochs. With plain SGD, 8 of 8 runs diverged at learning rates of .01 and .003, 3 of 8 at .001
+and none at .0001; with Adam at .001, none diverged.
 
-Models with a stack of distances or of polynomials give a warning when they are built, see `kervolution_stack`.
+Building a model with a stack of distances or of polynomials causes a warning, see `kervolution_stack`.
 """
 
 import math
@@ -89,13 +90,14 @@ def _odd_factorial(k: int) -> int:
 
 
 def _polynomial(degree: int, offset: float) -> float:
-    """Return the variance a² of x·w for patches x of mean square one, with which stacks of polynomial kernels start.
+    """Return a², the initial variance of x·w for patches x of mean square one and a polynomial kernel (x·w + c)^p.
 
     From layer to layer the mean square m of the outputs follows the map m ← E (c + s)^(2p) with s ~ N(0, a² m). a² is
-    chosen so that this map has a fixed point at which it halves a relative change of m; then stacks of any depth stay
-    near it. The map scales with c, so the fixed point is found at c = 1. For small `|c|` the fixed point lies far below
-    one, and the map diverges from m = 1; in this case a² is chosen so that the mean square of the outputs at m = 1 is
-    0.8.
+    chosen so that this map has a fixed point, and halves small relative deviations of m from the fixed point. The
+    outputs of a stack of any depth then stay near the fixed point, which is found for c = 1 and scaled to other c.
+
+    If `|c|` is small, the fixed point lies far below one, and the map can diverge from larger m. In this case a² is
+    chosen so that the mean square of the outputs is 0.8 for m = 1.
 
     Args:
         degree: p of the kernel (x·w + c)^p.
@@ -116,7 +118,7 @@ def _polynomial(degree: int, offset: float) -> float:
 
 
 def _settles(degree: int, offset: float, variance: float, start: float = 2.0, layers: int = 30) -> bool:
-    """Return whether the mean square of the outputs never exceeds that of the inputs in a stack of polynomial kernels.
+    """Return whether no layer of a stack of polynomial kernels has outputs of a larger mean square than `start`.
 
     Args:
         degree: p of the polynomial.

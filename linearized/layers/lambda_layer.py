@@ -1,4 +1,4 @@
-"""Lambda layers: the context of each pixel becomes a linear map that is applied to its query (Bello, ICLR 2021).
+"""Lambda layers: linear maps, computed from the context of a pixel, applied to the pixel's queries (Bello, ICLR 2021).
 
 An image has n query pixels and m context pixels. Each query pixel has h queries (one per head) of depth k. Each context
 pixel has u keys of depth k and u values of depth v = filters / h; K_u is (m, k) and V_u is (m, v). E_nu, (m, k), holds
@@ -11,9 +11,9 @@ with the softmax over the m context pixels. All heads share one lambda, so no he
 numbers. For a batch of b images the time is Θ(b n m k v u), and the memory is Θ(n m k u) for E and Θ(b n k v) for the
 lambdas. With a local scope of r · r pixels, m is r² and E has r² k u numbers.
 
-With normalised queries and values, a position lambda with E ~ N(0, 1), as in the paper, gives outputs of variance
-k m u, which is 1,024 for 64 pixels, k = 16 and u = 1. By default E starts with the standard deviation 1/√(k m u), for
-which the variance is of order one.
+The paper starts with E ~ N(0, 1). With normalised queries and values, the outputs of a position lambda then have the
+variance k m u, which is 1,024 for m = 64, k = 16 and u = 1. By default E starts with the standard deviation
+1/√(k m u), so that the variance is of order one.
 """
 
 import keras
@@ -44,16 +44,17 @@ class LambdaLayer(keras.layers.Layer):
         intra_depth: u, the number of keys and values per context pixel.
         scope: r, odd: a position lambda covers r · r pixels around its query, by a lambda convolution with learned
             weights; pixels beyond the border count as zero. 0: it covers all m = H W pixels, by a `PositionEmbedding`.
-        strides: Distance in pixels between two query pixels along rows and columns. All pixels are context.
+        strides: Distance in pixels between two query pixels along rows and columns. All pixels are context pixels.
         embedding: Kind of the layer's own `PositionEmbedding` (scope 0): "relative" or "absolute".
         norm: "channels": batch normalisation of every channel of queries and values. "published": as in the
             reproduction on CIFAR-10 (joigalcar3/LambdaNetworks), queries are normalised per depth, with statistics
             shared by all heads, and values per context pixel, with statistics over their channels.
-        rows: "pixels": row i of the context is pixel i, with its channels. "unpermuted": as in that reproduction, the
-            numbers of an image in the order (channels, H, W) are split into H W rows of as many numbers as there are
-            channels, which mixes channels and pixels. It needs scope 0 and strides of 1, and exists to reproduce
-            networks that were trained with it.
-        momentum: Share of the old running statistics that a batch keeps (Keras' convention), see `SettledBatchNorm`.
+        rows: "pixels": row i of the context contains the channels of pixel i. "unpermuted": an image is flattened in
+            the order (channels, H, W) and reshaped to (H W, channels), which mixes channels and pixels. It needs
+            scope 0 and strides of 1. Use it only for networks that were trained with it, such as those of the
+            reproduction.
+        momentum: Largest share of the old running statistics that a training batch keeps (Keras' convention), see
+            `SettledBatchNorm`.
         seed: Random-number seed of the initial weights; give each layer its own.
         kernel_regularizer: Regularizer of the projections to queries, keys and values.
         embedding_stddev: Standard deviation of the initial position embeddings, or of the weights of the lambda

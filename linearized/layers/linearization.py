@@ -32,20 +32,20 @@ ROWS = 2  # number of rows that are drawn to check a model
 
 @keras.saving.register_keras_serializable("linearized")
 class Linearization(keras.layers.Layer):
-    """Linearization f(x; θ₀) + J(x) v of an inner model f; v starts at 0, and only v is trained.
+    """Layer that returns the linearization f(x; θ₀) + J(x) v of an inner model f, and trains only v.
 
-    θ₀ are the weights of the inner model, and J(x) = ∂f(x; θ₀)/∂θ is its Jacobian. v has one part for each variable
-    that J is taken with respect to, in the shape of that variable. The layer computes in float32, whatever `dtype` is
-    given.
+    θ₀ are the weights of the inner model, and J(x) = ∂f(x; θ₀)/∂θ is its Jacobian with respect to the chosen variables.
+    v consists of one array for each chosen variable, in the shape of the variable, and starts at 0. The layer computes
+    in float32, whatever `dtype` is given.
 
     Args:
         inner: Keras model f. No other model may use it: its weights are frozen, and its layers are set to float32.
-        places: Indices in `inner.variables` of the variables that J is taken with respect to; None: all trainable ones.
+        places: Indices in `inner.variables` of the chosen variables; None: all trainable ones.
         offset: Whether f(x; θ₀) is added; otherwise the layer returns J(x) v.
-        direction_regularizer: Regularizer of each part of v.
+        direction_regularizer: Regularizer of each array of v.
 
     Input shape: that of `inner`.
-    Output shape: that of `inner`. Memory: v takes as much as the variables that it moves.
+    Output shape: that of `inner`.
     """
 
     def __init__(self, inner, places=None, offset=True, direction_regularizer=None, **kwargs):
@@ -65,9 +65,9 @@ class Linearization(keras.layers.Layer):
                 layer.dtype_policy = "float32"
 
     def build(self, input_shape):
-        """Create the trained weights v, which start at 0, and freeze the inner model.
+        """Create the trained weights v, one array per variable of `moved_variables`, and freeze the inner model.
 
-        v has one part for each variable of the inner model in which it is linearised, in the shape of the variable.
+        The arrays have the shapes of the variables and start at 0.
         """
         if not self.inner.built:
             self.inner.build(input_shape)
@@ -88,9 +88,9 @@ class Linearization(keras.layers.Layer):
         ]  # fmt: skip
 
     def moved_variables(self):
-        """Return the variables of the inner model in which it is linearised.
+        """Return the variables of the inner model with respect to which its Jacobian is taken.
 
-        The trained weights v have one part for each of them, in the same order.
+        The trained weights v consist of one array for each of these variables, in this order.
         """
         variables = self.inner.variables
         return [variables[place] for place in self.places]
@@ -98,7 +98,7 @@ class Linearization(keras.layers.Layer):
     def call(self, x):
         """Return the linearised outputs f(x; θ₀) + J(x) v for rows x, or J(x) v if the layer has offset=False.
 
-        f is the inner model with its weights θ₀, J its Jacobian, and v are the trained weights.
+        f is the inner model with the weights θ₀, J is its Jacobian, and v are the trained weights of this layer.
         """
         check_shape(self, x.shape, (None, *self._built_for[1:]))
         outputs, change = first_order(self.inner, self.moved_variables(), self.directions, x)
@@ -125,18 +125,18 @@ def linearize(
 ) -> keras.Model:  # fmt: skip
     """Return the linearization f(x; θ₀) + J(x) v of a Keras model f at its present weights θ₀, as a Keras model.
 
-    J(x) = ∂f(x; θ₀)/∂θ is the Jacobian of the outputs with respect to the weights that move, and v, one number for each
-    of these weights, is all that is trained; it starts at 0. Keras' `fit` trains v by gradient descent, and
-    `linearized.fit_linearization` solves for v over a grid of ridges. The result is saved, loaded (after
-    `import linearized.layers`) and used for predictions like any Keras model. It holds a copy: later changes of `model`
-    do not affect it.
+    J(x) = ∂f(x; θ₀)/∂θ is the Jacobian of the outputs with respect to the chosen weights θ. v has one number for each
+    of these weights; it starts at 0, and only v is trained. Keras' `fit` trains v by gradient descent, and
+    `linearized.fit_linearization` solves for v over a grid of ridges. The new model is saved, loaded
+    (after `import linearized.layers`) and used for predictions like any Keras model. It contains a copy of `model`, so
+    later changes of `model` do not affect it.
 
     Args:
         model: Keras model with one input and one output, of any layers.
         offset: Whether f(x; θ₀) is added; otherwise the outputs are J(x) v.
-        variables: Trainable variables that move: "last_layer", those of the last layer; parts of their paths such as
-            "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); a function of a variable
-            that returns whether it moves; None: all.
+        variables: Trainable variables that are chosen: "last_layer" for those of the last layer; parts of their paths
+            such as "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); or a function that
+            returns whether a variable is chosen. None: all trainable variables.
         x: Some rows (n, ...) as the model takes them, on which it is checked; None: two rows of N(0, 1) numbers (of
             zeros, if the input is an integer one) in the shape of the model's input.
 
@@ -163,12 +163,12 @@ def linearize(
 
 
 def chosen_places(model: keras.Model, variables: Callable[[Any], bool] | str | None) -> list[int]:
-    """Return the indices in `model.variables` of the variables in which a model is to be linearised.
+    """Return the indices in `model.variables` of the trainable variables that are chosen for a linearization.
 
     Args:
         model: Keras model.
-        variables: Trainable variables that are chosen: a function of a variable that returns whether it is; or
-            "last_layer", or names such as "block5,head/kernel"; None: all.
+        variables: Choice as for `linearize`: "last_layer", parts of paths such as "block5,head/kernel", or a function
+            that returns whether a variable is chosen; None: all trainable variables.
 
     Raises:
         UserError: If no trainable variable is chosen, or for a name that matches none.
@@ -183,14 +183,14 @@ def linearization_of(
 ) -> keras.Model:  # fmt: skip
     """Return the linearization f(x; θ₀) + J(x) v of a model f as a Keras model of one `Linearization` layer.
 
-    In contrast to `linearize` it neither checks nor copies the model.
+    In contrast to `linearize`, this function neither checks nor copies the model.
 
     Args:
         inner: Model f that is linearised. No other model may use it: its weights are frozen.
         places: Indices in `inner.variables` of the variables that the Jacobian J is taken with respect to.
         rows: Rows (n, ...), whose shape and data type are those of the new model's input.
         offset: Whether f(x; θ₀) is added; otherwise the outputs are J(x) v.
-        direction_regularizer: Regularizer of each part of v.
+        direction_regularizer: Regularizer of each array of v, one per variable.
     """
     if any(layer.compute_dtype != "float32" for layer in inner._flatten_layers()):
         logging.info("%s: its policy is not float32; the linearization computes in float32.", inner.name)
@@ -204,11 +204,11 @@ def set_direction(model: keras.Model, v: np.ndarray) -> None:
 
     Args:
         model: Model that `linearize` returned.
-        v: p numbers in any shape: the flattened parts of v, one after the other, in the order of
-            `Linearization.moved_variables`.
+        v: One number for each weight of the variables in `Linearization.moved_variables`, in an array of any shape. The
+            variables follow in their order, each flattened.
 
     Raises:
-        ValueError: If `v` does not have p numbers.
+        ValueError: For another number of entries.
     """
     directions = model.get_layer("linearization").directions
     sizes = [int(np.prod(variable.shape)) for variable in directions]
@@ -219,9 +219,10 @@ def set_direction(model: keras.Model, v: np.ndarray) -> None:
 
 
 def get_direction(model: keras.Model) -> np.ndarray:
-    """Return the trained parameters v of a linearised model f(x; θ₀) + J(x) v as one column (p, 1).
+    """Return the p trained parameters v of a linearised model f(x; θ₀) + J(x) v as one column (p, 1).
 
-    They are in the order of the variables in `Linearization.moved_variables`, as `set_direction` takes them.
+    The variables of `Linearization.moved_variables` follow in their order, each flattened; `set_direction` accepts the
+    column.
 
     Args:
         model: Model that `linearize` returned.

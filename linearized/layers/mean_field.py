@@ -1,8 +1,8 @@
 """Dense layers in the mean-field scaling: outputs are averages over units, and gradients are scaled up accordingly.
 
 In arXiv 2006.13409 the network with N hidden units h, readout a and bias c is f(x) = (1/N) a·h(x) + c. A change of one
-weight changes the output by O(1/N), so gradients are multiplied by the inverse factor, and the same learning rate suits
-every width.
+weight changes the output by O(1/N). Gradients are multiplied by factors that grow with N, so that the same learning
+rate suits every width N.
 """
 
 import keras
@@ -36,9 +36,9 @@ class MeanFieldDense(keras.layers.Layer):
         place: Position in the network: "first", "deep" or "readout".
         seed: Random-number seed of the weights, one integer or several; give each layer its own.
         kernel_regularizer: Regularizer of W; b has none.
-        activation: f: a name of `linearized.base.activations`, with parameters if it has some, or an elementwise
-            function of a tensor, which must be registered (`keras.saving.register_keras_serializable`) to save the
-            layer. "readout" does not apply it.
+        activation: f: a name of `linearized.base.activations`, followed by its parameters if it has some, or an
+            elementwise function of a tensor. To save the layer, register the function
+            (`keras.saving.register_keras_serializable`). A "readout" layer does not apply f.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.
@@ -74,10 +74,10 @@ class MeanFieldDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=start)
 
     def call(self, x):
-        """Return the outputs for inputs x of length d, which depend on the argument `place` of the layer.
+        """Return the outputs for inputs x of length d, by the formula of the layer's argument `place`.
 
-        They are f(xW + b) for "first", f(xW + b) / N for "deep", and xW / d + b for "readout", with the activation f
-        and the number N of units.
+        The formula is f(xW + b) for "first", f(xW + b) / N for "deep", and xW / d + b for "readout", with the
+        activation f and the number N of units.
         """
         check_shape(self, x.shape, (..., self.kernel.shape[0]))
         product = ops.matmul(x, self.kernel)
@@ -90,12 +90,12 @@ class MeanFieldDense(keras.layers.Layer):
     def entering(self, x):
         """Return the array that W is multiplied by, for the computation of derivatives (`linearized.tangents.taps`).
 
-        It is the inputs x, which a layer with `place` "readout" divides by their length d.
+        The array is x, or x / d if `place` is "readout", with d the length of x.
         """
         return x / x.shape[-1] if self.place == "readout" else x
 
     def at_site(self, site):
-        """Return `site` unchanged. `linearized.tangents.taps` replaces this method to record the tensors that pass it.
+        """Return `site` unchanged; `linearized.tangents.taps` replaces this method by one that records `site`.
 
         Args:
             site: Input of the activation, or the output if `place` is "readout"; it is linear in W and b.

@@ -19,19 +19,19 @@ DIRECTIONS = ("shared", "per_class")
 class NeuralTangent(keras.layers.Layer):
     """Two-layer network linearised around random weights, the NT model of arXiv 2006.13409.
 
-    It returns f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x. W (d, N) with the columns wᵢ and a⁰ (k, N) are drawn
-    and never trained. The readout a (N, k), the bias c (k) and the directions G with the rows gᵢ are trained, start at
-    0, and f is linear in them.
+    The layer returns f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x. W (d, N) with the columns wᵢ and a⁰ (k, N) are
+    drawn at random and never trained. The readout a (N, k), the bias c (k) and the directions G with the rows gᵢ are
+    trained and start at 0; f is linear in them.
 
     Args:
         units: N, the number of hidden units.
         outputs: k, the number of outputs.
-        directions: "shared": one G (N, d) serves all outputs through a⁰, as in the paper; "per_class": each output has
-            its own G, (k, N, d) together, so that the outputs are trained independently of each other.
+        directions: "shared": all outputs have the same G (N, d), as in the paper; "per_class": each output has its own
+            G, (k, N, d) together, so that the outputs are trained independently of each other.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)). The
             entries of a⁰ are N(0, 1).
         seed: Random-number seed of W and a⁰; 1990 is that of Ghorbani et al. (arXiv 2006.13409).
-        block: Number of columns of W per draw, 0 for all at once; W depends on it.
+        block: Number of columns of W that are drawn at a time, 0 for all at once. W depends on this number.
         directions_regularizer: Regularizer of G; a and c have none.
 
     Input shape: `(n, d)`.

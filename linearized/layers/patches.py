@@ -1,8 +1,8 @@
 """Convolution with the geometry of another layer, and the distances ‖x - w‖₁ between all patches x and filters w.
 
-An L1 distance is not an inner product, so it is accumulated in a loop over the offsets within the kernel and the
-channels. Automatic differentiation would store the differences of every iteration; the derivative defined here computes
-them again.
+An L1 distance is not an inner product, so it is accumulated in a loop over the positions within a filter and the
+channels. Automatic differentiation would store the differences of every iteration. The derivative defined here
+recomputes the differences.
 """
 
 import itertools
@@ -45,8 +45,9 @@ def l1_distance(layer, x, weights):
         weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
 
     Returns:
-        Tensor in the shape of the convolution's output. It costs as many additions as the convolution has
-        multiplications, and memory for one output and, in the derivative, for the inputs at each offset.
+        Tensor in the shape of the convolution's output. The cost is as many additions as the convolution has
+        multiplications. The memory is that of one output and, for the derivative, one copy of the inputs for each
+        position within a filter.
     """
     rank, first = layer.rank, layer.data_format == "channels_first"
     if first:
@@ -58,10 +59,10 @@ def l1_distance(layer, x, weights):
 
 
 def _shifted(layer, x, offset):
-    """Return the inputs that one entry of the filters meets at each output position, `(n, *outputs, channels)`.
+    """Return the inputs below one entry of the filters, for each output position, `(n, *outputs, channels)`.
 
-    They are computed by a convolution with a one-hot filter, with the channels folded into the batch, so that the
-    backend applies strides, padding and dilation.
+    A convolution with a one-hot filter selects the inputs, so that the backend applies strides, padding and dilation.
+    The channels are folded into the batch.
 
     Args:
         layer: Keras convolution whose strides, padding and dilation apply.
@@ -77,14 +78,14 @@ def _shifted(layer, x, offset):
 
 
 def _at_one_offset(x, weights, groups):
-    """Return the L1 distance between the channels of inputs and filters at one offset within the kernel.
+    """Return the L1 distances `Σ_c |x_c - w_c|` over the channels c at one position within the filters.
 
-    It is `Σ_c |x_c - w_c|`, of shape `(n, *sizes, filters)`. Channels and filters are ordered by group: channel c of
-    group g has the index g · channels / groups + c.
+    The shape is `(n, *sizes, filters)`. Channels and filters are ordered by group: channel c of group g has the index
+    g · channels / groups + c.
 
     Args:
-        x: Inputs that the entry of the filters at this offset meets, `(n, *sizes, channels)`.
-        weights: Entries of the filters at this offset, (channels / groups, filters).
+        x: Inputs at this position of every window, `(n, *sizes, channels)`, as `_shifted` returns them.
+        weights: Entries of the filters at this position, (channels / groups, filters).
         groups: Number of groups of the convolution.
     """
     sizes, (channels, filters) = tuple(ops.shape(x)[1:-1]), weights.shape
@@ -95,14 +96,14 @@ def _at_one_offset(x, weights, groups):
 
 @ops.custom_gradient
 def _summed(x, weights):
-    """Return `Σ_c |x_c - w_c|`, summed over the channels c of a group in a loop, with a derivative that stores nothing.
+    """Return `Σ_c |x_c - w_c|`, summed in a loop over the channels c of a group; its derivative stores no differences.
 
     Args:
         x: Inputs (channels, ..., groups).
         weights: Entries of the filters, (channels, groups, filters).
 
     Returns:
-        Tensor (..., groups, filters), where filters are those of a group.
+        Tensor (..., groups, filters), with the number of filters of one group.
     """
 
     def add(channel, total):

@@ -86,16 +86,16 @@ def settled(keys, context, intra_depth, stddev=None):
         keys: k, the depth of the keys.
         context: m, the number of context pixels of a position lambda.
         intra_depth: u, the number of keys and values per context pixel.
-        stddev: The user's choice, which is returned unchanged; None: 1/√(k m u) is returned, for which position
-            lambdas give outputs of variance one.
+        stddev: The user's choice, which is returned unchanged. None: 1/√(k m u) is returned; with normalised queries
+            and values, the outputs of a position lambda then have the variance one.
     """
     return (keys * context * intra_depth) ** -0.5 if stddev is None else stddev
 
 
 def _differences(height, width, strides):
-    """Return, for each query pixel and context pixel, the index of their difference of positions, (n, m).
+    """Return the index of the difference of positions for each of n query pixels and m context pixels, (n, m).
 
-    The differences (context minus query pixel) are numbered row by row from 0 to (2H - 1)(2W - 1) - 1.
+    The differences (context pixel minus query pixel) are numbered row by row from 0 to (2H - 1)(2W - 1) - 1.
 
     Args:
         height: H, the number of rows of the image.

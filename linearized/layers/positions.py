@@ -14,7 +14,7 @@ class Positions(keras.layers.Layer):
 
     Args:
         length: Number of positions of the inputs.
-        first: Whether a learned class token is inserted before them as one more position.
+        first: Whether a learned class token is inserted before the inputs, as one more position.
 
     Input shape: `(n, length, d)`.
     Output shape: `(n, length, d)`, or `(n, length + 1, d)` with `first`.

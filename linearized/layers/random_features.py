@@ -1,7 +1,7 @@
-"""Features of the RF model: relu(xW) with a matrix W that is drawn once and never trained.
+"""Layer with the random features relu(xW) of the RF model; the matrix W is drawn once and never trained.
 
-They are those of "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409), where the columns of W are
-uniform on the unit sphere.
+The features are those of "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409), where the columns of
+W are uniform on the unit sphere.
 """
 
 import keras
@@ -23,7 +23,7 @@ class RandomFeatures(keras.layers.Layer):
         units: N, the number of features.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
         seed: Random-number seed of W; 1990 is that of Ghorbani et al. (arXiv 2006.13409).
-        block: Number of columns per draw, 0 for all at once; W depends on it.
+        block: Number of columns of W that are drawn at a time, 0 for all at once. W depends on this number.
 
     Input shape: `(n, d)`, or more axes before the last.
     Output shape: the same with N in the place of d.

@@ -1,7 +1,7 @@
-"""Dense and convolutional layers with a learning rate of their own, and activations by name.
+"""Dense and convolutional layers with a factor for their learning rate, and activations by name.
 
-The training loop of this package multiplies the gradients of such a layer by its factor, which for momentum SGD is a
-factor of the learning rate. The layers compute the same outputs as their Keras classes.
+The training loop of this package multiplies the gradients of such a layer by its factor. With momentum SGD this has the
+same effect as a multiplied learning rate. The outputs are those of the Keras layers.
 """
 
 import keras
@@ -14,7 +14,7 @@ from linearized.layers.shapes import check_shape
 class _Rated:
     """Base class of `RatedDense` and `RatedConv2D`, which adds a factor of the gradients to a Keras layer.
 
-    It must precede the Keras class among the base classes.
+    In the list of base classes it must precede the Keras class.
 
     Args:
         args: Positional arguments of the Keras class.
@@ -44,7 +44,7 @@ class _Rated:
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedDense(_Rated, keras.layers.Dense):
-    """`keras.layers.Dense` whose learning rate is multiplied by a factor of its own in training.
+    """`keras.layers.Dense` with a factor by which the training loop of this package multiplies its gradients.
 
     Args:
         args: Positional arguments of `keras.layers.Dense`.
@@ -55,7 +55,7 @@ class RatedDense(_Rated, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedConv2D(_Rated, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` whose learning rate is multiplied by a factor of its own in training.
+    """`keras.layers.Conv2D` with a factor by which the training loop of this package multiplies its gradients.
 
     Args:
         args: Positional arguments of `keras.layers.Conv2D`.
@@ -69,7 +69,7 @@ class NamedFunction:
     """Elementwise function f(x) that Keras can save, as the activation of a layer.
 
     Args:
-        activation: f: a name of `linearized.base.activations`, with parameters if it has some.
+        activation: f: a name of `linearized.base.activations`, followed by its parameters if it has some.
     """
 
     def __init__(self, activation: str = "relu"):

@@ -1,9 +1,9 @@
 """Adapters with an SNNK inside: a few trained weights after a frozen layer, whose outputs are unchanged at the start.
 
 An SNNK (scalable neural network kernel) replaces a dense layer by m random features of its inputs and a trained matrix.
-An adapter does not approximate another layer, so it has no error to report. By default its SNNK takes layer-normalised
-inputs (`norm_before`), whose norm is at most √d for inputs of length d. Without the normalisation, give the SNNK a
-`radius` if its features grow without bound.
+By default the inputs of the SNNK in an adapter are layer-normalised (`norm_before`), so that their norm starts at no
+more than √d for inputs of length d. Without this normalisation, give the SNNK a `radius` if its features grow without
+bound.
 
 Sources: "Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al.
 (2019).
@@ -18,7 +18,7 @@ from linearized.layers.snnk.layer import SNNK
 
 @keras.saving.register_keras_serializable("linearized")
 class SNNKAdapter(keras.layers.Layer):
-    """Residual adapter x + up(SNNK(x)), which is the identity at the start by default.
+    """Residual adapter x + up(SNNK(x)) with a small trained map `up`; by default the adapter starts as the identity.
 
     The SNNK (scalable neural network kernel) computes m fixed random features of x and multiplies them by the trained
     matrix Ψ. `up` is one of two maps:
@@ -33,10 +33,10 @@ class SNNKAdapter(keras.layers.Layer):
         num_features: m, the number of features of the `SNNK`.
         activation: Activation of the `SNNK`.
         norm_before: Whether the inputs of the SNNK are layer-normalised; adds 2 d trained numbers.
-        norm_after: Whether the sum is layer-normalised; adds 2 d trained numbers. If so, the layer starts as that
-            normalisation alone.
-        start: Standard deviation of the initial weights of `up`. With 0 the adapter starts as the exact identity, and Ψ
-            has no gradient in the first training step.
+        norm_after: Whether the sum x + up(SNNK(x)) is layer-normalised; adds 2 d trained numbers. The adapter then
+            starts as this layer normalisation instead of the identity.
+        start: Standard deviation of the initial weights of `up`. With 0, `up` is 0 at the start, and Ψ has no gradient
+            in the first training step.
         epsilon: Number that is added to the variance in the layer normalisations; 1e-5 as in the paper (Keras' own
             default is 1e-3).
         kwargs: Other options of the `SNNK`.
@@ -89,7 +89,7 @@ class SNNKAdapter(keras.layers.Layer):
         return norm
 
     def call(self, x):
-        """Return x + up(SNNK(x)), with the layer normalisations that were chosen."""
+        """Return x + up(SNNK(x)), with the layer normalisations of `norm_before` and `norm_after`."""
         check_shape(self, x.shape, (..., self._dim))
         change = self.snnk(self.before(x) if self.norm_before else x)
         change = self.up(change) if self.bottleneck else change * ops.convert_to_tensor(self.factor)
@@ -115,10 +115,10 @@ class SNNKAdapter(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("linearized")
 class Adapted(keras.layers.Layer):
-    """Layer followed by an adapter of its outputs, in one layer, which can replace the layer in a model.
+    """Layer that contains another layer and an adapter of its outputs, and can take the place of that layer in a model.
 
     Args:
-        layer: Any layer with one output that nothing else uses.
+        layer: Any layer with one output; no other layer or model may use it.
         adapter: `SNNKAdapter`, or another layer whose outputs have the shape of its inputs.
 
     Input shape: that of `layer`.
@@ -160,9 +160,9 @@ class Adapted(keras.layers.Layer):
 
 
 def adapted(layer: keras.layers.Dense, **options) -> Adapted:
-    """Return a copy of a dense layer with its weights, followed by a new adapter.
+    """Return one layer that contains a copy of a dense layer, with the same weights, and a new adapter of its outputs.
 
-    This is a factory for `linearized.layers.surgery.swap.swap`, which adds adapters to the dense layers of a model.
+    With this function as a factory, `linearized.layers.surgery.swap.swap` adds adapters to the dense layers of a model.
 
     Args:
         layer: Built `Dense`, or `EinsumDense` with one output axis; it is not changed.

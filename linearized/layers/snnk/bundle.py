@@ -1,11 +1,11 @@
 """Bundling: multiply the linear maps around trained SNNKs into one matrix each, with equal outputs and fewer weights.
 
 An SNNK (scalable neural network kernel) from d inputs to u outputs computes the m features Φ(x) and multiplies them by
-the trained matrix Ψ, (m, u). If a linear layer follows, the product of Ψ and the kernel of that layer replaces both. If
-another SNNK follows, whose features Φ' depend on m' fixed projections of its inputs, the product of Ψ and these
-projections replaces both ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU network of width u
-with SNNKs of m features thus changes from u x u matrices to m x m ones. In the table, a Dense after an SNNK has k
-units, and a Dense before an SNNK maps d₀ inputs to d outputs.
+the trained matrix Ψ, (m, u). If a linear layer follows, the product of Ψ and the layer's kernel replaces both matrices.
+If another SNNK follows, its features Φ' depend on m' fixed projections of its inputs. The product of Ψ and these
+projections then replaces both matrices ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
+network of width u with SNNKs of m features thus changes from u x u matrices to m x m matrices. In the table, a Dense
+after an SNNK has k units, and a Dense before an SNNK maps d₀ inputs to d outputs.
 
 | chain                       | becomes            | weights                       |
 |-----------------------------|--------------------|-------------------------------|
@@ -35,19 +35,19 @@ Chain = tuple[Layer, Layer]
 
 
 def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
-    """Return a smaller model in which the linear maps before and after SNNKs are multiplied into one matrix each.
+    """Return a smaller model in which pairs of successive linear maps around SNNKs are multiplied into one matrix.
 
-    An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ, which can be multiplied with a linear
-    layer that follows. At inference the outputs of the new model are those of `model` up to rounding, a relative
-    difference near 1e-6. A pair of maps is folded if their product has no more weights than both together. Dropout
-    between folded layers is removed: bundle when training is over, or continue training without it. Folded projections
-    stay fixed, like those of any SNNK.
+    An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ. The product of Ψ and the next linear
+    map, or of a Dense and the projections of an SNNK after it, replaces both maps if it has no more weights than both
+    together. At inference the outputs are those of `model` up to a relative rounding error near 1e-6. Products with
+    projections are not trained, like the projections of any SNNK. Dropout between the two layers is removed, so bundle
+    after training, or continue training without dropout.
 
     Args:
         model: Any built Keras model with SNNKs; it is unchanged. In functional and sequential models, including nested
             ones, the graph determines which layer follows which.
-        chains: Pairs (first layer, layer that takes its output) inside layers of other kinds, which have no graph. You
-            guarantee that only the second layer takes the output of the first, and that both are used once.
+        chains: Further pairs of a layer and the layer that follows, for layers without a graph, such as subclassed
+            ones. You guarantee that only the second layer uses the output of the first, and that both are called once.
 
     Raises:
         ValueError: If there is nothing to fold.
@@ -62,13 +62,13 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
 
 def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
-    """Multiply the linear map at the end of a layer into the layer after it, unless that needs more weights.
+    """Multiply the linear map at the end of a layer into the layer after it, unless the product has more weights.
 
-    It must be called for the layers in the order of the graph.
+    Call this function for the layers in the order of the graph.
 
     Args:
         first: SNNK or linear Dense.
-        after: Dictionary from the id of a layer to the only layer that takes its output.
+        after: Dictionary from the id of a layer to the only layer that uses its output.
         new: Dictionary from the id of a layer to the layer that replaces it. Replacements are added to it.
 
     Returns:
@@ -130,19 +130,19 @@ def _features_of(layer: Layer) -> Layer:
 def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]:
     """Return the random projections of features, and the vector that is added to the projected inputs.
 
-    The vector is minus the projected centre for bounded features, and otherwise the random offset.
+    The vector is minus the projected centre for features with a `radius`, and the random offset for other features.
     """
     added = features.origin if features.radius else features.offset
     return ops.convert_to_numpy(features.projection), ops.convert_to_numpy(added)
 
 
 def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> SNNK:
-    """Return a copy of an SNNK that projects its inputs differently, with the same Ψ, offsets and bound.
+    """Return a copy of an SNNK with other projections of its inputs, and with the same Ψ, offsets and radius.
 
     Args:
         layer: SNNK.
         projection: New projections (d, projections).
-        added: Vector that is added to the projected inputs.
+        added: Vector that is added to the projected inputs, in the meaning of `_projection_of`.
     """
     new = SNNK.from_config(layer.get_config())
     new.build((None, len(projection)))
@@ -177,10 +177,10 @@ def _is_transparent(layer: Layer) -> bool:
 
 
 def links(model: keras.Model) -> Iterator[Chain]:
-    """Yield the pairs of a layer and the only layer that takes its output, in functional and sequential models.
+    """Yield the pairs of a layer and the only layer that uses its output, in functional and sequential models.
 
-    Models inside `model` are included. Both layers of a pair are called once. A layer whose output is also an output of
-    the functional model that it belongs to is left out.
+    Models inside `model` are included. Both layers of a pair are called only once. A layer is left out if its output is
+    also an output of its model.
     """
     uses: dict[int, int] = {}
     found = []

@@ -128,8 +128,8 @@ def _finite(what: str, values: Sequence[float]) -> np.ndarray:
 def power(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Power:
     """Return the polynomial that interpolates a function at the Chebyshev nodes of [-reach, reach].
 
-    The largest error of this polynomial is that of the best polynomial, times a factor of order log(degree) at most. As
-    `reach` goes to 0 it becomes the Taylor polynomial.
+    On the interval, the largest error of this polynomial is at most O(log(degree)) times the smallest error of any
+    polynomial of this degree. As `reach` goes to 0, the polynomial becomes the Taylor polynomial.
 
     Args:
         function: Function on arrays.
@@ -143,11 +143,11 @@ def power(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degr
 
 
 def fourier(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, degree: int = 8) -> Fourier:
-    """Return the sum of the frequencies jπ/(2 reach), j = 0..degree, that fits a function on [-reach, reach] best.
+    """Return the trigonometric sum of the frequencies jπ/(2 reach), j = 0..degree, that fits a function best.
 
-    The fit is by least squares at 512 Chebyshev nodes. The period of the sum is twice the length of the interval, so
-    the function need not be periodic (a Fourier extension; the error falls geometrically for smooth functions).
-    Singular values below 1e-7 of the largest are cut, which keeps the coefficients small.
+    The fit is by least squares at 512 Chebyshev nodes of [-reach, reach]. The period of the sum is twice the length of
+    the interval, so the function need not be periodic (a Fourier extension). The error falls geometrically with the
+    degree for smooth functions. Singular values below 1e-7 of the largest are cut, which keeps the coefficients small.
 
     Args:
         function: Function on arrays.
@@ -165,7 +165,7 @@ def fourier(function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0, de
 def error(expansion: Expansion, function: Callable[[np.ndarray], np.ndarray], reach: float = 3.0) -> float:
     """Return the largest `|f(z) - expansion(z)|` at 4,001 points of [-reach, reach].
 
-    No number of random features reduces this part of the error.
+    More random features do not reduce this part of the error of an SNNK.
 
     Args:
         expansion: Expansion of f.
@@ -180,8 +180,8 @@ def snnk_function(text: str) -> str | Callable[[np.ndarray], np.ndarray]:
     """Convert the activation that a user gave on the command line to the argument `activation` of SNNK layers.
 
     Args:
-        text: Name of an activation, such as "relu", which is returned as it is; or `package.module:function`, for which
-            that function on NumPy arrays is returned (see `linearized.base.activations.OwnFunction`).
+        text: Name of an activation, such as "relu", which is returned unchanged; or `package.module:function`, which is
+            converted to this function on NumPy arrays (see `linearized.base.activations.OwnFunction`).
     """
     return OwnFunction(text).on_numpy if is_reference(text) else text
 

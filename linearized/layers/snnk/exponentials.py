@@ -1,15 +1,17 @@
 """Universal random features of activations that are sums of exponentials (Choromanski et al., ICLR 2024).
 
-"Scalable Neural Network Kernels", section on universal random features. For inputs x and weights w of length d, a
-random projection g ~ N(0, I) and all complex a and b,
+The source is the section on universal random features of "Scalable Neural Network Kernels". For inputs x and weights w
+of length d, a random projection g ~ N(0, I) and all complex a and b,
 
     E exp(a g·x - a²‖x‖²/2) exp(b g·w - b²‖w‖²/2) = exp(a b w·x).
 
-An activation f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z) with K terms can therefore be estimated by features of x with
-amplitudes A_j and exponents a_j and features of w with amplitudes B_j and exponents b_j. In the paper these are the
-values of functions A, B, a and b at points ξ_j that are drawn from a measure; the adapters of the paper use A = B and
-a = b. A shift M >= 0 replaces a g·x by √(1+4M) a g·x - M‖g‖², the same for w, and multiplies both features by
-(1+4M)^(d/4): the mean is unchanged, and the features of large projections are bounded.
+An activation f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z) with K terms can therefore be estimated. The features of x have
+the amplitudes A_j and the exponents a_j, those of w the amplitudes B_j and the exponents b_j. In the paper, these
+numbers are the values of functions A, B, a and b at points ξ_j that are drawn from a measure; the adapters of the paper
+use A = B and a = b.
+
+A shift M >= 0 replaces a g·x by √(1+4M) a g·x - M‖g‖² and b g·w by √(1+4M) b g·w - M‖g‖², and multiplies both features
+by (1+4M)^(d/4). The mean is unchanged, and the features of large projections are bounded.
 """
 
 import math
@@ -61,7 +63,7 @@ class Exponentials(Expansion):
     @classmethod
     def of(cls, xi: Sequence[float], amplitude: Function, exponent: Function, weight_amplitude: Function | None = None,
            weight_exponent: Function | None = None) -> "Exponentials":  # fmt: skip
-        """Return the expansion whose amplitudes and exponents are the values of functions at given points.
+        """Return the sum of exponentials with amplitudes and exponents that are values of functions at given points.
 
         Args:
             xi: Points ξ_j, one for each of the K terms. In the paper they are drawn from a measure.
@@ -77,7 +79,7 @@ class Exponentials(Expansion):
 
     @property
     def real(self) -> bool:
-        """Whether the features of inputs are real numbers, because their amplitudes and exponents are."""
+        """Whether the features of inputs are real, because their amplitudes and exponents are real numbers."""
         return not (self.amplitudes.imag.any() or self.exponents.imag.any())
 
     def sizes(self) -> np.ndarray:
@@ -148,14 +150,15 @@ class ExponentialTowers:
         )  # fmt: skip
 
     def _parts(self, rows, projection, amplitudes, exponents):
-        """Return absolute value and angle of amplitude · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²), each (..., projections).
+        """Return absolute value and angle of the features A · exp(κ a g·v - a²‖v‖²/2 - M‖g‖²) of inputs or weights v.
 
-        M is the shift and κ = √(1+4M). The absolute value includes the factors κ^(d/2) and 1/√(number of projections).
+        Both have the shape (..., projections). M is the shift and κ = √(1+4M). The absolute value also includes the
+        factors κ^(d/2) and 1/√(number of projections).
 
         Args:
             rows: Inputs or weights v, (..., d).
             projection: Projections g, (d, projections).
-            amplitudes: Complex amplitude of each projection.
+            amplitudes: Complex amplitude A of each projection.
             exponents: Complex exponent a of each projection.
         """
         rows, projection = ops.cast(rows, "float32"), ops.cast(projection, "float32")

@@ -2,7 +2,7 @@
 
 x are the inputs of a unit with activation f, w its weights and b its bias. Both towers use the same random projections
 g ~ N(0, I) and, for "relu", the same random offset h ~ N(0, 1). Each line of the table is an unbiased estimate from one
-projection; m features are m such estimates, scaled so that their products add up to a mean.
+projection (n projections gₗ for "power"). m features average over several such estimates.
 
 | features     | Φ(x)                                          | Ψ(w, b)                                              |
 |--------------|-----------------------------------------------|------------------------------------------------------|
@@ -13,9 +13,9 @@ projection; m features are m such estimates, scaled so that their products add u
 
 "power" is for the term n of a power series f(z) = Σ aₙ zⁿ; aₙ(b) are the coefficients of the shifted series. The last
 two lines are for one term Re γ e^{iω(w·x + b)} of a Fourier expansion with the frequency ω and the complex amplitude γ.
-There M >= 0 is the shift of `UniversalFeatures`, κ = √(1 + 4M), s = scale·√ω, and d is the length of x. For
-"symmetric", the estimate is the real part of the product of two complex numbers, each of which is stored as two
-features. Both lines are cases of the general form of `snnk.exponentials`.
+In these lines M >= 0 is the shift of `UniversalFeatures`, κ = √(1 + 4M), s = scale·√ω, and d is the length of x. For
+"symmetric", Φ and Ψ are complex numbers, stored as two features each, and the estimate is the real part of their
+product. Both lines are cases of the general form of `snnk.exponentials`.
 
 The relative variance of one estimate is near exp(2ω‖w‖‖x‖) for "asymmetric" and "symmetric", and near 3ⁿ for the power
 n. Therefore inputs and weights should have norms near 1 (`normalize`), or Ψ should be fitted (`SNNK.from_dense` with
@@ -23,9 +23,9 @@ inputs).
 
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π with
 the angle θ between the two vectors. This kernel is not relu(w·x + b), but equals it at θ = 0 and has the same
-homogeneity; "Scalable Neural Network Kernels" (ICLR 2024) uses it instead of the ReLU. It is twice the kernel of Cho &
-Saul and of that paper's code, whose features lack the factor √2. With a floor c, max(g·x + h, c) replaces
-relu(g·x + h), as in the paper's uptraining (c = -5 or .1).
+homogeneity; "Scalable Neural Network Kernels" (ICLR 2024) uses it instead of the ReLU. The kernel is twice that of Cho
+& Saul, and twice that of the ICLR paper's code, where the features lack the factor √2. With a floor c, max(g·x + h, c)
+replaces relu(g·x + h), as in the ICLR paper's uptraining (c = -5 or .1).
 """
 
 import math
@@ -55,9 +55,9 @@ def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str =
         seed: Random-number seed, one or several integers.
         orthogonal: Whether the columns are orthogonal in blocks of `dim`; otherwise all are independent and N(0, I).
         lengths: Lengths of orthogonal columns. "chi": independent χ(dim) variables, so that each column is N(0, I).
-            "fixed": √dim, the root mean square of these. With "fixed", estimates of degree 2 in each projection
-            (powers, and the ReLU with floor 0) stay unbiased and lose the variance of the lengths; those of
-            exponentials get a bias of order 1/dim.
+            "fixed": all lengths are √dim, the root mean square of the χ variables. With "fixed", estimates of degree 2
+            in each projection (powers, and the ReLU with floor 0) stay unbiased and have a smaller variance; estimates
+            of exponentials get a bias of order 1/dim.
     """
     random = np.random.default_rng(seed)
     if not orthogonal:
@@ -71,17 +71,18 @@ def draw(dim: int, count: int, seed: list[int], orthogonal: bool, lengths: str =
 
 
 def allocate(total: int, shares: np.ndarray) -> np.ndarray:
-    """Split a number of features into whole parts in proportion to `shares`.
+    """Divide a number of features among the terms of an expansion, in proportion to `shares`.
 
     Args:
-        total: Number of features, the sum of the parts.
-        shares: Weights of the parts, not negative. A share above 0 gets at least one feature, a share of 0 none.
+        total: Number of features.
+        shares: Weight of each term, not negative. A term with a weight above 0 gets at least one feature, a term with
+            the weight 0 none.
 
     Returns:
-        The parts, integers in the shape of `shares`.
+        Number of features of each term; the sum is `total`.
 
     Raises:
-        ValueError: If `total` is smaller than the number of shares above 0.
+        ValueError: If `total` is smaller than the number of terms with a weight above 0.
     """
     needed = int(np.count_nonzero(shares))
     if total < needed:
@@ -96,9 +97,9 @@ def allocate(total: int, shares: np.ndarray) -> np.ndarray:
 class ReluTowers:
     """Arc-cosine features √2 max(g·x + h, c) of inputs x, and √2 max(g·w + h b, c) of weights w and a bias b.
 
-    Each feature has its own random projection g ~ N(0, I) and, with a bias, its own random offset h ~ N(0, 1): the bias
-    is one more coordinate of the weights, the corresponding coordinate of the inputs is 1, and h is the coordinate of g
-    that belongs to it. Both are divided by √m, so that the product of the m features is a mean.
+    Each feature has its own random projection g ~ N(0, I). With a bias, it also has a random offset h ~ N(0, 1), as if
+    the inputs were (x, 1), the weights (w, b) and the projection (g, h). All features are divided by √m, so that
+    Φ(x)·Ψ(w, b) is a mean over the m features.
 
     Args:
         num_features: m, the number of features and projections.
@@ -139,11 +140,12 @@ class ReluTowers:
 class PowerTowers:
     """Random features Φ(x) and Ψ(w, b) of a power series f, with E[Φ(x)·Ψ(w, b)] = f(w·x + b).
 
-    A feature of the power zⁿ is a product of n projections, and one more feature is constant. The bias b is exact: it
-    shifts the coefficients of the polynomial in z = w·x.
+    A feature of the power zⁿ is a product of n projections, and one more feature is constant. A bias b adds no error: f
+    is expanded in powers of z = w·x with coefficients that depend on b.
 
     Args:
-        num_features: m, the number of features. It is divided among the powers by their size at `|z|` = reach / 2.
+        num_features: m, the number of features. Each power gets a number in proportion to the size of its term at
+            `|z|` = reach / 2.
         expansion: Power series of f.
         reach: Half the length of the interval on which the expansion holds.
         biased: Whether f has a bias; if so, every power below the last gets features.
@@ -171,9 +173,9 @@ class PowerTowers:
         self.draws_offset = False
 
     def _products(self, projected):
-        """Return the features of each power, from 0 upwards, one tensor (..., features) per power.
+        """Return the features of each power that has some, from 0 upwards, one tensor (..., features) per power.
 
-        A feature of the power n is a product of n projections, which are independent draws.
+        A feature of the power n is a product of n independent projections.
 
         Args:
             projected: Projected inputs or weights, (..., projections).
@@ -227,12 +229,11 @@ class PowerTowers:
 class FourierTowers:
     """Random features Φ(x) and Ψ(w, b) of a trigonometric sum f, with E[Φ(x)·Ψ(w, b)] = f(w·x + b).
 
-    They are exponentials for the cosines and sines of f, and a constant feature for the frequency 0. The table in the
-    module's docstring has their formulas.
+    The features are exponentials for the cosines and sines of f, and a constant for the frequency 0. The table in the
+    module's docstring has the formulas.
 
     Args:
-        num_features: Largest number of features. They come in pairs, besides the constant feature, so that one of them
-            may be left over.
+        num_features: Largest number of features. The exponentials are used in pairs, so one feature may stay unused.
         expansion: Trigonometric sum f.
         kind: "asymmetric" (positive features of x, with w and b in phases) or "symmetric" (complex features of both).
         shift: M >= 0, which bounds the features of large projections.
@@ -311,9 +312,9 @@ class FourierTowers:
         return ops.transpose(joined)
 
     def _real(self, angle):
-        """Return c cos(angle) + s sin(angle) for the coefficients c of the cosines and s of the sines.
+        """Return Re γ e^{i·angle} = c cos(angle) + s sin(angle), with the complex amplitude γ = c - i s.
 
-        This is Re γ e^{i·angle} with the complex amplitude γ = c - i s.
+        c are the coefficients of the cosines and s those of the sines, one of each per projection.
 
         Args:
             angle: Angles (..., projections).
@@ -328,11 +329,11 @@ class FourierTowers:
         return ops.sum(ops.square(ops.cast(projection, "float32")), axis=0)
 
     def _joined(self, parts, constant, dtype):
-        """Scale the features and put them side by side, followed by 1 if the trigonometric sum has a constant.
+        """Return scaled features side by side, followed by a feature 1 if the trigonometric sum has a constant term.
 
         Args:
             parts: Tensors (..., projections), such as real and imaginary parts.
-            constant: Factor of all features.
+            constant: Common factor of `parts`, in addition to the factors that turn sums into means.
             dtype: Data type of the result.
         """
         parts = [constant * self.factors * part for part in parts]

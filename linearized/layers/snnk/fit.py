@@ -1,12 +1,13 @@
 """Fit of an SNNK's matrix Ψ to a dense layer: ridge regression of the layer's outputs on the features Φ of its inputs.
 
 An SNNK (scalable neural network kernel) replaces a dense layer by Φ(x)·Ψ, with m random features Φ(x) of its inputs.
-The error is measured on rows that are held out. The outputs of the layer can be computed for any row, not only for the
-given ones. Therefore the regression also includes guard rows with a small weight: random rows around the mean of the
-given ones, and given rows that are moved outwards. Without them Ψ is arbitrary in every direction in which the given
-rows do not vary, and the fitted layer can be wrong by orders of magnitude as soon as a row leaves their span. The
-weight is increased, at most to that of the given rows, until the outputs at other guard rows are below three times the
-largest output of the layer there.
+The error is measured on rows that are held out.
+
+The regression also includes guard rows with a small weight: random rows around the mean of the given rows, and given
+rows that are moved outwards. Their targets are the outputs of the layer, which can be computed for any row. Without
+guard rows, Ψ is arbitrary in every direction in which the given rows do not vary, and outputs for rows outside the span
+of the given rows can be wrong by orders of magnitude. The weight is increased, at most to that of the given rows, until
+the fitted outputs at a second set of guard rows are at most three times as large as the layer's largest output there.
 """
 
 import warnings
@@ -38,9 +39,9 @@ class Fit(NamedTuple):
 
 
 def growth_of(layer, rows: np.ndarray) -> float:
-    """Return the exponent g, one of 0, 1, 2 and 3, with which outputs of a layer grow like ‖x‖^g far outside some rows.
+    """Return the exponent g, rounded to 0, 1, 2 or 3, with which outputs of a layer grow like ‖x‖^g far from some rows.
 
-    It is 0 for bounded functions, and if outputs overflow.
+    The exponent is 0 if the outputs are bounded, overflow or are all 0.
 
     Args:
         layer: Function on arrays (n, d), such as a Keras layer.
@@ -59,12 +60,12 @@ def outputs(layer, rows: np.ndarray) -> np.ndarray:
 
 
 def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return guard rows: random rows around the mean of the given ones, and given rows that are moved outwards.
+    """Return guard rows: random rows around the mean of the given rows, and given rows that are moved outwards.
 
-    A fit includes them with a small weight, so that it does not diverge outside the given rows. Let r be the 95 %
-    quantile of the distances of the given rows from their mean. The 2·count random rows are at distances of up to 2r
-    from the mean, and the moved rows at distances of r to 4r. Both thus reach the radius of calibrated features, which
-    is at most 1.5r.
+    A fit includes guard rows with a small weight, so that its outputs do not diverge outside the given rows. Let r be
+    the 95 % quantile of the distances of the given rows from their mean. The 2·count random rows are at distances of up
+    to 2r from the mean, and the moved rows at distances of r to 4r. Both distances include the radius of calibrated
+    features, which is at most 1.5r.
 
     Args:
         rows: Given rows (n, d).
@@ -93,10 +94,10 @@ def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out:
         layer: Function from rows (n, d) to outputs (n, u), such as a dense layer.
         features: `UniversalFeatures`, built, and calibrated if they are bounded.
         rows: Rows (n, d) with n > m, from the distribution of the layer's inputs.
-        ridge: Ridge in units of the mean square of a feature times n; None: the best of a fixed grid by leave-one-out
-            errors.
-        held_out: Rows on which the error is measured. None: a fifth of `rows`; the error is that of a fit to the other
-            rows, and the returned Ψ is fitted to all of them.
+        ridge: Ridge in units of the mean square of a feature times n; None: the ridge of a fixed grid with the smallest
+            leave-one-out error.
+        held_out: Rows on which the error is measured. None: the error is measured on a fifth of `rows`, after a fit to
+            the other rows; the returned Ψ is fitted to all `rows`.
 
     Costs O((n + m) m² + n m u).
     """
@@ -141,10 +142,11 @@ def report(name: str, error: float, rows: str) -> None:
 
 
 class _Guard(NamedTuple):
-    """Features and outputs of a layer at guard rows, random rows that keep a fit from diverging outside the given rows.
+    """Features and outputs of a layer at guard rows, which keep a fit from diverging outside the given rows.
 
-    Both are divided by the factor by which bounded features grow outside their radius. There are no rows if the
-    features are not bounded. Rows at which the layer overflows are left out.
+    Outside the radius of bounded features, features and outputs are divided by (distance / radius)^growth, the factor
+    of such features. There are no guard rows if the features are not bounded. Rows at which the layer overflows are
+    left out.
 
     Attributes:
         phi: Features (rows, m).

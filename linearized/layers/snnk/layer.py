@@ -1,9 +1,9 @@
 """Scalable neural network kernels: a dense layer f(Wx + b) as a product of random features of inputs and of weights.
 
 The m features of the inputs are Φ(x), those of the weights Ψ(W, b) (Choromanski et al., "Scalable Neural Network
-Kernels", ICLR 2024). `snnk.expansions` expands f, and `snnk.features` contains the features. The trained matrix is Ψ,
-(m, u) for u units whatever the number of inputs is. Because the layer is linear in Φ, linear maps around it can be
-folded into it (`snnk.bundle`).
+Kernels", ICLR 2024). `snnk.expansions` expands f, and `snnk.features` contains the features. The trained matrix Ψ is
+(m, u) for u units; its size does not depend on the number of inputs. The layer is linear in Φ, so a linear layer after
+it can be multiplied into Ψ (`snnk.bundle`).
 """
 
 from typing import Any
@@ -31,13 +31,13 @@ class SNNK(keras.layers.Layer):
 
     Args:
         units: u, the number of outputs.
-        num_features: m, the number of features. Fewer are used if m features cannot be split into pairs (sines and
-            cosines) or into equal numbers per term (`Exponentials`).
+        num_features: m, the largest number of features. Fewer are used if m features cannot be split into pairs (for
+            Fourier expansions) or into equal numbers per term (`Exponentials`).
         activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials`; or a
             function on arrays.
-        trained: "psi": Ψ itself is trained, m u numbers; it starts at the features of initial W and b, which are then
+        trained: "psi": Ψ itself is trained, m u numbers; it starts at Ψ(W, b) for initial W and b, which are then
             discarded. "weights": W and b are trained, (d + 1) u numbers, and Ψ is computed in every call.
-        use_bias: Whether there is a b; it starts at 0.
+        use_bias: Whether the units have a bias b, which starts at 0.
         kernel_initializer: Initializer of W, (d, u); None: N(0, 1/d) from the seed of the projections.
         regularizer: Regularizer of Ψ, or of W if that is trained.
         kwargs: Other options of `linearized.layers.UniversalFeatures`.
@@ -115,18 +115,18 @@ class SNNK(keras.layers.Layer):
         Args:
             layer: Layer whose kernel, bias and activation are read; it is not changed.
             num_features: m, the number of features Φ.
-            inputs: Typical inputs of `layer`, (n, d) with n > m: Ψ is fitted to the layer's outputs by ridge regression
-                on Φ(inputs). The error is smaller by orders of magnitude than that of the unbiased estimate Ψ(W, b),
-                and the norms of inputs and weights may be larger. Costs O((n + m) m²). None: Ψ(W, b) is used, and its
-                error is measured on rows N(0, 1). For relu, Ψ(W, b) estimates the arc-cosine kernel instead (see
-                `snnk.features`).
-            ridge: Ridge of that regression, in units of the mean square of a feature times n; None: chosen by
+            inputs: Typical inputs of `layer`, (n, d) with n > m. Ψ is fitted to the layer's outputs by ridge regression
+                on Φ(inputs), which costs O((n + m) m²). The error is smaller by orders of magnitude than that of the
+                unbiased estimate Ψ(W, b), and inputs and weights may have larger norms. None: Ψ(W, b) is used, and its
+                error is measured on rows N(0, 1). For relu, Ψ(W, b) estimates the arc-cosine kernel instead of the
+                layer (see `snnk.features`).
+            ridge: Ridge of the regression, in units of the mean square of a feature times n; None: chosen by
                 leave-one-out errors.
-            bounded: Whether to centre and scale the features by `inputs` and to bound them outside the radius of these
-                rows, see `linearized.layers.UniversalFeatures`. Without `inputs`, the features are bounded outside
-                ‖x‖ = reach / max‖w‖, the largest ‖x‖ for which `|w·x| <= reach` holds for the weights w of all units:
-                the expansion of f is valid there only. "relu", `Power`, `Fourier` and `Exponentials` objects are then
-                not bounded.
+            bounded: With `inputs`: whether to centre and scale the features by these rows, and to bound the features
+                outside the radius of the rows, see `linearized.layers.UniversalFeatures`. Without `inputs`: whether to
+                bound the features for ‖x‖ > reach / max‖w‖, with the weights w of all units. For smaller ‖x‖,
+                `|w·x| <= reach` holds for all units, so the expansion of f is valid. An `activation` that is "relu",
+                `Power`, `Fourier` or `Exponentials` is never bounded without `inputs`.
             held_out: Rows like `inputs`, on which the error is measured; None: a fifth of `inputs`.
             rows_are: Description of the rows on which the error is measured, for the log.
             **options: Other arguments of `SNNK`. `activation` is that of `layer` unless it is given.
@@ -198,7 +198,7 @@ class SNNK(keras.layers.Layer):
         return new
 
     def fixed_variables(self):
-        """Return the variables that training never changes: the random projections, and the bound of the features."""
+        """Return the variables that training never changes: the variables of the random features."""
         return self.features.fixed_variables()
 
     def compute_output_shape(self, input_shape):
@@ -218,8 +218,8 @@ class SNNK(keras.layers.Layer):
 def activation_of(layer: keras.layers.Dense) -> Any:
     """Return the value of the argument `activation` for an `SNNK` that replaces a dense layer.
 
-    It is a name that SNNK supports, or the layer's activation as a function on NumPy arrays. GELU is exact in SNNK;
-    Keras' approximation by tanh differs from it by 5e-4 and counts as the same.
+    The value is a name that SNNK supports, or the layer's activation as a function on NumPy arrays. "gelu" in SNNK
+    means the exact function; it also replaces Keras' approximation by tanh, which differs by at most 5e-4.
 
     Args:
         layer: Dense layer.
@@ -242,7 +242,7 @@ def _largest_norm(layer: keras.layers.Dense) -> float:
 
 
 def _error_on(new: SNNK, layer: keras.layers.Dense, rows: np.ndarray) -> float:
-    """Return the relative error of an SNNK's outputs, without warnings about rows outside the radius of its features.
+    """Return the relative error of an SNNK's outputs; warnings about rows outside its radius are suppressed.
 
     Args:
         new: SNNK.

@@ -1,6 +1,7 @@
-"""Rows for the fit of SNNKs that replace layers inside a model: the inputs that these layers get.
+"""Rows for the fit of SNNKs that replace layers inside a model: the inputs of these layers.
 
-`rows_into` runs the model and records them. `made_up_inputs` returns random inputs of the model if the user gives none.
+`rows_into` runs the model and records the inputs. `made_up_inputs` returns random inputs of the model, for users who
+give none.
 """
 
 import functools
@@ -33,16 +34,17 @@ class LayerInputs(NamedTuple):
 
 
 def rows_into(model: keras.Model, layers: Sequence[Layer], inputs: Any, count: int, seed: int) -> list[LayerInputs]:
-    """Return the inputs that layers inside a model get when the model runs at inference.
+    """Return the inputs of layers inside a model, recorded while the model runs at inference.
 
-    A fifth of the rows is held out, at most `count`. If `count` or more other rows remain, `count` of them are drawn.
-    If fewer remain, the missing ones are computed from three random rows each: one row plus half the difference of the
-    two others. This widens the distribution of the rows by a fifth and keeps the directions of their variance.
+    The model runs in batches, until 4 · count rows are recorded for each layer or the inputs are used up. Of the rows
+    of a layer, a fifth is held out, at most `count`. `count` of the other rows are drawn for the fit. If there are
+    fewer, all are used, and each missing row is computed from three random rows: one row plus half the difference of
+    the two others. This widens the distribution of the rows by a fifth and keeps the directions of their variance.
 
     Args:
         model: Keras model that calls the layers.
         layers: Layers inside the model whose inputs are recorded.
-        inputs: One array, a list or a dictionary of arrays, as the model takes them; the first axis is the batch.
+        inputs: Inputs of the model: an array, or a list or dictionary of arrays; the first axis is the batch.
         count: Number of rows for the fit of each layer.
         seed: Random-number seed of the choice of rows.
 
@@ -100,10 +102,10 @@ def _exactly(rows: np.ndarray, count: int, random: np.random.Generator) -> Layer
 
 
 def made_up_inputs(model: keras.Model, count: int, seed: int) -> Any:
-    """Return random inputs for a model, in the structure of its own inputs, or None if it does not state them.
+    """Return random inputs for a model, in the structure of its inputs, or None if the model does not state its inputs.
 
-    Floating-point inputs are N(0, 1). Integer inputs are tokens, uniform below the size of the largest embedding. Masks
-    are 1, and inputs with "segment" or "type" in their name are 0. Axes of unknown length have 8 entries.
+    Floating-point inputs are N(0, 1). Integer inputs are tokens, uniform below the size of the largest embedding, or 0
+    if the input's name contains "segment" or "type". Masks are 1. Axes of unknown length have 8 entries.
 
     Args:
         model: Keras model.

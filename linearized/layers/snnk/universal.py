@@ -1,11 +1,13 @@
-"""The features Φ(x) of an SNNK as a layer: functions (see `snnk.features`) of fixed random projections of the inputs.
+"""Layer with the random features Φ(x) of an SNNK (scalable neural network kernel), see `snnk.features`.
 
 Features of powers and of frequencies grow without bound, and a matrix Ψ that was fitted on some rows is not valid for
-rows far from them. Therefore a layer with a `radius` R bounds its features: with z = a (x - c) for a row x, it returns
-s^growth · Φ(z / s), where s = max(1, ‖z‖ / R). The centre c is 0 and the scale a is 1 until `calibrate` sets them. For
-a row outside the ball ‖z‖ <= R these are the features of the point where the line from c to the row leaves the ball,
-times s^growth. With growth 0 outputs stay in the range that they have in the ball. Where Φ is a function of the random
-projections P alone ("relu" and powers), ‖z‖ is estimated by ‖P z‖ divided by the root of the number of projections.
+rows far from them. Therefore a layer with a `radius` R bounds its features. For a row x and z = a (x - c), it returns
+s^growth · Φ(z / s) with s = max(1, ‖z‖ / R). The centre c is 0 and the scale a is 1 until `calibrate` sets them. A row
+outside the ball ‖z‖ <= R is thus moved straight towards the centre to the border of the ball, and the features there
+are multiplied by s^growth. With growth 0, outputs outside the ball stay in the range of the outputs on its border.
+
+For "relu" and powers, Φ is a function of the random projections P z alone. ‖z‖ is then estimated by ‖P z‖, divided by
+the root of the number of projections.
 """
 
 import contextlib
@@ -25,24 +27,25 @@ WARN_ABOVE = 1.25  # distance in radii that causes a warning; new rows of the sa
 
 @keras.saving.register_keras_serializable("linearized")
 class UniversalFeatures(keras.layers.Layer):
-    """Layer that computes random features Φ(x) of an activation f, with products that estimate f(w·x + b).
+    """Layer that computes random features Φ(x) of its inputs, such that Φ(x)·Ψ(w, b) estimates f(w·x + b).
 
-    A dense layer f(Wx + b) is estimated by Φ(x)·Ψ(W, b), where w is a column of the weights W. The random projections
+    f is an activation, w are the weights of a unit and b is its bias; `of_weights` computes Ψ. The random projections
     are drawn once, saved with the weights and never trained. `linearized.layers.snnk.features` lists the features and
     their symbols.
 
     Args:
         num_features: m, the largest number of features. The number in use, the attribute `count`, is smaller if m
-            features cannot be split into pairs (sines and cosines) or into equal numbers per term (`Exponentials`).
+            features cannot be split into pairs (for Fourier expansions) or into equal numbers per term
+            (`Exponentials`).
         activation: f: relu, sin, cos, tanh, sigmoid, softplus or gelu; a `Power`, `Fourier` or `Exponentials` with your
-            own coefficients; or any function on arrays, which is expanded at once.
+            own coefficients; or any function on arrays, which is expanded when the layer is created.
         expansion: Kind of the expansion of functions other than relu, sin and cos: "power" or "fourier".
         reach: Half the length of the interval on which the expansion approximates f: `|w·x + b| <= reach`.
         degree: Largest power, or number of frequencies above 0, of the expansion.
         features: Kind of the features of Fourier expansions: "asymmetric" (positive features of x, with w and b in
             phases) or "symmetric".
-        shift: M >= 0 of Fourier expansions and `Exponentials`, which bounds the features of large projections. The best
-            M is about s²‖x‖²/(2d) with s = scale·√ω at the frequency ω; 0 turns it off.
+        shift: M >= 0 of Fourier expansions and `Exponentials`, which bounds the features of large projections; 0: no
+            shift. The best M is about s²‖x‖²/(2d) with s = scale·√ω at the frequency ω.
         scale: Factor of s in the asymmetric features; the variance is smallest at scale² = ‖w‖/‖x‖.
         orthogonal: Whether projections are orthogonal to each other in blocks of d (Haar); otherwise all are
             independent.
@@ -50,13 +53,14 @@ class UniversalFeatures(keras.layers.Layer):
             `snnk.features.draw`.
         normalize: Norm over the last axis to which inputs are first scaled; 0: inputs are not scaled.
         seed: Random-number seed of the projections, one integer or several, none negative.
-        biased: Whether f has a bias b. If so, "relu" has the coordinate 1 beside x, and powers reserve features for b.
+        biased: Whether units have a bias b. If so, "relu" extends x by the coordinate 1, and every power below the
+            last gets features.
         constant: Floor c of the "relu" features max(g·x + h, c), for a random projection g and offset h. 0 is the ReLU;
             -5 makes them nearly linear.
         radius: R. 0: features are not bounded. R > 0: a row outside the ball of radius R around the centre c is moved
             to the border of the ball, and its features are multiplied by (distance / R)^growth. The distance of a row x
-            from c is ‖a (x - c)‖ with a scale a; for "relu" and powers it is estimated from the random projections.
-            `calibrate` sets c, a and R from rows; before, c is 0 and a is 1.
+            from c is ‖a (x - c)‖ with a scale a; for "relu" and powers the distance is estimated from the random
+            projections. c is 0 and a is 1 until `calibrate` sets c, a and R from rows.
         growth: Exponent with which bounded features continue to grow outside the radius: 0 for functions that stay
             bounded, 1 for those that grow like `|z|`, such as the ReLU.
 
@@ -117,7 +121,8 @@ class UniversalFeatures(keras.layers.Layer):
     def _drawn(self, dim):
         """Draw the random projections for inputs of length `dim`, (dim, projections).
 
-        Features that multiply several projections need independent draws, so each group of them is drawn separately.
+        A feature that is a product of n projections needs n independent draws. Therefore the projections are divided
+        into groups, which are drawn separately.
         """
         groups = [
             snnk_features.draw(dim, count, [*self.seed, place], self.orthogonal, self.lengths)
@@ -172,9 +177,10 @@ class UniversalFeatures(keras.layers.Layer):
         return x * ops.cast(self.normalize * ops.rsqrt(ops.maximum(norms, 1e-12)), x.dtype)
 
     def _seen(self, x):
-        """Return what bounded features are functions of, in float32: inputs x minus the centre c, projected or scaled.
+        """Return the projected or scaled difference between inputs x and the centre c of bounded features, in float32.
 
-        It is P(x - c) with the projections P, or scale·(x - c) for features that depend on the norm of x too.
+        This is P(x - c) with the projections P for "relu" and powers, and a (x - c) with the scale a for other
+        features.
         """
         x = ops.cast(x, "float32")
         if self.towers.folds:
@@ -182,7 +188,9 @@ class UniversalFeatures(keras.layers.Layer):
         return (x + ops.convert_to_tensor(self.origin)) * ops.convert_to_tensor(self.rescale)
 
     def _sizes(self, seen):
-        """Return the distances of rows from the centre, (..., 1), without overflow and with a derivative at 0.
+        """Return the distances of rows from the centre, (..., 1), in a form that cannot overflow.
+
+        A small number under the square root makes the distance differentiable at 0.
 
         Args:
             seen: Result of `_seen` for the rows.
@@ -195,10 +203,10 @@ class UniversalFeatures(keras.layers.Layer):
         return ops.maximum(self._sizes(seen) / ops.convert_to_tensor(self.bound), 1.0)
 
     def excess(self, x):
-        """Return how far rows lie outside the ball in which bounded features are valid.
+        """Return max(1, distance / R) for each row: the distance from the centre of the ball of radius R.
 
-        This is the distance of a row from the centre c of the ball, divided by the radius R, or 1 for a row inside. The
-        features of a row outside are those of a point on the border, times this number to the power `growth`.
+        Bounded features are valid in this ball. The features of a row outside the ball are those of a point on the
+        border, times this number to the power `growth`.
 
         Args:
             x: Rows (..., d).
@@ -214,10 +222,12 @@ class UniversalFeatures(keras.layers.Layer):
         return self._excess(self._seen(self._normalized(ops.convert_to_tensor(x, self.compute_dtype))))
 
     def _warn(self, excess):
-        """Warn once about rows far outside the radius. Compiled graphs give no warning, because values are unknown.
+        """Warn once about rows far outside the radius.
+
+        Compiled functions cause no warning, because distances are unknown during compilation.
 
         Args:
-            excess: Distance of each row from the centre in radii, as `excess` returns it.
+            excess: Distance of each row from the centre, divided by the radius, as the method `excess` returns it.
         """
         if self._warned or not _is_concrete(excess) or not excess.shape[0]:
             return
@@ -241,10 +251,9 @@ class UniversalFeatures(keras.layers.Layer):
     def calibrate(self, rows):
         """Set the centre, the scale and the radius of bounded features so that they fit the distribution of some rows.
 
-        Before this the centre is 0, the scale is 1, and the radius is the argument of the layer. The centre c is the
-        mean of the rows. The scale maps the 95 % quantile of ‖x - c‖ to a norm at which the features of different rows
-        differ most (`spread` in `snnk.features`). The radius is the largest scaled distance of a row from c, but at
-        most 1.5 times the 95 % quantile, so that outliers do not enlarge it.
+        The centre c becomes the mean of the rows. The scale a is chosen so that the 95 % quantile of a‖x - c‖ is the
+        best norm for a fit (`spread` in `snnk.features`). The radius becomes the largest scaled distance of a row from
+        c, but at most 1.5 times the 95 % quantile of these distances, so that outliers do not enlarge the radius.
 
         Args:
             rows: Rows (n, d) from the distribution of the layer's inputs.
@@ -269,9 +278,9 @@ class UniversalFeatures(keras.layers.Layer):
         return None if self.offset is None else ops.convert_to_tensor(self.offset)
 
     def of_weights(self, kernel, bias):
-        """Return the features Ψ(W, b) of weights, for which Φ(x)·Ψ(W, b) estimates f(Wx + b); (count, u) in float32.
+        """Return the features Ψ(W, b) of weights and biases, (count, u) in float32.
 
-        This holds only for features that are not calibrated.
+        Φ(x)·Ψ(W, b) estimates the outputs f(Wx + b) of u units, unless the features were calibrated.
 
         Args:
             kernel: Weights W, (d, u).
@@ -292,7 +301,7 @@ class UniversalFeatures(keras.layers.Layer):
     def options(self) -> dict[str, Any]:
         """Return the arguments of this class except `num_features`, as a dictionary that Keras can save.
 
-        `SNNK` includes it in its own configuration.
+        `SNNK` adds the dictionary to its own configuration.
         """
         names = ("expansion", "reach", "degree", "features", "shift", "scale", "orthogonal", "normalize", "seed",
                  "biased", "constant", "radius", "growth", "lengths")  # fmt: skip
@@ -306,6 +315,6 @@ class UniversalFeatures(keras.layers.Layer):
 
 
 def _is_concrete(tensor) -> bool:
-    """Return whether a tensor has values now, that is, is neither symbolic nor traced for compilation."""
+    """Return whether a tensor has values, which is false for symbolic tensors and during compilation."""
     # TensorFlow's eager tensors have `numpy`; JAX's arrays are of this class, and its tracers are not.
     return hasattr(tensor, "numpy") or type(tensor).__name__ == "ArrayImpl"

@@ -1,9 +1,10 @@
-"""Uptraining: SNNKs replace the last MLP blocks, or the tanh pooler, of a Transformer, which is then trained further.
+"""Uptraining: replace parts of a trained Transformer by SNNKs, after which the model is trained further.
 
-An SNNK (scalable neural network kernel) is a dense layer as a product of random features and a trained matrix.
-The method is that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. It works on any Keras model
-whose MLP blocks are a Dense with an activation followed by a linear Dense, such as the small Transformers of
-`linearized.models.transformers`, those of keras_hub and your own.
+An SNNK (scalable neural network kernel) replaces a dense layer by a product of random features and a trained matrix.
+`uptrain` replaces dense layers of the last MLP blocks, and `replace_pooler` replaces the tanh pooler. The method is
+that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. An MLP block is a Dense with an activation
+followed by a linear Dense, in any Keras model: the small Transformers of `linearized.models.transformers`, those of
+keras_hub or your own.
 """
 
 import itertools
@@ -31,7 +32,7 @@ class MLP(NamedTuple):
 
     Attributes:
         expand: Dense layer with an activation, or the SNNK that replaced it.
-        contract: Linear Dense layer that takes the output of `expand`.
+        contract: Linear Dense layer that is applied to the output of `expand`.
     """
 
     expand: keras.layers.Layer
@@ -41,9 +42,9 @@ class MLP(NamedTuple):
 def mlp_blocks(model: keras.Model) -> list[MLP]:
     """Return the MLP blocks of a model, in the order of its layers.
 
-    A block is a Dense with an activation (or an SNNK) followed by a linear Dense that returns as many outputs as the
-    first layer has inputs; there may be dropout in between. In functional and sequential parts the graph determines
-    which layer follows which; in other layers two consecutive attributes with dense layers count as a block.
+    A block is a Dense with an activation (or an SNNK) followed by a linear Dense, which has as many outputs as the
+    first layer has inputs. There may be dropout in between. In functional and sequential models the graph determines
+    which layer follows which. In other layers, two dense layers in consecutive attributes count as a block.
     """
     found = [*_graph_blocks(model), *_attribute_blocks(model)]
     place = {id(layer): index for index, layer in enumerate(walk(model))}
@@ -99,16 +100,18 @@ def uptrain(
     Args:
         model: Keras model with MLP blocks, see `linearized.layers.snnk.uptrain.mlp_blocks`; it is unchanged.
         last: Number of blocks that are changed, counted from the end.
-        num_features: m of each SNNK. None: for each layer the first of 64, 128, ..., 1,024 for which its error is at
-            most 0.2, or 1,024 if there is none. All fits together cost at most twice the last one. 256 with fit=False.
+        num_features: m of each SNNK. None: for each layer the smallest of 64, 128, ..., 1,024 with an error of at most
+            0.2, or 1,024 if there is none; 256 with fit=False. All fits of a layer together cost at most twice the last
+            fit.
         activation: Activation that the features estimate. ReLU features suit any activation if Ψ is fitted, as in the
             paper for BERT's GELU. None: the block's own activation.
-        fit: Whether to fit Ψ to the first layer of the block, and to bound its features, on 8 m rows that this layer
-            gets when the model runs on `inputs`. Otherwise Ψ is the unbiased estimate from the layer's weights, whose
-            variance at the norms inside a Transformer is large.
+        fit: Whether to fit Ψ to the outputs of the first layer of the block, and to bound the features. The fit uses
+            8 m inputs of this layer, recorded while the model runs on `inputs`. Otherwise Ψ is the unbiased estimate
+            from the layer's weights; the estimate has a large variance for inputs of the norms in a Transformer.
         seed: Random-number seed of projections and rows.
-        inputs: Typical inputs of the model: an array, or another structure that it takes. None: random inputs, normal
-            numbers or tokens. The SNNK approximates its block on such inputs, so give real ones if possible.
+        inputs: Typical inputs of the model, in the structure that the model accepts, such as an array. None: random
+            inputs, normal numbers or tokens. The SNNK approximates the first layer of the block on such inputs, so give
+            real inputs if possible.
         bundled: Whether to multiply each Ψ with the linear layer after it (see `bundle`), which saves parameters and
             operations.
         **options: Options of `SNNK.from_dense`.
@@ -132,7 +135,7 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
     Args:
         model: Keras model; it is unchanged.
         layers: Dense layers of the model that are replaced.
-        seeds: Random-number seed of the projections of each of them.
+        seeds: Random-number seed of the projections for each of these layers.
         num_features: Number of features of each SNNK; None: chosen as for `uptrain`.
         activation: Activation that the features estimate; None: that of the layer.
         fit: Whether the SNNKs are fitted to the layers; otherwise they are unbiased estimates.
@@ -159,13 +162,13 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
 
 
 def _fitted(model, layers, num_features, seed, inputs, made) -> dict[int, SNNK]:
-    """Fit an SNNK to each of some dense layers of a model, on the inputs that they get when the model runs.
+    """Fit an SNNK to each of some dense layers of a model, on inputs of the layers that are recorded in the model.
 
     Args:
         model: Keras model.
         layers: Dense layers of the model.
-        num_features: m, the number of features. None: for each layer 64 are doubled until the error on held-out rows is
-            at most 0.2, or up to 1,024.
+        num_features: m, the number of features. None: for each layer m starts at 64 and is doubled until the error on
+            held-out rows is at most 0.2 or m is 1,024.
         seed: Random-number seed of the rows.
         inputs: Inputs of the model; None: random ones.
         made: Function that returns the SNNK of a layer, from its index, m and further arguments of `SNNK.from_dense`.
@@ -218,16 +221,22 @@ def replace_pooler(
     model: keras.Model, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
     bundled: bool = False, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
-    """Return a copy of a model whose tanh pooler is an SNNK, which can be bundled with the classifier after it.
+    """Return a copy of a model in which an SNNK replaces the tanh pooler, the last Dense with the activation tanh.
 
-    The pooler is the last Dense with a tanh. The other arguments are those of `uptrain`; with `bundled`, the matrix of
-    the SNNK is multiplied with the classifier after it.
+    The arguments are those of `uptrain`. With `bundled`, linear maps around SNNKs are multiplied into one matrix, such
+    as the matrix of the new SNNK and the classifier after it.
 
-    A steep tanh in many dimensions cannot be approximated with 1,024 features, whatever the estimator. On inputs
-    N(0, I) of length d, m functions of all inputs span the polynomials of degree k only if binom(d + k, k) ≤ m. The
-    smallest relative error is then that of the best polynomial of degree k. For d = 16, m = 17 (k = 1), 969 (k = 3) and
-    20,349 (k = 5), it is .40, .25 and .18 for tanh(2 z), and .26, .12 and .06 for tanh(z). 1,024 ReLU features, fitted
-    by ridge regression on 8,192 rows, have an error of .36 for tanh(2 z).
+    No estimator with 1,024 features approximates a steep tanh in many dimensions well. On inputs N(0, I) of length d, m
+    functions of all inputs span the polynomials of degree k only if binom(d + k, k) ≤ m. The smallest relative error is
+    then the error of the best polynomial of degree k. For d = 16 and z = w·x with ‖w‖ = 1, this error is:
+
+    | k | m      | tanh(z) | tanh(2 z) |
+    |---|--------|---------|-----------|
+    | 1 | 17     | .26     | .40       |
+    | 3 | 969    | .12     | .25       |
+    | 5 | 20,349 | .06     | .18       |
+
+    1,024 ReLU features, fitted by ridge regression on 8,192 rows, have an error of .36 for tanh(2 z).
 
     Raises:
         ValueError: If the model has no pooler, if the model does not state its inputs and `inputs` is None, if `inputs`

@@ -20,7 +20,7 @@ def kervolved(
         model: Built Keras model with `Conv2D` layers; it is unchanged.
         kernel: Kernel of the kervolutions: linear, polynomial, gaussian, sigmoid, l1 or l2, see `Kervolution2D`.
         places: Convolutions that can be replaced: "all", as in the public CIFAR-10 example, or "inner": all except the
-            first one and those of 1x1.
+            first convolution and 1x1 convolutions.
         last: Number of these convolutions that are replaced, counted from the end; 0: all.
         **options: Options of `Kervolution2D`: degree, offset, gamma, learnable, variant.
 
@@ -38,9 +38,10 @@ def with_lambda_layers(
 ) -> keras.Model:
     """Return a copy of `model` in which new, untrained lambda layers replace its spatial convolutions.
 
-    A convolution is replaced if its window is larger than one pixel, its padding is "same", its strides are equal along
-    rows and columns, its dilation and groups are one, and `heads` divides its filters. The first convolution, which
-    takes the pixels, is kept, and so are convolutions with an activation of their own. Biases are dropped.
+    A convolution is replaced if its window is larger than one pixel, its padding is "same", its data format is
+    "channels_last", its strides are equal along rows and columns, its dilation and groups are one, and `heads` divides
+    the number of its filters. The first convolution of the model and convolutions with an activation are kept. Biases
+    are dropped.
 
     Args:
         model: Built Keras model with `Conv2D` layers; it is unchanged.

@@ -1,8 +1,8 @@
 """Copies of a model with some of its layers replaced, such as Dense by SNNK or Conv2D by Kervolution2D.
 
-`swap` makes the copy. Functional and Sequential models are cloned layer by layer. A layer or model of another kind
-stores the layers inside it in attributes, so its copy is wrapped in `SwappedLayer` or `SwappedModel`, which assign the
-new layers to the attributes, both here and when the model is loaded from a file.
+`swap` makes the copy. Functional and sequential models are cloned layer by layer. Layers and models of other kinds
+store their inner layers in attributes. Copies of these are wrapped in `SwappedLayer` or `SwappedModel`, which assign
+the new layers to the attributes, both in `swap` and when a saved model is loaded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,18 +23,17 @@ def swap(
     """Return a copy of `model` in which new layers replace all layers of some classes.
 
     Args:
-        model: Any built Keras model; it is unchanged. One that is neither functional nor sequential must be restorable
-            from its configuration (`get_config`), as for saving.
-        replacements: Dictionary from a layer class to a function, the factory, from a layer of that class to its
-            replacement. A layer is matched by its own class, not by a parent class. The factory returns a new, built
-            layer for the same inputs and outputs, with weights computed from the old ones; give it the old layer's
-            name, so that `get_layer` finds it. The factory is called once per layer: a layer that is used twice stays a
-            single layer, and no two layers share a replacement.
-        where: Function that returns whether a matched layer is replaced; None: all of them are.
+        model: Any built Keras model; it is unchanged. A model that is neither functional nor sequential must be
+            restorable from its configuration (`get_config`), as for saving.
+        replacements: Dictionary from a layer class to a factory, a function that returns the replacement of a layer of
+            this class. Subclasses do not match. A replacement is a new, built layer for the same inputs and outputs;
+            give it the name of the old layer, so that `get_layer` finds it. The factory is called once for each layer,
+            also for one that the model uses twice.
+        where: Function that returns whether a matched layer is replaced; None: all matched layers are replaced.
 
     Returns:
-        Model with the weights of the old one in all layers that were not replaced, compiled like it. A functional model
-        stays functional, a sequential one sequential; any other becomes a `SwappedModel`.
+        Model with the same weights in all layers that were not replaced, compiled like `model`. A functional or
+        sequential model stays one; any other model becomes a `SwappedModel`.
 
     Raises:
         ValueError: If the model is not built, if no layer was chosen, if a factory does not return a new layer, or if
@@ -51,7 +50,7 @@ def swap(
 
 
 class _Exchange:
-    """Replacements and copies of all layers in one call of `swap`, so that a shared layer stays shared.
+    """State of one call of `swap`: the replacement or copy of each layer, so that shared layers stay shared.
 
     Args:
         model: Model that is copied.
@@ -70,9 +69,9 @@ class _Exchange:
         return type(layer) in self.replacements and bool(self.where(layer))
 
     def of(self, layer: Any) -> Any:
-        """Return the replacement or the copy of a layer, or of another operation of the graph.
+        """Return the replacement or the copy of a layer, or the copy of another operation of the graph.
 
-        It is made at the first call for this layer; later calls return the same object.
+        The first call for a layer makes the new object, and later calls return it again.
         """
         if id(layer) not in self.done:
             self.done[id(layer)] = self._new(layer)
@@ -101,14 +100,14 @@ class _Exchange:
         return swapped
 
     def _changes(self, layer: Layer, seen: set[int]) -> Iterator[tuple[str, Layer]]:
-        """Yield the layers inside a layer that a copy must exchange, with their paths, such as "blocks.3/mlp/dense_1".
+        """Yield path and layer of the inner layers that a copy must exchange; a path is like "blocks.3/mlp/dense_1".
 
-        These are the layers to replace, and functional or sequential models that contain such layers. Layers inside
-        these are not yielded.
+        These are the layers to replace, and functional or sequential models that contain layers to replace. Layers
+        inside a yielded layer are not yielded.
 
         Args:
             layer: Layer whose inner layers are searched.
-            seen: Ids of the layers that were searched; the function adds to them.
+            seen: Ids of the layers that were searched already; the ids of further searched layers are added.
         """
         seen.add(id(layer))
         for name, part in parts(layer).items():
@@ -127,10 +126,10 @@ class _Exchange:
         return new
 
     def _copy(self, layer: Layer) -> tuple[Layer, bool]:
-        """Return a new copy of a layer, and whether Keras can create it from its unchanged configuration.
+        """Return a new copy of a layer, and whether Keras can create the copy from the unchanged configuration.
 
-        If the copy is built, it has the weights of the layer. Otherwise the method `finish` assigns them, after the
-        graph has built the copy.
+        If the copy is built, it gets the weights of the layer. Otherwise the method `finish` assigns the weights, after
+        the graph has built the copy.
         """
         exact = True
         try:
@@ -151,7 +150,7 @@ class _Exchange:
             model: The new model, in whose graph all layers are built.
 
         Raises:
-            ValueError: If a layer has another number of weights than the one it was copied from.
+            ValueError: If a copy has another number of weights than the original layer.
         """
         for layer, copy in self.copies:
             if len(copy.weights) != len(layer.weights):

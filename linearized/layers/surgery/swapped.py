@@ -1,4 +1,4 @@
-"""Access to the layers inside a layer by path, and wrappers of a layer in which some of these were replaced."""
+"""Access to the layers inside a layer by path, and wrappers of a layer whose inner layers were replaced."""
 
 import inspect
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ def is_graph(layer: Layer) -> bool:
 def parts(layer: Layer) -> dict[str, Layer]:
     """Return the layers directly inside a layer as a dictionary.
 
-    The keys are the names of the layers in a functional or sequential model. In any other layer they are attributes,
-    with an index or key for layers in a list or dictionary, such as "blocks.0".
+    For a functional or sequential model the keys are the names of the layers. For any other layer they are the names of
+    attributes. A layer in a list or dictionary has its index or key added, as in "blocks.0".
     """
     if is_graph(layer):
         return {inner.name: inner for inner in layer.layers}
@@ -59,7 +59,7 @@ def at(owner: Layer, path: str) -> Layer:
 
     Args:
         owner: Layer or model.
-        path: Keys of the dictionaries that `parts` returns, one per level, such as "blocks.3/mlp/dense_1".
+        path: Keys as in `parts`, one for each level and separated by "/", such as "blocks.3/mlp/dense_1".
     """
     for name in path.split("/"):
         owner = parts(owner)[name]
@@ -69,12 +69,12 @@ def at(owner: Layer, path: str) -> Layer:
 def put(owner: Layer, path: str, new: Layer) -> None:
     """Replace a layer inside another layer, in place.
 
-    The old layer is no longer counted among the layers of its owner.
+    The owner no longer tracks the old layer, and the new layer has the same position among the owner's layers.
 
     Args:
         owner: Layer or model.
         path: Path of the layer that is replaced, such as "blocks.3/mlp/dense_1".
-        new: Layer that takes its place.
+        new: New layer.
     """
     above, _, last = path.rpartition("/")
     owner = at(owner, above) if above else owner
@@ -109,9 +109,9 @@ def _with(value: Any, keys: list[str], new: Layer) -> Any:
 
 
 def accepted_config(layer: Layer) -> dict[str, Any]:
-    """Return the serialised form of a layer, without configuration entries that its constructor does not take.
+    """Return the serialised form of a layer, without configuration entries that its constructor does not accept.
 
-    Some layers include derived sizes in their configuration, with which Keras cannot create them again.
+    Some layers include derived sizes in their configuration, and Keras cannot create these layers from it.
     """
     full = serialize_keras_object(layer)
     names = {"name", "trainable", "dtype"}
@@ -121,9 +121,9 @@ def accepted_config(layer: Layer) -> dict[str, Any]:
 
 
 class _Swapped:
-    """Base class of `SwappedLayer` and `SwappedModel`, which wrap a layer in which other layers were replaced.
+    """Base class of `SwappedLayer` and `SwappedModel`, which wrap a layer and replace layers inside it.
 
-    All calls are passed to the inner layer.
+    All calls are passed to the wrapped layer, `inner`.
 
     Args:
         inner: Layer that nothing else uses; layers inside it are replaced in place.
@@ -175,7 +175,7 @@ class _Swapped:
 
     @classmethod
     def from_config(cls, config):
-        """Restore the inner layer and its replaced layers from a configuration that `get_config` returned."""
+        """Return the wrapper, with its inner layer and the replaced layers, that `get_config` described."""
         config = dict(config)
         inner = deserialize_keras_object(inner_config := config.pop("inner"))
         changed = {}
@@ -187,10 +187,10 @@ class _Swapped:
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedLayer(_Swapped, keras.layers.Layer):
-    """Wrapper that `swap` puts around a copy of a layer in which it replaced other layers.
+    """Wrapper that `swap` puts around a copy of a layer if it replaced layers inside the copy.
 
-    It is also used for a layer whose own configuration its constructor does not accept. Loading restores the inner
-    layer from its original configuration and then replaces the layers inside it again.
+    The wrapper is also used for a layer whose constructor does not accept the layer's own configuration. Loading
+    restores the inner layer from `inner_config` and then replaces the layers inside it again.
 
     Args:
         inner: Layer that nothing else uses; layers inside it are replaced in place.
