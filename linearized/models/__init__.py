@@ -1,9 +1,10 @@
-"""Keras networks by name, and the functions that find the module of a network.
+"""Registry of the Keras networks by name, `MODELS`, and functions that find the module of a network.
 
-A network is a module with a description of its properties, `DECLARED` (see `declaration`), and a function
-`build(config, dataset, ridge)` that returns a keras.Model. `config` has the settings that the model declares to read as
-attributes, `dataset` is a `linearized.data.dataset.Dataset`, and `ridge` is λ, the strength of the penalty on the
-model's weights. Modules of models import Keras only inside functions, so that `DECLARED` can be read without Keras.
+The module of a network contains a description of the network's properties, `DECLARED` (see `declaration`), and a
+function `build(config, dataset, ridge)` that returns a keras.Model. The attributes of `config` are settings, `dataset`
+is a `linearized.data.dataset.Dataset`, and `ridge` is λ, the strength of the penalty on the model's weights. `build`
+reads only the settings that `DECLARED` lists. The module imports Keras only inside functions, so that `DECLARED` can be
+read without Keras.
 """
 
 from collections.abc import Mapping
@@ -23,11 +24,11 @@ class _Models(ModelFiles):
     """Registry of the models by name; a name that ends in ".keras" is the path of the user's own model file."""
 
     def entry(self, name: str) -> str:
-        """Return the name under which the settings of a model are declared; all model files have `FILE_ENTRY`."""
+        """Return the key of a model in `declared_reads`: its name, or `FILE_ENTRY` for the path of a model file."""
         return FILE_ENTRY if self.is_file(name) else name
 
     def load(self, name: str) -> Any:
-        """Import and return the module that builds the model `name`; for a path of a model file, `keras_file`."""
+        """Import and return the module of the model `name`, which is `keras_file` for the path of a model file."""
         return loaded(KERAS_FILE) if self.is_file(name) else super().load(name)
 
 
@@ -49,7 +50,7 @@ NETWORK = "NN"  # default model of an estimator
 
 
 def declaration(name: str) -> Declaration:
-    """Return the declared properties of the model `name`. No framework is imported for this."""
+    """Return the declared properties of the model `name`, without importing Keras."""
     return MODELS.load(name).DECLARED
 
 
@@ -79,18 +80,18 @@ def without_images() -> list[str]:
 
 
 def setting_groups() -> tuple[type[Settings], ...]:
-    """Return the settings classes whose flags belong to single models, each class once, in the order of `MODELS`.
+    """Return the settings classes that define flags of single models, each class once, in the order of `MODELS`.
 
-    `linearized train` inherits its flags from them.
+    The settings class of `linearized train` inherits these flags.
     """
     every = [*(declaration(name) for name in MODELS), loaded(KERAS_FILE).DECLARED]
     return tuple(dict.fromkeys(group for one in every for group in one.groups))
 
 
 def declared_reads() -> dict[str, Mapping[str, When]]:
-    """Return, for each model by its name, the settings that it reads and the conditions under which it reads them.
+    """Return the settings that each model reads, with the conditions under which it reads them, by name of the model.
 
-    The user's model files share one entry, whose key is `FILE_ENTRY`.
+    All model files of users share one entry, with the key `FILE_ENTRY`.
     """
     linearized = {name: condition & when(linearize=True) for name, condition in loaded(LINEARIZED_FILE).READS.items()}
     of_files = {**loaded(KERAS_FILE).DECLARED.reads, **linearized}

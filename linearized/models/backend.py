@@ -1,6 +1,7 @@
-"""Import of Keras without its start-up output; one log line names the version, the backend and the devices.
+"""Import of Keras with a chosen backend, without start-up output except one log line.
 
-The backend is chosen once in a process, when Keras is imported for the first time.
+The log line names the version of Keras, the backend and the devices. A process has one backend, which is chosen when
+Keras is imported for the first time.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from linearized.base.extras import warn_of_unused_gpu
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hide what C++ code prints to standard error in a `with` block; print it only if the block raises an exception."""
+    """Hide what is printed to standard error in a `with` block, also by C++ code; print it if the block raises."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)
@@ -35,9 +36,10 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def settled_backend() -> str | None:
-    """Return the backend of Keras if it is decided: Keras is imported, or $KERAS_BACKEND or Keras' own file names it.
+    """Return the backend of Keras if it is decided, else None.
 
-    TensorFlow in that file decides nothing, because Keras writes it there by itself.
+    The backend is decided if Keras is imported already, or if $KERAS_BACKEND or Keras' file `keras.json` names one. The
+    entry "tensorflow" in the file decides nothing, because Keras itself writes this default.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"].backend.backend()
@@ -52,9 +54,9 @@ def settled_backend() -> str | None:
 
 
 def import_keras(preferred: str = "tensorflow") -> None:
-    """Import Keras with the backend that is decided already, see `settled_backend`, or else with another one.
+    """Import Keras with the decided backend, see `settled_backend`, or with `preferred` if none is decided.
 
-    No threads are started and no devices are used, so the process can still be forked.
+    The import starts no threads and uses no devices, so the process can still be forked.
 
     Args:
         preferred: Backend to use if none is decided, "tensorflow" or "jax".
@@ -71,7 +73,7 @@ def import_keras(preferred: str = "tensorflow") -> None:
 
 
 def import_keras_on_jax() -> None:
-    """Import Keras as `import_keras` does, with JAX if no backend is decided."""
+    """Call `import_keras` with JAX as the backend to use if none is decided."""
     import_keras("jax")
 
 

@@ -1,8 +1,8 @@
 """CNN: the Myrtle networks of 5, 7 and 10 layers, 3x3 convolutions and average pools (arXiv 2003.02237, 2006.13409).
 
-Penalty: λ Σ‖kernel‖² over the convolutions; none on biases and readout. Parametrizations other than "published" have no
-biases and the penalty Σ (λ/r_l)‖kernel_l‖² with the factor r_l of the learning rate of layer l, see
-`linearized.models.parametrization`.
+Penalty: λ Σ‖kernel‖² over the convolutions; biases and the readout have no penalty. Networks in other parametrizations
+than "published" have no biases. Their penalty is Σ (λ/r_l)‖kernel_l‖² over the convolutions l, where r_l is the factor
+of the layer's learning rate, see `linearized.models.parametrization`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def one_convolution(config: Any, _dim: int, _outputs: int) -> int:
 
 
 def convolved(config: Any, _dim: int, _outputs: int) -> int:
-    """Return the multiplications of all convolutions of a Myrtle network except the first, for one image.
+    """Return the number of multiplications in all convolutions of a Myrtle network except the first, for one image.
 
     This is a lower bound of the multiplications of the network, for `Declaration.multiplications`.
 
@@ -77,7 +77,7 @@ DECLARED = Declaration(
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
-    Pools are padded at the edge where a size is odd, so that images of any size pass all five pools; on 32x32 images
+    Pools use padding "same", so that images of any size pass all five pools. For 32x32 images no padding is needed, and
     the network is that of the two papers.
 
     Args:

@@ -26,7 +26,7 @@ from linearized.settings.model_files import ADVICE, advice
 def penalty(strength: float) -> keras.regularizers.Regularizer | None:
     """Return the regularizer strength·‖w‖² of a weight w; None for the strength 0.
 
-    With None, a model without penalty has no loss terms of its own.
+    None is returned so that a model without penalty has no loss terms of its own.
 
     Raises:
         UserError: For a negative strength.
@@ -59,7 +59,7 @@ def batch_norm(name: str, scale: str = "ones") -> SettledBatchNorm:
 
     Args:
         name: Name of the layer.
-        scale: Initial value of its scales γ: "ones" or "zeros".
+        scale: Initial value of the layer's scales γ: "ones" or "zeros".
     """
     return SettledBatchNorm(gamma_initializer=scale, name=name)
 
@@ -97,7 +97,8 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
 class BuiltModel:
     """A fitted Keras model with the interface of a fitted NumPy model (`keras_export.ExportedModel`).
 
-    The interface consists of `trained_parameters`, `num_parameters` and `save`, so that both are saved in one way.
+    The interface consists of `trained_parameters`, `num_parameters` and `save`. The same code can then save both kinds
+    of models.
     """
 
     model: keras.Model
@@ -118,10 +119,9 @@ class BuiltModel:
 
 
 def load(path: Path | str) -> keras.Model:
-    """Load a saved `.keras` model. It is not compiled, and ready to predict.
+    """Return a saved `.keras` model, uncompiled but ready for predictions.
 
-    The checksum (seal) of a model that this package saved is checked first. A model that Keras saved by itself has
-    none.
+    If the file has a checksum at its end (a seal), as files that this package writes, the checksum is compared first.
 
     Args:
         path: Path of the file.

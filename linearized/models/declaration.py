@@ -1,7 +1,7 @@
-"""Declaration of the properties of a model, `DECLARED = Declaration(...)` in its module.
+"""Declaration of the properties of a model, which its module assigns: `DECLARED = Declaration(...)`.
 
-It is read without importing a framework. `linearized train` reads the declarations of all models for its flags, its
-checks and the name of a run, so that a new model needs only one module and one line of `MODELS`.
+A declaration is read without importing a framework. `linearized train` derives its flags, its checks and the name of a
+run from the declarations of all models. A new model therefore needs only a module and a line in `MODELS`.
 """
 
 import dataclasses
@@ -28,28 +28,30 @@ def _published(_config: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """Properties of a model that settings are checked against.
+    """Properties of a model, for the checks of settings and the defaults of its training.
 
     Attributes:
-        reads: Settings that `build` reads, and the conditions under which it does, see `linearized.settings.reads`.
+        reads: Settings that `build` reads, each with the condition under which `build` reads it, see
+            `linearized.settings.reads`.
         groups: Classes of further settings, which become flags of `linearized train`.
         linear: Whether the outputs are linear in all trained parameters. The module of a linear model also has the
             functions `problem(config, dataset, memory)`, which returns the least-squares problem, `get_parameters` and
-            `set_parameters`. If it also has `exported(config, dataset, ridge, parameters)`, which returns the solved
-            model in the form that `linearized.models.keras_export` saves, a least-squares fit needs no framework.
-        formed: Whether the least-squares problem forms its Gram matrix, as `--solver=band` needs.
+            `set_parameters`. A least-squares fit needs no framework if the module also has the function
+            `exported(config, dataset, ridge, parameters)`, which returns the solved model in the form that
+            `linearized.models.keras_export` saves.
+        formed: Whether the least-squares problem can form its Gram matrix, which `--solver=band` needs.
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
-        optimizer: Optimizer of `--solver=auto` where the model is not solved by least squares.
+        optimizer: Optimizer that `--solver=auto` selects if the model is not solved by least squares.
         faster_on_jax: Whether Keras trains the model faster on JAX than on TensorFlow, on a CPU.
         momentum: Variant of momentum SGD with which the model was published: "classical" or "nesterov".
         ridges: Grid of λ: the name of a grid of `linearized.experiments.grids.grid` ("dense", "convolutional",
             "features", "tangents" or "jacobian"), or the values themselves.
         batches: Batch sizes: "dense", "convolutional" or "linear" for published ones (see
             `linearized.solvers.training.schedule.batch_sizes`), or the two sizes during and after warm-up.
-        schedule: Function from settings to the schedule of `linearized.solvers.training.recipe.Recipe` that
-            `--schedule=published` stands for.
-        layout: Setting -> the values with which `--published_weights` can be loaded.
+        schedule: Function from settings to the name of the schedule that `--schedule=published` selects, see
+            `linearized.solvers.training.recipe.Recipe`.
+        layout: Dictionary from a setting to the values that it may have if `--published_weights` are loaded.
         hidden_layers: Function from settings to the number of layers with a nonlinearity; None: not known.
         parameters: Function from settings, length of a row and number of outputs to a lower bound of the number of
             trained parameters, which is checked against the machine's memory.
@@ -59,8 +61,9 @@ class Declaration:
             its defaults for all networks.
         infinite: Function from settings to the flags of the model's tangent kernel at infinite width
             (`linearized.settings.gram_settings`), by name; None: the kernel is not known.
-        check: Function from settings that raises `UserError` if the model cannot combine them.
-        complete: Function from settings to further settings of the model that follow from them, by name.
+        check: Function of the settings that raises `UserError` for a combination that the model does not support.
+        complete: Function from settings to the values of settings that the model replaces, by name, such as a default
+            of its own.
     """
 
     reads: Mapping[str, When]

@@ -90,19 +90,19 @@ def _shape_of_content(path: str, _digest: str) -> tuple[int | None, ...] | None:
 
     Args:
         path: Path of the model file.
-        _digest: Digest of its content; a changed file is thus read again.
+        _digest: Digest of the file's content, which makes the cache read a changed file again.
     """
     return input_shape(path)
 
 
 def _outputs(text: str) -> str | int:
-    """Return --ntk_outputs as `linearized.empirical_ntk` takes it: "trace", "sum" or the index of an output.
+    """Convert the flag --ntk_outputs to an argument of `linearized.empirical_ntk`: "trace", "sum" or an output's index.
 
     Args:
         text: Text of the flag.
 
     Raises:
-        UserError: For other texts, also for "full", which does not give one number per pair of rows.
+        UserError: For other texts. "full" is not allowed either, because it gives several numbers per pair of rows.
     """
     if text in OUTPUTS:
         return text
@@ -114,10 +114,10 @@ def _outputs(text: str) -> str | int:
 
 
 class EmpiricalKernel(Kernel):
-    """Empirical NTK Θ(x, z), or kernel φ(x)·φ(z) of a layer's outputs φ, of a Keras model at its present weights.
+    """Kernel of a Keras model at its present weights: the empirical NTK, or φ(x)·φ(z) for the outputs φ of a layer.
 
-    Each row contributes a vector to the kernel: its derivatives with respect to the weights, or its features φ. These
-    vectors are cached as far as memory allows, and computed again otherwise.
+    The kernel is computed from one vector per row: the derivatives with respect to the weights, or the outputs φ. The
+    vectors are cached as far as memory allows, and recomputed otherwise.
 
     Args:
         path: Path of the model, used in error messages.
@@ -125,13 +125,13 @@ class EmpiricalKernel(Kernel):
         image_shape: (height, width, channels) if the rows are images.
         kind: "ntk" for the empirical NTK, "nngp" for the kernel of a layer's outputs.
         outputs: For "ntk": "trace", "sum" or the index of an output, see `linearized.empirical_ntk`.
-        variables: For "ntk": choice of the variables, a text as `linearized.tangents.variable_sets` reads it; "": all
-            trainable variables.
-        layer: For "nngp": name of the layer whose outputs are φ; "": φ is the input of the last layer that has weights.
+        variables: For "ntk": text that chooses variables, see `linearized.tangents.variable_sets`; "": all trainable
+            variables.
+        layer: For "nngp": name of the layer with the outputs φ; "": φ is the input of the last layer that has weights.
         dtype: Data type of the sums of products and of the entries.
 
-    Calls of `block` from several threads run one after the other, because recording the derivatives changes the model
-    while it runs. TensorFlow, JAX and BLAS use threads of their own within each call.
+    Calls of `block` from several threads run one after the other, because the computation of derivatives temporarily
+    changes the model. TensorFlow, JAX and BLAS use several threads within each call.
     """
 
     tile = TILE
@@ -154,15 +154,15 @@ class EmpiricalKernel(Kernel):
     def on(self, train: np.ndarray) -> Self:
         """Check the model, choose the size of blocks (`tile`) for the Gram matrix of train rows, and return the kernel.
 
-        The Gram matrix is computed in square blocks, one band of `tile` rows after the other. If the derivatives or
-        features of all train rows do not fit in memory, those of the columns are recomputed for each band. `tile` is
-        then the number of rows whose derivatives or features take half of the memory, but from 64 to 4,096.
+        The Gram matrix is computed in square blocks of `tile` rows and columns. If the derivatives or features of all
+        train rows do not fit in memory, they are recomputed for every `tile` rows of the matrix. `tile` is then chosen
+        so that the derivatives or features of `tile` rows take half of the memory, between 64 and 4,096 rows.
 
         Args:
             train: Train rows (n, d).
 
         Raises:
-            UserError: As `prepare` raises it.
+            UserError: For the same reasons as in `prepare`.
         """
         if len(train):
             budget = self._begun(self._rows(train[:1])).most_bytes
@@ -171,16 +171,16 @@ class EmpiricalKernel(Kernel):
         return self
 
     def prepare(self, x: np.ndarray) -> KeptRows:
-        """Return rows in the form that `block` takes. Derivatives or features are computed when a block needs them.
+        """Return rows in the form that `block` requires.
 
-        The first call also checks the model.
+        Derivatives or features are computed later, when a block needs them. The first call also checks the model.
 
         Args:
             x: Rows (n, d).
 
         Raises:
-            UserError: For rows that do not fit the model or are not finite, and for models as
-                `linearized.empirical_ntk` raises it.
+            UserError: For rows that do not fit the model or are not finite, and for models that
+                `linearized.empirical_ntk` refuses.
         """
         rows = self._rows(x)
         return self._begun(rows[:1]).run(rows)
@@ -191,7 +191,7 @@ class EmpiricalKernel(Kernel):
         Args:
             one: The n rows, as `prepare` returns them.
             two: The m other rows, as `prepare` returns them.
-            same: Whether `two` has the same rows as `one`; `two` is then not read.
+            same: Whether the two sets of rows are the same; `two` is then not read.
         """
         two = one if same else two
         entries = np.empty((len(one), len(two)), self.dtype)
@@ -203,7 +203,7 @@ class EmpiricalKernel(Kernel):
         return entries
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        """Return flat rows x (n, d) in the shape that the model takes, such as images."""
+        """Return flat rows x (n, d) in the shape of the model's input, such as images."""
         from linearized.tangents.model_checks import checked_inputs
 
         rows = checked_inputs(x)
@@ -214,7 +214,7 @@ class EmpiricalKernel(Kernel):
         """Return the cache of derivatives or features; the first call checks the model and chooses the chunk size.
 
         Args:
-            probe: One row in the shape that the model takes, on which the model is tried.
+            probe: One row in the shape of the model's input, with which the model is checked.
         """
         with self._turn:
             if self._store is None:
@@ -250,7 +250,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
 
     Args:
         settings: Settings model, kind, ntk_outputs, variables, layer and dtype.
-        image_shape: (height, width, channels) if the rows are images, for a model that takes images.
+        image_shape: (height, width, channels) if the rows are images.
 
     Raises:
         UserError: If the model file cannot be loaded, or for an invalid `ntk_outputs`.

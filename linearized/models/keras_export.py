@@ -1,8 +1,8 @@
-"""Writer of `.keras` files without Keras, so that models that were fitted with NumPy need no framework to be saved.
+"""Writer of `.keras` files without Keras, for models that were fitted with NumPy.
 
-A model is a chain of layers, each applied to the outputs of the one before. The format is that of Keras 3: a zip file
-with config.json (the serialised model), metadata.json and model.weights.h5 (`layers/<class in snake
-case>/vars/<index>`). A test saves the same models with Keras and compares.
+A model is a chain of layers: each layer is applied to the outputs of the layer before. The format is that of Keras 3, a
+zip file with config.json (the serialised model), metadata.json and model.weights.h5, which contains the arrays
+`layers/<class in snake case>/vars/<index>`. A test compares these files with files that Keras saves.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ExportedLayer:
-    """One layer of an `ExportedModel`, with the entries by which a `.keras` file describes it.
+    """One layer of an `ExportedModel`: its description in a `.keras` file, and its weights.
 
     Attributes:
         module: Module in which Keras finds the class of the layer.
         class_name: Name of the class; classes of this package are registered under "linearized".
         name: Name of the layer in the model.
-        config: Entries of its `get_config` other than name, trainable and dtype.
-        outputs: Length of its output rows.
-        trained: Trained weights of the layer, in the order in which the layer creates them.
-        fixed: Fixed weights of the layer, which it creates after the trained ones, in the order of their creation.
+        config: Entries of the layer's configuration (`get_config`) except name, trainable and dtype.
+        outputs: Length of the layer's output rows.
+        trained: Trained weights, in the order in which the Keras layer creates them.
+        fixed: Fixed weights, which the Keras layer creates after the trained ones, in the order of their creation.
     """
 
     module: str
@@ -41,15 +41,15 @@ class ExportedLayer:
 
     @property
     def registered_name(self) -> str | None:
-        """The name under which the class is registered; None for a class of Keras."""
+        """Name under which the class is registered with Keras; None for a class of Keras itself."""
         return None if self.module.startswith("keras") else f"linearized>{self.class_name}"
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """Keras model in NumPy, for saving only: it takes rows (n, dim) and applies one layer after the other.
+    """Model of NumPy arrays that can be saved as a Keras model, from rows (n, dim) through a chain of layers.
 
-    Weights are saved as float32.
+    The model itself computes nothing. Its weights are saved as float32.
 
     Attributes:
         name: Name of the model.
@@ -72,9 +72,9 @@ class ExportedModel:
         return self.trained_parameters + sum(weight.size for layer in self.layers for weight in layer.fixed)
 
     def save(self, path: Path) -> None:
-        """Write the model to the file `path`, which Keras loads as it loads its own `.keras` files.
+        """Write the model to the file `path` in the `.keras` format, from which Keras can load it.
 
-        This takes memory for a copy of the weights.
+        Saving needs memory for a copy of the weights.
         """
         import importlib.metadata  # imported here, because declarations are also loaded for `--help`
         import zipfile
@@ -121,7 +121,7 @@ class ExportedModel:
 
 
 def penalty_config(strength: float) -> dict[str, Any] | None:
-    """Return the configuration, as Keras saves it, of the penalty strength·‖w‖² of a weight w; None for strength 0."""
+    """Return the serialised Keras regularizer strength·‖w‖² of a weight w; None for strength 0."""
     if not strength:
         return None
     return {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": float(strength)},

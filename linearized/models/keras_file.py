@@ -1,7 +1,7 @@
-"""The user's own Keras model files as models (`--model=path.keras`): trained further, or trained from new weights.
+"""Models from the user's own Keras files (`--model=path.keras`), trained from the weights of the file or from new ones.
 
-Penalty: λ Σ‖W‖² over the trained weights W with two or more axes for which the file has no regularizer; regularizers of
-the file are kept. The model gets the rows as they are, or as images if its input has the shape of the images.
+Penalty: λ Σ‖W‖² over the trained weights W that have two or more axes and no regularizer in the file. Regularizers of
+the file are kept. The model receives flat rows, or images if its input has the shape of the images.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
-    """Load a model file and return a model that takes the dataset's flat rows (n, d).
+    """Load a model file, and return a model from the dataset's flat rows (n, d) to the outputs of the loaded model.
 
     Args:
         config: Settings model, init, seed and loss, as for `build`.
@@ -101,10 +101,10 @@ def _fresh(model: "keras.Model", path: str) -> "keras.Model":
 
     Args:
         model: Keras model.
-        path: Its path, used in error messages.
+        path: Path of the model's file, used in error messages.
 
     Raises:
-        UserError: If Keras cannot build it.
+        UserError: If Keras cannot build the new model.
     """
     import keras
 
@@ -119,9 +119,9 @@ def _check_outputs(model: "keras.Model", path: str, dataset: Dataset, loss: str)
 
     Args:
         model: Keras model.
-        path: Its path, used in error messages.
-        dataset: Dataset with k outputs; those of the model must be (n, k).
-        loss: "square" or "cross_entropy", which takes logits and no probabilities.
+        path: Path of the model's file, used in error messages.
+        dataset: Dataset with k outputs; the outputs of the model must be (n, k).
+        loss: "square" or "cross_entropy". The cross-entropy requires logits, not probabilities.
     """
     outputs = model.outputs or []
     shapes = [tuple(output.shape) for output in outputs]

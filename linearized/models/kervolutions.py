@@ -13,7 +13,7 @@ from linearized.models.common import penalty
 
 @keras.saving.register_keras_serializable("linearized")
 class SeededUniform(SeededNormal):
-    """Initializer of weights with uniform entries of mean 0, whose draws depend on the seed alone.
+    """Initializer of weights with uniform entries of mean 0; equal seeds give equal weights on every backend.
 
     Args:
         stddev: Standard deviation of the entries; they lie within ±√3 stddev.
@@ -25,7 +25,7 @@ class SeededUniform(SeededNormal):
 
         Args:
             shape: Shape of the weight.
-            dtype: Its data type; None: float32.
+            dtype: Data type of the weight; None: float32.
         """
         bound = np.sqrt(3) * self.stddev
         drawn = np.random.default_rng(self.seed).uniform(-bound, bound, tuple(shape)).astype(np.float32)
@@ -41,13 +41,14 @@ def kervolution(
     A kervolution is a convolution whose products x·w of a patch x and a filter w are replaced by a kernel of x and w.
     The initial entries of the filters are drawn as follows, for patches of P numbers:
 
-    - N(0, 1) for kernels of the distance between x and w, because normalised patches have entries of this size.
+    - N(0, 1) for kernels that depend on the distance between x and w, because normalised patches have entries of this
+      size.
     - N(0, 2/P) for other kernels, as He et al. propose.
     - Uniform within ±1/√P for all kernels with `--kervolution_variant=published`.
 
     Args:
         config: Settings of the kernel, see `linearized.settings.model_settings.KervolutionSettings`.
-        kernel: Name of the kernel. "linear" is a convolution, which ignores the settings of another kernel.
+        kernel: Name of the kernel. "linear" gives a convolution, for which the settings of another kernel are ignored.
         ridge: λ of the penalty λ‖filters‖².
         filters: Number of filters.
         size: Height and width of a filter.

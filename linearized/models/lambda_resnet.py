@@ -1,19 +1,21 @@
 """LAMBDA_RESNET: residual networks with lambda layers in the place of 3x3 convolutions (Bello, ICLR 2021).
 
-Lambda layers are used in all stages or in some (`--lambda_stages`). `linearized.layers.lambda_layer` describes the
-layer with n query pixels, m context pixels and keys of depth k. `--lambda_variant` selects one of these variants:
+Lambda layers replace the convolutions of all stages or of some (`--lambda_stages`). `linearized.layers.lambda_layer`
+describes the layer with n query pixels, m context pixels and keys of depth k. `--lambda_variant` selects one of these
+variants of the network:
 
-| variant     | position embeddings                      | batch normalisation           | block of stride 2           |
-|-------------|------------------------------------------|-------------------------------|-----------------------------|
-| "corrected" | one per position difference              | of every channel              | queries with stride 2       |
-| "published" | one per pair of positions, n m k numbers | the reproduction's, see below | a 3x3 pool after the lambda |
+| variant      | position embeddings                      | batch normalisation | block of stride 2                 |
+|--------------|------------------------------------------|---------------------|-----------------------------------|
+| "corrected"  | one per position difference              | of every channel    | queries with stride 2             |
+| "published"  | one per pair of positions, n m k numbers | see below           | a 3x3 pool after the lambda layer |
+| "unpermuted" | as "published"                           | as "published"      | as "published"                    |
 
 Layers of the same image size share one embedding. "published" follows the reproduction of the paper on CIFAR-10 by
 joigalcar3/LambdaNetworks, which has 12,898,830 trained parameters for 50 layers (n = m = 64, 16, 4, 1 pixels in the
-four stages). The reproduction normalises values over positions, and its 3x3 average pools with padding 1 include the
-zeros of the padding in their means. It also has two errors that "published" does not repeat: a reshape that mixes
-channels and pixels, and running statistics of batch normalisation with momentum 0.9999. "unpermuted" is "published"
-with this reshape, for weights that were trained with it.
+four stages). It normalises queries per depth and values per context pixel, and the means of its 3x3 average pools
+include the zeros of the padding. The reproduction has two errors that "published" does not repeat: a reshape that mixes
+channels and pixels, and running statistics of batch normalisation with momentum 0.9999. "unpermuted" repeats the
+reshape, for weights that were trained with it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,9 +1,12 @@
 """Linearization f(x; θ₀) + J(x) v of the user's own Keras model file, `--model=path.keras --linearize`.
 
-f is the model, θ₀ are the weights of the file (or new ones), J(x) = ∂f(x; θ₀)/∂θ, and v is trained. Penalty: λ‖v‖², for
-both least squares and first-order training. The matrix A of the least-squares problem stacks J(x) for all n train rows:
-it has n k rows for k outputs, and one column per weight that moves, so that there is one right-hand side. The grid of λ
-is 10^[-8, 1] times the mean of Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
+f is the model, θ₀ are the weights of the file (or new initial weights), and J(x) = ∂f(x; θ₀)/∂θ is the Jacobian with
+respect to the weights that `--variables` chooses. v has one number for each of these weights, and only v is trained.
+Penalty: λ‖v‖², for both least squares and first-order training.
+
+The matrix A of the least-squares problem stacks J(x) for all n train rows. It has n k rows for k outputs and one column
+per chosen weight; the right-hand side is one column of n k numbers. The grid of λ ranges from 1e-8 to 10 times the mean
+of Σ_k ‖∂f_k(x)/∂θ‖² over the train rows, which is the trace of A Aᵀ divided by n.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -47,12 +50,13 @@ DECLARED = Declaration(
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return the linearization of the model f in a file: an uncompiled Keras model from rows (n, d) to outputs (n, k).
 
-    Its outputs are f(x; θ₀) plus the derivative of f along v, a change of the chosen weights that starts at 0.
+    The outputs are f(x; θ₀) plus the derivative of f in the direction v. v is a change of the chosen weights, is
+    trained and starts at 0.
 
     Args:
-        config: Settings model (path of the file), init ("file": θ₀ are the weights of the file; "fresh": new ones),
-            seed (of new weights), variables (the weights that move) and tangent_offset (whether f(x; θ₀) is part of the
-            outputs).
+        config: Settings model (path of the file), init ("file": θ₀ are the weights of the file; "fresh": new initial
+            weights), seed (of new weights), variables (the chosen weights) and tangent_offset (whether f(x; θ₀) is
+            part of the outputs).
         dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty λ‖v‖².
 
@@ -89,15 +93,15 @@ def problem(config: Any, dataset: Dataset, memory: int) -> "JacobianProblem":
 def ridge_scale(config: Any, dataset: Dataset) -> float:
     """Return the number by which relative ridges are multiplied: the trace of A Aᵀ divided by n, for n train rows.
 
-    A stacks the Jacobians of the train rows. The trace is estimated from some of the rows, see
-    `JacobianProducts.mean_trace`, and rounded to three digits.
+    A stacks the Jacobians of the train rows. The trace is estimated from at most 64 of the rows, see
+    `JacobianProducts.mean_trace`, and rounded to three significant digits.
 
     Args:
         config: Settings as for `build`.
         dataset: Dataset with the train rows.
 
     Raises:
-        UserError: If it is 0 or not finite.
+        UserError: If the trace is 0 or not finite.
     """
     from linearized.tangents.model_checks import checked_inputs, checked_outputs, chosen_variables
     from linearized.tangents.products import JacobianProducts

@@ -1,8 +1,8 @@
 """NN: the fully connected network of any depth, in the mean-field scaling of arXiv 2006.13409 or another.
 
 Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖², with the weights W₁ of the first hidden layer, the weights W_l of the deeper hidden
-layers and N units per layer; none on biases and readout. Other parametrizations have no biases and the penalty
-Σ (λ/r_l)‖W_l‖² over all hidden layers, with the factor r_l of the learning rate of layer l, see
+layers and N units per layer; biases and the readout have no penalty. Networks in other parametrizations have no biases.
+Their penalty is Σ (λ/r_l)‖W_l‖² over all hidden layers l, where r_l is the factor of the layer's learning rate, see
 `linearized.models.parametrization`.
 """
 

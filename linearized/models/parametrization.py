@@ -1,8 +1,8 @@
-"""Width dependence of a network's initial weights, outputs and learning rates: one table of rules, for NN and CNN.
+"""Parametrizations of NN and CNN: how initial weights, outputs and learning rates depend on the width of a network.
 
 A layer computes c·(x W) with initial weights W ~ N(0, s²), and momentum SGD trains W at the rate r·learning_rate. n is
-the number of its inputs (for a convolution 9 times the input channels) and m the number of its outputs (channels).
-"Input" is the first layer, "readout" the last, and "hidden" are all others.
+the layer's number of inputs (for a convolution 9 times the input channels), and m is its number of outputs (channels).
+The first layer is "input", the last one "readout", and all others are "hidden".
 
 | parametrization | layer   | s²  | c    | r   |
 |-----------------|---------|-----|------|-----|
@@ -19,13 +19,15 @@ the number of its inputs (for a convolution 9 times the input channels) and m th
 | mup             | hidden  | 1   | 1/√n | m   |
 | mup             | readout | 1   | 1/n  | n   |
 
-The networks of arXiv 2006.13409 ("published") follow none of the four exactly. NN (`linearized.layers.mean_field`) is
-mean_field with biases, a first layer of s² = 1/n and c = 1, which multiplies its rate by n, and a readout whose rate is
-multiplied by the number of outputs. CNN is standard with biases and s² = 2/(9m), He's variance by fan-out, in every
-convolution.
+The triples (c, s², r) and (c/θ, s²θ², rθ²) are equivalent for every θ > 0 (Yang & Hu).
 
-Sources: Yang & Hu (ICML 2021, arXiv 2011.14522), where the triples (c, s², r) and (c/θ, s²θ², rθ²) are equivalent for
-every θ > 0; Jacot et al. (NeurIPS 2018) for ntk; Mei, Montanari & Nguyen (PNAS 2018) for mean_field.
+The networks of arXiv 2006.13409 ("published") follow none of the four exactly. NN (`linearized.layers.mean_field`) is
+mean_field with biases and two changes. The first layer has s² = 1/n, c = 1 and r = m, n times the rate of the
+equivalent triple. The rate of the readout is multiplied by the number of outputs. CNN is standard with biases and
+s² = 2/(9m), He's variance by fan-out, in every convolution.
+
+Sources: Yang & Hu (ICML 2021, arXiv 2011.14522) for the equivalence and mup; Jacot et al. (NeurIPS 2018) for ntk; Mei,
+Montanari & Nguyen (PNAS 2018) for mean_field.
 """
 
 import dataclasses
@@ -105,7 +107,7 @@ def rule(parametrization: str, role: str, fan_in: int, fan_out: int) -> Rule:
         parametrization: "standard", "ntk", "mean_field" or "mup".
         role: "input", "hidden" or "readout".
         fan_in: n, the number of inputs of the layer.
-        fan_out: m, the number of its outputs.
+        fan_out: m, the number of outputs of the layer.
     """
     variance, multiplier, rate = TABLE[parametrization][role]
     return Rule(math.sqrt(variance(fan_in)), multiplier(fan_in), rate(fan_in, fan_out))
@@ -132,11 +134,10 @@ class Scaling:
         self, x: Any, made: Callable[..., "keras.layers.Layer"], role: str, fan_in: int, fan_out: int, *, number: int,
         ridge: float = 0.0, paired: str = "", **more: Any,
     ) -> Any:  # fmt: skip
-        """Add one layer without a bias to the network, in the scale of the parametrization, and return its outputs.
+        """Add one layer without a bias to the network, scaled by the parametrization, and return its outputs.
 
-        The layer computes activation(c·(x W)) with initial weights W ~ N(0, s²) and trains W at r times the learning
-        rate (divided by α² with an output scale α). The factors c, s and r are those of `rule` for the role and the
-        size of the layer.
+        The layer computes activation(c·(x W)) with initial weights W ~ N(0, s²). W is trained at r times the learning
+        rate, or r/α² times with an output scale α. `rule` returns c, s and r for the role and the size of the layer.
 
         Args:
             x: Inputs of the layer.
@@ -145,9 +146,10 @@ class Scaling:
             fan_in: Number of inputs of the layer, for a convolution 9 times the input channels.
             fan_out: Number of outputs (channels) of the layer.
             number: Index of the layer, part of the random-number seed of its weights.
-            ridge: λ of the penalty (λ/r) ‖W‖², with which the weights of all layers decay at the same rate.
-            paired: "outputs" for the last hidden layer, "inputs" for the readout: axis along which weights are drawn in
-                pairs if the network has an output scale.
+            ridge: λ of the penalty (λ/r) ‖W‖². The division by r makes the weights of all layers decay at the same
+                rate.
+            paired: Axis along which weights are drawn in pairs if the network has an output scale: "outputs" for the
+                last hidden layer, "inputs" for the readout.
             **more: Further arguments of the layer's class, such as its name and number of units.
         """
         import keras
@@ -167,7 +169,7 @@ class Scaling:
     def readout(self, x: Any, outputs: int, *, number: int) -> Any:
         """Add the last layer of the network, which is linear, and return the network's outputs in float32.
 
-        With an output scale α, they are multiplied by α.
+        With an output scale α, the outputs are multiplied by α.
 
         Args:
             x: Outputs (n, p) of the last hidden layer.
@@ -187,7 +189,7 @@ class Scaling:
 
 
 def check_pairs(config: Any) -> None:
-    """Raise `UserError` for an odd number of units together with an output scale, which draws the units in pairs.
+    """Raise `UserError` for an output scale with an odd number of units, because units are then drawn in pairs.
 
     Args:
         config: Settings output_scale and num_units.

@@ -21,10 +21,10 @@ n query pixels and m context pixels. The readout maps f features to c classes.
 | ...conv2.E                            | (n, m, k)      | embedding_HxWx1, shared            | (n, m, k, 1) |
 | fc.weight, fc.bias                    | (c, f), (c)    | readout                            | (f, c), (c)  |
 
-Queries are ordered by depth, then head, in PyTorch, and by head, then depth, here. The reproduction reads an image of
-(d, H, W) numbers as H W rows of d numbers without moving its axes, which mixes pixels and channels. A network of the
-variant "unpermuted" does the same, so that it has the outputs of the network that the weights were trained in; one of
-"published" has the outputs of the layer as it was intended.
+The queries in an array are ordered by depth and then by head in PyTorch, but by head and then by depth here. The
+reproduction reshapes an image from (d, H, W) to (H W, d) without transposing it, which mixes pixels and channels. A
+network of the variant "unpermuted" does so too, and therefore has the same outputs as the PyTorch network. A network of
+the variant "published" uses the channels of pixel i as row i, as the lambda layer was intended.
 """
 
 import re
@@ -52,7 +52,7 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
     Raises:
         UserError: For an array that is missing, has another shape, is not finite or has no counterpart in the model,
-            and if lambda layers of one image size have different position embeddings E. The model is then unchanged.
+            and if lambda layers of the same image size have different position embeddings. The model is then unchanged.
     """
     left = {name.removeprefix("module."): np.asarray(value) for name, value in arrays.items()}
     left = {name: value for name, value in left.items() if not name.endswith("num_batches_tracked")}
@@ -95,11 +95,10 @@ def take_up(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def published_name(name: str) -> str:
-    """Return the name that a layer has in the PyTorch networks.
+    """Return the PyTorch name of a Keras layer, or the name unchanged if its form is not known.
 
     torchvision and joigalcar3/LambdaNetworks name the layers of a shortcut differently: "layer1.0.downsample.0" and
-    "layer1.0.downsample_residual.0". Such names are returned with "*" in the place of "" or "_residual". A name of no
-    known form is returned unchanged.
+    "layer1.0.downsample_residual.0". The returned name then contains "*": "layer1.0.downsample*.0".
 
     Args:
         name: Name of the Keras layer, such as "stage_1_1_conv_2".
@@ -118,11 +117,11 @@ def published_name(name: str) -> str:
 def _found(left: Mapping[str, np.ndarray], place: str, what: str) -> str:
     """Return the full name of one array of a layer, such as "layer1.0.downsample.0.weight".
 
-    torchvision and the reproduction name the layers of shortcuts differently; the name that exists is returned.
+    A "*" in the name of the layer is replaced by "" or "_residual", whichever exists.
 
     Args:
         left: Arrays of the PyTorch network by name.
-        place: PyTorch name of the layer, with "*" where the names differ, as `published_name` returns it.
+        place: PyTorch name of the layer that `published_name` returned.
         what: Last part of the array's name, such as "weight".
     """
     names = [place.replace("*", tail) for tail in ("", "_residual")]
@@ -158,8 +157,8 @@ def _embeddings(model: keras.Model, left: dict[str, np.ndarray], assigned: list[
         assigned: List to which pairs of weight and value are appended.
 
     Raises:
-        UserError: For an E that is missing, has another shape or is not finite, and if layers that share one have
-            different ones.
+        UserError: For an array E that is missing, has another shape or is not finite, and if the arrays of layers with
+            a shared `PositionEmbedding` differ.
     """
     values: dict[str, np.ndarray] = {}
     for layer in model.layers:

@@ -6,14 +6,14 @@ convolutions and pools have symmetric padding, as in PyTorch's networks, unless 
 Keras.
 
 A block adds a residual branch to its input. The branch starts at 0, because the scales γ of its last batch
-normalisation start at 0; with `--resnet_zero_start=false` they start at 1. While the running statistics of batch
-normalisation are inaccurate, this also bounds the outputs of lambda layers, which are quadratic in their inputs. Each
-batch keeps a share of at most 0.9 of these running statistics.
+normalisation start at 0; with `--resnet_zero_start=false` they start at 1. Lambda layers are quadratic in their inputs
+and can have large outputs while the running statistics of batch normalisation are inaccurate. Scales that start at 0
+bound the effect of such outputs. Each training batch keeps a share of at most 0.9 of the old running statistics.
 
 With `--kervolution_kernel`, kervolutions (convolutions whose products are replaced by a kernel) replace all
 convolutions, including the stem, the 1x1 convolutions and those of the shortcuts. With `--kervolution_places=inner`,
-the stem and the 1x1 convolutions are not replaced. The names of the layers stay the same, so that the weights of a
-trained network without kervolutions fit.
+the stem and the 1x1 convolutions are not replaced. The names of the layers and the shapes of the filters
+stay the same, so the weights of a trained network without kervolutions can be loaded.
 
 Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and the projections of lambda layers.
 """
@@ -49,8 +49,8 @@ STEM = "stem"  # name of the first convolution
 class Spatial:
     """Builder of the convolutions of a residual network.
 
-    Calling an object adds the 3x3 convolution of a block, which mixes its pixels. The subclass `LambdaSpatial` can add
-    a lambda layer instead.
+    Calling an object of this class adds the 3x3 convolution of a block, the layer that mixes pixels. The subclass
+    `LambdaSpatial` can add a lambda layer instead.
 
     Args:
         config: Settings seed, and those of `linearized.settings.model_settings.ResNetSettings` and
@@ -62,10 +62,7 @@ class Spatial:
         self.config, self.ridge, self.numbers = config, ridge, itertools.count(1)
 
     def seed(self) -> tuple[int, int]:
-        """Return the random-number seed of the next layer's weights: the run's seed and a number that counts 1, 2, ...
-
-        Every call returns another seed.
-        """
+        """Return a new random-number seed for a layer's weights: the run's seed and the number of the call, from 1."""
         return self.config.seed, next(self.numbers)
 
     def __call__(self, x: Any, stage: int, filters: int, strides: int, name: str) -> Any:
@@ -83,7 +80,7 @@ class Spatial:
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
         """Add a convolution without bias, or the kervolution that replaces it, and return its outputs.
 
-        The initial weights of a convolution have the variance 2/(size² filters) of He et al. for the backward pass.
+        The initial weights of a convolution have the variance 2/(size² filters), that of He et al. by fan-out.
 
         Args:
             x: Images (n, height, width, channels).
@@ -219,14 +216,14 @@ def _bottleneck(spatial: Spatial, x: Any, stage: int, filters: int, strides: int
 
 
 def _joined(spatial: Spatial, x: Any, inner: Any, strides: int, name: str) -> Any:
-    """Add the input of a residual block to its inner outputs, apply the ReLU, and return the outputs of the block.
+    """Add the input of a residual block to the outputs of its branch, apply the ReLU, and return the result.
 
-    Where the shapes differ, the input first passes a 1x1 convolution with batch normalisation.
+    If the shapes differ, the input first passes a 1x1 convolution with batch normalisation.
 
     Args:
         spatial: Builder of the convolution.
         x: Input of the block.
-        inner: Outputs of the block's layers.
+        inner: Outputs of the residual branch.
         strides: Strides of the block along both axes.
         name: Name of the block.
     """

@@ -1,4 +1,4 @@
-"""Functions that find how a user's Keras model takes the rows of a dataset: as flat rows, or as images."""
+"""Functions that find whether a user's Keras model requires the rows of a dataset as flat rows or as images."""
 
 import math
 from typing import Any
@@ -11,8 +11,8 @@ from linearized.base.errors import UserError
 def stated_shape(model: Any) -> Any:
     """Return the shape of a Keras model's input, in which the first size, the number of rows, is None.
 
-    For a subclassed model it is the shape with which the model was built. It is None for a model that was not built,
-    and a list of shapes for a model with several inputs.
+    For a subclassed model, this is the shape with which the model was built. For a model that was not built the result
+    is None, and for a model with several inputs it is a list of shapes.
     """
     shape = getattr(model, "input_shape", None)
     if shape is None:
@@ -29,14 +29,14 @@ def is_one_shape(shape: Any) -> bool:
 def row_shape(
     path: str, shape: Any, dim: int, image_shape: tuple[int, ...] | None, where: str
 ) -> tuple[int, ...]:  # fmt: skip
-    """Return the shape in which a model takes one row of length `dim`, such as (dim,) or (height, width, channels).
+    """Return the shape of one row of length `dim` as input of a model, such as (dim,) or (height, width, channels).
 
     Args:
         path: Path of the model, used in error messages.
-        shape: Input shape of the model as `stated_shape` returns it; None: the model states none, and gets flat rows.
+        shape: Input shape of the model as `stated_shape` returns it; None: unknown, flat rows are used.
         dim: Length of a row.
-        image_shape: (height, width, channels) if the rows are images. A model may take images of one channel without
-            the last axis.
+        image_shape: (height, width, channels) if the rows are images. For images of one channel, the input of the model
+            may lack the last axis.
         where: Name of the data, used in error messages.
 
     Raises:

@@ -17,7 +17,7 @@ CONFIG_LIMIT = 2**28  # largest size of a configuration in bytes; a network of t
 def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
     """Return the shape of a saved model's single input, or None if the file does not state it.
 
-    The first size, the number of rows, is None. Even if no error is raised, Keras may not be able to load the file.
+    The first size, the number of rows, is None. The function does not check whether Keras can load the file.
 
     Raises:
         Absent: If the file does not exist.
@@ -27,9 +27,9 @@ def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
 
 
 def custom_classes(path: Path | str) -> list[str]:
-    """Return the names of the classes in a saved model that do not come with Keras.
+    """Return the names of the classes in a saved model that do not come with Keras, sorted, each once.
 
-    They are the names under which the classes are registered with Keras, sorted, each once.
+    A name is the one under which the class is registered with Keras.
 
     Raises:
         Absent: If the file does not exist.
@@ -67,7 +67,7 @@ def _config(path: Path | str) -> Any:
 def _stated_shape(config: Any) -> tuple[int | None, ...] | None:
     """Return the shape of the single input that a model's configuration states, or None if there is none or several.
 
-    It is the shape of the input layer, or the one with which a subclassed model was built.
+    This is the shape of the input layer, or the shape with which a subclassed model was built.
 
     Args:
         config: Content of config.json of a saved model.

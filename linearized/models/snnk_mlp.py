@@ -1,9 +1,10 @@
 """SNNK_MLP: a fully connected network whose hidden layers are scalable neural network kernels (ICLR 2024).
 
-Each hidden layer approximates a dense layer with weights W: it computes m random features of its inputs and multiplies
-them by a matrix Ψ, see `linearized.layers.snnk.layer`. Ψ is trained, or W with `--snnk_trained=weights`. Penalty:
-λ Σ‖Ψ‖² or λ Σ‖W‖² over the hidden layers, whichever is trained; none on the readout. After training,
-`linearized.layers.snnk.bundle.bundle` multiplies successive matrices, so that layers have m x m weights.
+Each hidden layer approximates a dense layer with weights W. It computes m random features of its inputs and multiplies
+them by a matrix Ψ, see `linearized.layers.snnk.layer`. Ψ is trained; with `--snnk_trained=weights`, W is trained and Ψ
+is computed from W. Penalty: λ Σ‖Ψ‖² or λ Σ‖W‖² over the hidden layers, for the trained matrices; the readout has no
+penalty. After training, `linearized.layers.snnk.bundle.bundle` can multiply each Ψ with the next matrix, which gives
+layers of m x m weights.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
         ridge: λ of the penalty that the module's docstring states.
 
     Raises:
-        UserError: If the expansion of the activation has more terms than there are features, and for other settings
-            that do not go together.
+        UserError: If the expansion of the activation has more terms than features, and for other settings that cannot
+            be combined.
     """
     import keras
 

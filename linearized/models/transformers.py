@@ -1,7 +1,7 @@
 """A small BERT and a small ViT of plain Keras layers, for exchanging layers, uptraining and fine-tuning.
 
-Encoder blocks normalise after their sublayers (BERT, Devlin et al. 2019) or before them (ViT, Dosovitskiy et al. 2021);
-both models end in a tanh pooler on the first position and a linear classifier.
+Encoder blocks normalise after their sublayers (BERT, Devlin et al. 2019) or before their sublayers (ViT, Dosovitskiy et
+al. 2021). Both models end in a pooler, a tanh layer applied to the first position, and a linear classifier.
 """
 
 import keras
@@ -28,7 +28,7 @@ def _norm(name):
 
 
 def _classified(x, dim, classes, dropout):
-    """Return the logits (n, classes) of a tanh layer and a linear classifier on the first position of a sequence.
+    """Return logits (n, classes): a tanh layer and a linear classifier, applied to the first position of sequences.
 
     Args:
         x: Outputs (n, length, dim) of the encoder.
