@@ -1,4 +1,7 @@
-"""Reading of arrays in the formats npy, npz, HDF5 and idx; every problem with a file raises `Unreadable`."""
+"""Reading of arrays from files in the formats npy, npz, HDF5 and idx.
+
+A file that is missing, damaged or of another format raises `Unreadable`.
+"""
 
 import contextlib
 import io
@@ -30,17 +33,17 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
     """Return the array of a .npy file, in memory or as a read-only memory map.
 
     Arrays of Python objects are refused because they are pickles. The shape in the header is compared with the length
-    of the file before memory is allocated. If `seal_npy` added a digest to the file, it is compared first, which reads
-    the whole file once.
+    of the file before memory is allocated. If `seal_npy` added checksums to the file, they are compared first, which
+    reads the whole file once.
 
     Args:
         path: File to read.
         advice: Sentence for error messages that says what to do about a problem.
         mapped: Return a memory map instead of an array in memory.
-        sealed: Refuse a file without a digest.
+        sealed: Refuse a file without checksums.
 
-    Raises `Absent` for a missing file, `Unreadable` for any other problem with it, and `UserError` where an array in
-    memory would need more than the machine has.
+    Raises `Absent` for a missing file, `Unreadable` for any other problem with the file, and `UserError` if an array in
+    memory would need more memory than the machine has.
     """
     check_regular(path, advice)
     with parsing(path, "a .npy file", advice):
@@ -65,7 +68,7 @@ def read_npy(path: Path | str, advice: str = "", *, mapped: bool = False, sealed
 def seal_npy(path: Path | str) -> None:
     """Append checksums to a finished .npy file, so that `read_npy` detects changed bytes.
 
-    The header is protected by a digest, the entries by a CRC32, which is fast (3 GB/s).
+    A digest protects the header, and a CRC32 the entries, because a CRC32 is faster (3 GB/s).
     """
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     entries, size = seals.SealedPart(array.offset, array.nbytes), Path(path).stat().st_size
@@ -79,19 +82,19 @@ def read_npz(
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the arrays of an .npz file by name.
 
-    If the file ends with a digest of its bytes (see `linearized.base.seals`), it is compared first. Members other than
-    .npy files are refused.
+    If the file ends with a digest of its bytes (see `linearized.base.seals`), the digest is compared first. Archives
+    with members other than .npy files are refused.
 
     Args:
         path: File to read.
         advice: Sentence for error messages that says what to do about a problem.
-        compressed: Read compressed members too. Their size is compared with the memory of the machine before they are
-            unpacked, because a few bytes may expand to any size.
+        compressed: Read compressed members too; otherwise an archive with compressed members is refused. The unpacked
+            size is compared with the memory of the machine first, because a few bytes may expand to any size.
         mapped: If the file has at least `MAPPED` bytes, return read-only memory maps of the uncompressed arrays of
             numbers with two or more axes. In this case, neither the digest nor the archive's checksums of these arrays
             are compared.
 
-    Raises `Absent` for a missing file, `Unreadable` for any other problem with it, and `UserError` if compressed
+    Raises `Absent` for a missing file, `Unreadable` for any other problem with the file, and `UserError` if compressed
     members do not fit in memory.
     """
     whole = not mapped or check_regular(path, advice) < MAPPED
@@ -124,9 +127,9 @@ def read_npz(
 
 
 def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) -> np.memmap | None:
-    """Return the array of one member of an .npz archive as a memory map, or None if it is to be read instead.
+    """Return the array of one member of an .npz archive as a memory map, or None if it must be read into memory.
 
-    None is returned for compressed and encrypted members, text, arrays in Fortran order, empty arrays and vectors.
+    This holds for compressed and encrypted members, text, arrays in Fortran order, empty arrays and vectors.
 
     Args:
         path: The archive.
@@ -162,10 +165,10 @@ def _header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]
 
 
 def _refuse_objects(dtype: np.dtype, path: Path | str, what: str) -> None:
-    """Raise `Unreadable` for an array of Python objects, such as text of dtype object, because it could run code.
+    """Raise `Unreadable` for an array of Python objects, because loading such objects could run code.
 
     Args:
-        dtype: Type of the array.
+        dtype: Dtype of the array.
         path: File of the array.
         what: Name of the array at the beginning of the advice, such as "The array".
     """
@@ -200,15 +203,14 @@ def open_hdf5(
 ) -> Iterator["h5py.File"]:
     """Open an HDF5 file for reading inside a `with` block; exceptions of the block become `Unreadable`.
 
-    Read datasets and attributes inside the block, so that the error for a damaged dataset, or for a group in place of a
-    dataset, names the file.
+    Read datasets and attributes inside the block: the error for a damaged or missing dataset then names the file.
 
     Args:
         path: File to open.
         advice: Sentence for error messages that says what to do about a problem.
-        passes: Exceptions that are not converted.
-        whole: Read the file into memory and compare its digest, if it has one, before HDF5 parses it. False opens the
-            file on disk, without a lock, for a file whose bytes the caller has checked.
+        passes: Exceptions that are not converted, in addition to `UserError`.
+        whole: Read the file into memory, and compare its digest, if it has one, before HDF5 parses the bytes. False
+            opens the file on disk without a lock and without a check; use it if the bytes were checked before.
     """
     import h5py
 
@@ -229,8 +231,8 @@ def open_hdf5(
 def read_idx(path: Path | str, advice: str = "", *, mapped: bool = False) -> UInt8[np.ndarray, "..."]:
     """Return the array of bytes in an idx file, the format of MNIST, with or without gzip.
 
-    Such a file starts with the bytes 0, 0, 8 (the type) and the number of dimensions. Each length follows as a
-    big-endian uint32, then the entries. A gzipped file is recognised by its first two bytes, not by its name.
+    Such a file starts with the bytes 0, 0, 8 (the type) and the number of dimensions. The lengths follow as big-endian
+    uint32 numbers, and then the entries. A gzipped file is recognised by its first two bytes, not by its name.
 
     Args:
         path: File to read.
@@ -264,7 +266,11 @@ def _refuse_length(length: int, shape: tuple[int, ...]) -> None:
 
 
 def _idx_shape(head: bytes) -> tuple[int, ...]:
-    """Return the shape stated in the first `_IDX_HEAD` bytes of an idx file. Raises ValueError if it is invalid."""
+    """Return the shape stated in the header of an idx file. Raises ValueError for an invalid header.
+
+    Args:
+        head: First `_IDX_HEAD` bytes of the file.
+    """
     if len(head) < 4 or head[:3] != b"\x00\x00\x08":
         raise ValueError(f"it starts with {head[:4].hex() or 'nothing'}, not with 000008")
     if not 1 <= head[3] <= 4:
@@ -284,10 +290,10 @@ def is_gzipped(content: bytes) -> bool:
 
 
 def unzipped(content: bytes, most: int) -> bytes:
-    """Decompress gzipped content, but at most the first `most` bytes of the result.
+    """Return the decompressed bytes of gzipped content, at most the first `most` of them.
 
     The limit protects the memory, because a few bytes may expand to any size. Gzipped files consist of one or more
-    members (streams). The checksums of members that end within these bytes are compared.
+    streams. The checksum of a stream is compared if the stream ends within the returned bytes.
 
     Args:
         content: Bytes of a gzipped file.

@@ -1,8 +1,8 @@
-"""Random features of a dataset (an embedding) that were computed before, read from disk: (rows, m) for every split.
+"""Reading of stored random features of a dataset (an embedding), an array (rows, m) for every split.
 
-They are stored in shards, HDF5 files that each hold a range of rows of each split. The formats of these files and of
-the description of their folder are the same as for Gram matrices, see `linearized.storage.manifest` and
-`linearized.storage.shards`.
+The features are stored in shards: HDF5 files that each hold some rows of the splits. The shards and the description
+of their folder have the same formats as for Gram matrices, see `linearized.storage.shards` and
+`linearized.storage.manifest`.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class FeatureMatrix:
 
     Attributes:
         shape: Shape (rows, m) of all features of the split.
-        dtype: Type of their entries.
+        dtype: Dtype of the features.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
@@ -95,13 +95,13 @@ class Embedding:
 
 @suggests_keywords
 def open_embedding(folder: Path | str, *, fingerprint: str | None = None) -> Embedding:
-    """Open the features in a folder; every shard must exist and agree with `embedding.json`.
+    """Open the stored features in a folder, after a check that every shard exists and agrees with `embedding.json`.
 
     Args:
         folder: Folder of `embedding.json` and the shards.
         fingerprint: Fingerprint of the dataset that the features must belong to; None skips this check.
 
-    Raises `UserError`, which names the file and the command that makes it again, if a file is missing, damaged or
+    Raises `UserError`, which names the file and the command that makes the file again, if a file is missing, damaged or
     belongs to other features.
     """
     manifest, stored = opened = open_shards(folder, FEATURES, fingerprint)

@@ -1,8 +1,8 @@
-"""Atomic writes and file locks: a file is complete or absent, and a block that fails leaves nothing behind.
+"""Atomic writes and file locks: a file is complete or absent, and a failed `with` block leaves no partial file.
 
-A file is written in a folder `.writing-*` beside its destination, synced and renamed. The process holds a lock in that
-folder. The lock ends with the process, so that the next process that writes there can remove the leftovers of a killed
-process (see `reap`).
+A file is written in a folder `.writing-*` beside its destination, synced and renamed. While the process writes, it
+holds a lock in that folder. The lock ends with the process, so the next process that writes there can remove the
+leftovers of a killed process (see `reap`).
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _ASIDE, _LOCK = ".writing-", "lock"
 
 
 def sync(path: Path) -> None:
-    """Flush `path` (a file or a folder) to the disk, so that a later rename does not reach it before its content."""
+    """Flush a file or folder to the disk, so that the disk does not store a later rename before the content."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -43,7 +43,7 @@ def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
 
     Args:
         path: Destination.
-        sealed: Append a digest of its bytes to the file when the block ends (see `linearized.base.seals`).
+        sealed: Append a digest of the file's bytes when the block ends (see `linearized.base.seals`).
     """
     path = Path(path)
     with aside_folder(path.parent) as folder:
@@ -60,8 +60,8 @@ def whole_file(path: Path | str, *, sealed: bool = False) -> Iterator[Path]:
 def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
     """Write an HDF5 file atomically: yield a file in memory, and write it with a digest when the block succeeds.
 
-    The file must fit in memory twice. It is not written by HDF5 itself, which cannot close its file on a full disk and
-    crashes the process, whereas a plain write raises.
+    The file must fit in memory twice. HDF5 itself does not write the file, because it cannot close a file on a full
+    disk and then crashes the process. A plain write raises OSError instead.
     """
     import h5py
 
@@ -79,7 +79,7 @@ def whole_hdf5(path: Path | str) -> Iterator["h5py.File"]:
 def whole_folder(path: Path | str) -> Iterator[Path]:
     """Make a folder atomically: yield a temporary folder to fill, and rename it to `path` when the block succeeds.
 
-    If `path` exists by then, it is kept unchanged, and the new folder is discarded without an error.
+    If `path` exists at the end of the block, it is kept unchanged, and the new folder is discarded without an error.
     """
     path = Path(path)
     with aside_folder(path.parent) as folder:
@@ -99,10 +99,10 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def aside_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove the folder with its files.
+    """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove it at the end of the block.
 
-    If the block fails, `parent` and its parents are removed if they were made here and are empty. If it fails with an
-    OSError, the folder `.writing-*` is left out of the error's `filename`; a missing `filename` becomes `parent`.
+    If the block fails, folders that were made for `parent` are removed if they are empty. In an OSError, the folder
+    `.writing-*` is removed from the path `filename`, and a missing `filename` becomes `parent`.
     """
     created = new_folders(parent)
     try:
@@ -123,7 +123,7 @@ def aside_folder(parent: Path) -> Iterator[Path]:
 
 
 def _made_aside(parent: Path) -> tuple[Path, int]:
-    """Make a folder `.writing-*` for temporary files in `parent`, and lock it with a lock file inside it.
+    """Make a folder `.writing-*` for temporary files in `parent`, and lock a lock file inside the new folder.
 
     Returns: The folder, and the open handle of its lock file; closing the handle ends the lock.
     """
@@ -147,8 +147,8 @@ def _made_aside(parent: Path) -> tuple[Path, int]:
 def reap(folder: Path | str, *, locks: Iterable[str] = (), deep: bool = True) -> list[Path]:
     """Remove leftovers of killed processes (folders `.writing-*`) from a folder, and return the removed paths.
 
-    Folders and lock files that a running process has locked are not touched, and neither are files that cannot be
-    changed, as on a read-only disk.
+    Folders and lock files that a running process has locked are kept. Files that cannot be removed, as on a read-only
+    disk, are skipped without an error.
 
     Args:
         folder: Folder to clean up.
@@ -179,8 +179,8 @@ class Busy(TryLater):
 def claimed(folder: Path | str) -> Iterator[Path]:
     """Make a folder and lock it for this process inside a `with` block.
 
-    Leftovers of killed processes in the folder are removed. At the end, the folder and those of its parents that were
-    made here are removed if they are empty. The lock ends with the process, however the process ends.
+    Leftovers of killed processes in the folder are removed. At the end of the block, the folder and the parents that
+    were made for it are removed if they are empty. The lock ends at the latest with the process, even if it is killed.
 
     Raises `Busy` at once if another process has locked the folder.
     """
@@ -196,7 +196,7 @@ def claimed(folder: Path | str) -> Iterator[Path]:
 
 
 def refuse_claimed(folder: Path | str) -> None:
-    """Raise `Busy` if another process has locked `folder`, as `claimed` does. Makes no folder and keeps no lock."""
+    """Raise `Busy` if another process has locked `folder`; nothing is made, and no lock is kept."""
     with contextlib.suppress(FileNotFoundError):
         os.close(_claim(Path(folder), make=False))
 
@@ -204,13 +204,14 @@ def refuse_claimed(folder: Path | str) -> None:
 def _claim(folder: Path, *, make: bool = True) -> int:
     """Lock a folder for this process and return its open handle; closing the handle ends the lock.
 
-    If another process removes or replaces the folder meanwhile, the folder that then exists at the path is locked.
+    If another process removes or replaces the folder in the meantime, the new folder at the path is locked.
 
     Args:
         folder: Folder to lock.
         make: Make the folder if it does not exist.
 
-    Raises `Busy` if another process has locked it, and FileNotFoundError if it does not exist and `make` is False.
+    Raises `Busy` if another process has locked the folder, and FileNotFoundError if the folder does not exist and
+    `make` is False.
     """
     while True:
         try:
@@ -235,12 +236,12 @@ def _claim(folder: Path, *, make: bool = True) -> int:
 
 
 def new_folders(folder: Path) -> list[Path]:
-    """Return those of `folder` and its parents that do not exist yet, deepest first."""
+    """Return `folder` and its parents as far as they do not exist yet, deepest first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of the folders that are empty, in the given order; other folders and missing ones are left alone."""
+    """Remove the empty ones of some folders, in the given order; missing folders cause no error."""
     for folder in folders:
         with contextlib.suppress(OSError):  # it is not empty or does not exist
             folder.rmdir()
@@ -250,12 +251,12 @@ def remove_empty(folders: Iterable[Path]) -> None:
 def held(path: Path | str, *, wait: float = 0.0) -> Iterator[Path]:
     """Hold a lock file for this process inside a `with` block, and remove the file at the end.
 
-    The lock ends with the process, however the process ends; a lock file left by a killed process blocks nobody. If the
-    block fails, folders that were made for the lock file and are empty are removed.
+    The lock ends at the latest with the process, even if it is killed; the remaining lock file then blocks no other
+    process. If the block fails, folders that were made for the lock file are removed if they are empty.
 
     Args:
         path: The lock file.
-        wait: Seconds to wait for another process that holds the lock (at least 0.2 are waited).
+        wait: Seconds to wait while another process holds the lock; less than 0.2 counts as 0.2.
 
     Raises `Busy` if another process still holds the lock after that time.
     """
@@ -286,7 +287,7 @@ def _locked_made(path: Path) -> int | None:
 
 
 def is_held(path: Path | str) -> bool:
-    """Return whether a process holds the lock on `path`, a lock file or a folder; False if it does not exist."""
+    """Return whether a process holds the lock on `path`, a lock file or a folder; False if the path does not exist."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe of this name would block
     except FileNotFoundError:
@@ -301,7 +302,7 @@ def is_held(path: Path | str) -> bool:
 
 
 def refuse_busy(paths: Iterable[Path]) -> None:
-    """Raise `Busy` if files are missing and other processes are making all of the missing files.
+    """Raise `Busy` if some files are missing and other processes are making all missing files.
 
     A process that makes a file holds the lock on a file of the same name with the suffix .lock.
     """
@@ -311,9 +312,9 @@ def refuse_busy(paths: Iterable[Path]) -> None:
 
 
 def _locked(path: Path) -> int | None:
-    """Lock a file, which is made if necessary, and return its open handle, or None if another process holds the lock.
+    """Lock a file and return its open handle, or None if another process holds the lock; a missing file is made.
 
-    If the previous holder removed the file meanwhile, the file that then exists at the path is locked.
+    If the previous holder of the lock removed the file in the meantime, the new file at the path is locked.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

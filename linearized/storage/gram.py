@@ -1,11 +1,11 @@
-"""A stored Gram matrix that is used without loading it: products, rows and columns are computed from its files.
+"""Access to a stored Gram matrix: products, rows and columns are computed from its files, without loading the matrix.
 
-The matrix is divided into blocks, the kernel of the train rows and those between validation or test rows and train
-rows. A block is divided into bands, ranges of consecutive rows, which are stored in shards, one HDF5 file each. Of the
-symmetric train block, only the upper triangle is stored.
+The matrix consists of up to three blocks: the kernel between train, validation or test rows and the train rows. A block
+is divided into bands, ranges of consecutive rows. The bands are stored in shards, one HDF5 file each. Of the symmetric
+train block, only the upper triangle is stored.
 
 The header of every file is checked when the matrix is opened, and the checksum of each band is compared before its
-first use. Products hold two blocks of rows in memory, never the whole matrix.
+first use. Products hold two groups of rows in memory, never the whole matrix.
 """
 
 import itertools
@@ -31,14 +31,14 @@ Item = TypeVar("Item")
 
 
 class _Bands:
-    """One block of a stored Gram matrix: its bands (ranges of rows that are stored together) in their order.
+    """Base class of `Gram` and `Rectangle`: a stored block, in bands (ranges of rows that are stored together).
 
     Attributes:
         shape: Shape of the whole block.
-        dtype: Type of its entries.
+        dtype: Dtype of the entries.
         seconds_reading: Total seconds spent on reading and checking files.
-        seconds_waiting: Part of these seconds during which matrix products waited for entries; they multiply by some
-            rows while the next rows are read.
+        seconds_waiting: Total seconds during which matrix products waited for rows. Rows are read while products with
+            earlier rows are computed, so products wait only for a part of `seconds_reading`.
     """
 
     def __init__(self, manifest: Manifest, stored: list[Stored], refuse: Callable[[Stored, str], None]):
@@ -57,9 +57,9 @@ class _Bands:
         return self._stored[0].path.parent
 
     def check(self) -> None:
-        """Compare the checksums of all rows now, in parallel.
+        """Compare the checksums of all bands now, in parallel.
 
-        Raises `UserError` if one differs or a file cannot be read.
+        Raises `UserError` if a checksum differs or a file cannot be read.
         """
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             list(pool.map(self._check, self._stored))
@@ -76,16 +76,17 @@ class _Bands:
     def _panels(
         self, memory: int, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Read the stored rows in panels of about `memory` bytes, and yield each as (first row, first column, entries).
+        """Yield the stored rows in panels of about `memory` bytes, each as (first row, first column, entries).
 
-        A panel holds several small bands, because products of few rows are slow, or a part of a large band. In a panel
-        of several train bands, the entries left of a lower band's first stored column, which are not stored, are not
-        filled.
+        A panel holds several small bands, because products of few rows are slow, or a part of a large band. Train rows
+        are stored from the diagonal onwards. In a panel of several train bands, entries that are not stored are
+        undefined.
 
         Args:
             memory: Approximate size of a panel in bytes; a single row may take more.
             bands: Range of the bands to read, by default all.
-            buffers: Number of buffers that the panels use in turn: a panel is overwritten `buffers` steps later.
+            buffers: Number of buffers that are used in turn. The entries of a panel are valid until `buffers` more
+                panels have been requested.
         """
         free, item = [np.empty(0, self.dtype)] * buffers, self.dtype.itemsize
         for group in self._groups(memory, bands):
@@ -106,12 +107,12 @@ class _Bands:
                 yield start + row, left, panel
 
     def _groups(self, memory: int, bands: slice) -> Iterator[list[Stored]]:
-        """Yield groups of consecutive bands that are read together, as one panel of at most `memory` bytes.
+        """Yield groups of consecutive bands that fit together in `memory` bytes.
 
         A band that is larger than `memory` is a group of its own.
 
         Args:
-            memory: Size of a panel in bytes.
+            memory: Largest size of a group in bytes.
             bands: Range of the bands to group.
         """
         group: list[Stored] = []
@@ -137,9 +138,9 @@ class _Bands:
         self.seconds_reading += time.perf_counter() - began
 
     def _ahead(self, blocks: Iterator[Item]) -> Iterator[Item]:
-        """Yield the blocks of an iterator while a thread reads the next one, so that reading and computing overlap.
+        """Yield the items of an iterator while a thread reads the next one, so that reading and computing overlap.
 
-        The iterator must use two buffers, because a block is in use while the next one is filled.
+        The iterator must use two buffers, because the next item is read while the current one is in use.
         """
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, blocks, None)
@@ -169,8 +170,9 @@ class Rectangle(_Bands):
         """Yield all rows in order as (slice of row numbers, entries (rows, n)).
 
         Args:
-            memory: Approximate size of a block of rows in bytes; a single row may take more.
-            buffers: Number of buffers that the blocks use in turn: the entries are overwritten `buffers` steps later.
+            memory: Approximate size of the yielded entries in bytes; a single row may take more.
+            buffers: Number of buffers that are used in turn. The entries are valid until `buffers` more items have been
+                requested.
         """
         for start, _, entries in self._panels(memory, buffers=buffers):
             yield slice(start, start + len(entries)), entries
@@ -178,7 +180,7 @@ class Rectangle(_Bands):
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """Compute the product with v, (n, k) or (n,), in the wider of the two dtypes.
 
-        Reads the files once and holds two blocks of rows in memory.
+        The files are read once. Two groups of rows are in memory, one being read and one in use.
         """
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         out = np.empty((len(self), columns.shape[1]), np.result_type(self.dtype, v))
@@ -209,10 +211,9 @@ class Rectangle(_Bands):
 
 
 class Gram(_Bands):
-    """A stored symmetric kernel matrix K between train rows, (n, n), of which the files hold the upper triangle.
+    """A stored symmetric kernel matrix K between train rows, (n, n); the files hold its upper triangle.
 
-    `gram @ v`, `gram[start:stop]` and the methods read the files; the whole matrix is never in memory, except by
-    `to_memory`.
+    `gram @ v`, `gram[start:stop]` and the methods read the files. Only `to_memory` loads the whole matrix.
 
     Attributes:
         manifest: Description of the folder: settings, fingerprint of the dataset, scale, and division into files.
@@ -233,16 +234,17 @@ class Gram(_Bands):
     def row_blocks(
         self, memory: int = MEMORY, *, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield blocks of rows of the upper triangle in order, as (rows, K[rows, rows.start:]).
+        """Yield all rows from the diagonal onwards, in order, as (rows, K[rows, rows.start:]) with slices `rows`.
 
-        Each stored entry is read once. The first columns of a block are the square on the diagonal, including its lower
-        triangle. The columns right of the square, transposed, are the entries of K below the square.
+        Each stored entry is read once. The first len(rows) columns of the entries are the square on the diagonal of K,
+        including its lower triangle. The other columns, transposed, are the entries of K below this square.
 
         Args:
-            memory: Approximate size of a block in bytes; a single row may take more.
+            memory: Approximate size of the yielded entries in bytes; a single row may take more.
             bands: Slice of the bands (ranges of rows that are stored together) to read, as `parts` returns it; by
                 default all.
-            buffers: Number of buffers that the blocks use in turn: the entries are overwritten `buffers` steps later.
+            buffers: Number of buffers that are used in turn. The entries are valid until `buffers` more items have been
+                requested.
         """
         corners = {stored.band.start: stored.band.stop for stored in self._stored}
         for start, left, entries in self._panels(memory, bands, buffers):
@@ -256,8 +258,8 @@ class Gram(_Bands):
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """Compute K @ v for v of shape (n, k) or (n,).
 
-        Reads the stored half once and uses each entry off the diagonal twice. Products and sums are in the wider of the
-        two dtypes. Two blocks are in memory, one being read and one in use.
+        The stored half is read once, and each entry off the diagonal is used twice. Products and sums are in the wider
+        of the two dtypes. Two groups of rows are in memory, one being read and one in use.
         """
         return self.multiply(v)
 
@@ -265,15 +267,15 @@ class Gram(_Bands):
         """Compute the contribution of some of the stored rows, and of their transpose, to K @ v.
 
         The contributions of all slices that `parts` returns sum to K @ v, so that several processes can share a
-        product.
+        product. Calls without `bands` return K @ v itself.
 
         Args:
             v: Vectors of shape (n, k) or (n,).
             bands: Slice of the bands (ranges of rows that are stored together) to use, as `parts` returns it; by
                 default all.
-            memory: Size in bytes of each of the two blocks of rows in memory.
+            memory: Approximate size in bytes of each of the two groups of rows in memory.
 
-        Returns: An array of the shape of v, in the wider of the two dtypes.
+        Returns: An array of the shape of v, in the wider of the dtypes of K and v.
         """
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         total = np.zeros(columns.shape, np.result_type(self.dtype, v))
@@ -293,7 +295,7 @@ class Gram(_Bands):
     def columns(self, chosen: np.ndarray) -> np.ndarray:
         """Return some columns of the matrix, K[:, chosen], (n, b), in one pass over the files.
 
-        This is faster than reading single rows by `gram[i : i + 1]`, which gathers their entries left of the diagonal
+        This is faster than reading single rows by `gram[i : i + 1]`, which gathers the entries left of the diagonal
         from all rows above.
 
         Args:
@@ -308,10 +310,12 @@ class Gram(_Bands):
         return out
 
     def parts(self, count: int) -> list[slice]:
-        """Divide the stored rows into at most `count` parts with about the same number of entries.
+        """Divide the bands (ranges of rows that are stored together) into parts with about the same number of entries.
 
-        Returns: Slices of the bands (the ranges of rows that are stored together), for the argument `bands` of
-            `multiply` and `row_blocks`.
+        Args:
+            count: Largest number of parts.
+
+        Returns: Slices of the bands, for the argument `bands` of `multiply` and `row_blocks`.
         """
         edges = np.cumsum([0] + [stored.shape[0] * stored.shape[1] for stored in self._stored])
         ends = sorted({int(np.searchsorted(edges, edges[-1] * i / count)) for i in range(count + 1)})
@@ -320,8 +324,9 @@ class Gram(_Bands):
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Read a range of full rows, (rows, n), completed by symmetry.
 
-        Entries below the diagonal are gathered from all rows above; `row_blocks` is faster for reading all rows. Raises
-        `UserError` for a slice with a step other than 1.
+        Entries below the diagonal are gathered from all rows above; `row_blocks` is faster for reading all rows.
+
+        Raises `UserError` for a slice with a step other than 1.
         """
         start, stop = self._range(rows)
         out = np.empty((stop - start, self.shape[1]), self.dtype)
@@ -348,7 +353,7 @@ class Gram(_Bands):
         return out
 
     def check(self) -> None:
-        """Compare the stored checksums of all train, validation and test rows with their entries now, in parallel.
+        """Compare the checksums of all stored train, validation and test rows now, in parallel.
 
         Raises `UserError` if a checksum differs or a file cannot be read.
         """
@@ -360,14 +365,14 @@ class Gram(_Bands):
 
 @suggests_keywords
 def open_gram(folder: Path | str, *, fingerprint: str | None = None, check: bool = False) -> Gram:
-    """Open the Gram matrix in a folder; every shard must exist and agree with `gram.json`.
+    """Open the stored Gram matrix in a folder, after a check that every shard exists and agrees with `gram.json`.
 
     Args:
         folder: Folder of `gram.json` and the shards.
         fingerprint: Fingerprint of the dataset that the matrix must belong to; None skips this check.
-        check: Compare all checksums now instead of each at its first use.
+        check: Compare all checksums now, not only before the first use of each band of rows.
 
-    Raises `UserError`, which names the file and the command that makes it again, if a file is missing, damaged or
+    Raises `UserError`, which names the file and the command that makes the file again, if a file is missing, damaged or
     belongs to another matrix.
     """
     opened = open_shards(folder, GRAM, fingerprint)

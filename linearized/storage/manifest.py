@@ -1,9 +1,8 @@
 """The description of a folder that holds a Gram matrix (`gram.json`) or features (`embedding.json`), written once.
 
-The content is divided into blocks (train, validation, test), a block into bands (ranges of consecutive rows), and the
-bands are distributed over shards, one HDF5 file each. The description records the settings and the data of the
-computation, and which bands are in which shard, so that a reader does not depend on how the work was divided. Each
-shard is compared with it.
+The content of the folder is divided into blocks (train, validation, test), and each block into bands, ranges of
+consecutive rows. The bands are distributed over shards, one HDF5 file each. The description records the settings and
+the data of the computation, and the bands of each shard. Readers use it to find rows, and compare each shard with it.
 """
 
 import dataclasses
@@ -21,7 +20,7 @@ BLOCKS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
-    """Names that depend on whether a folder of shards holds a Gram matrix or features.
+    """Kind of the content of a folder of shards, `GRAM` or `FEATURES`, as the names that depend on the content.
 
     Attributes:
         file: File name of the description, such as "gram.json".
@@ -63,7 +62,7 @@ class Band(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The description of a Gram matrix or of features: its settings, and its division into files (shards).
+    """The description of a stored Gram matrix or of stored features: settings, data, and division into shards (files).
 
     Attributes:
         settings: All settings that affect the entries, by the names of the command's flags; under "code" the digests of
@@ -72,9 +71,10 @@ class Manifest:
         dtype: Type of the entries, "float32" or "float64".
         scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d, for convolutional kernels by √channels).
         rows: Number of rows of each existing block: train (n), validation, test.
-        tile: Number of rows and columns of the tiles in which a Gram matrix is computed, or of rows for features.
-        shards: For each shard its bands, the ranges of rows that it holds.
-        command: Command that makes a shard again if `--shard=i` is added.
+        tile: Size of the parts in which the content is computed: number of rows and of columns for a Gram matrix,
+            number of rows for features.
+        shards: For each shard its bands, the ranges of rows in its file.
+        command: Command that makes shard i again if `--shard=i` is added.
         dim: Number of features m; 0 for a Gram matrix.
     """
 
@@ -107,17 +107,18 @@ class Manifest:
         return band.stop - band.start, self.dim or self.n - band.left
 
     def path(self, folder: Path | str, shard: int) -> Path:
-        """Return the path of the file of the shard with the number `shard`, from 0, in a folder."""
+        """Return the path of the file of a shard in a folder; shards are numbered from 0."""
         return Path(folder) / f"shard_{shard:04d}.h5"
 
     def remake(self, shard: int) -> str:
-        """Return the command line that makes the shard with the number `shard`, from 0, again."""
+        """Return the command line that makes a shard again; shards are numbered from 0."""
         return f"{self.command} --shard={shard}"
 
     def current_settings(self) -> dict[str, Any]:
         """Return the settings by the names that this version of the suite uses.
 
-        Version 0.1 stored `num_layers`, which included the readout; it becomes `hidden_layers`, one less.
+        Version 0.1 stored `num_layers`, which counted the readout too. The entry is replaced by `hidden_layers`, which
+        is one less.
         """
         settings = dict(self.settings)
         dense = settings.pop("num_layers", None)
@@ -126,11 +127,12 @@ class Manifest:
     def differences(self, other: "Manifest", unread: Iterable[str] = ()) -> list[str]:
         """Compare two descriptions, and return one phrase per difference, such as "dtype is float32, not float64".
 
-        Settings, data, type, scale and shape are compared, but not the division into shards.
+        Settings, fingerprint of the data, dtype, scale and shape are compared, but not the division into shards.
 
         Args:
             other: Description to compare with.
-            unread: Settings to ignore because nothing reads them; earlier versions may have stored them or lack them.
+            unread: Names of settings to ignore because they do not affect the entries. Descriptions of earlier versions
+                may contain or lack them.
         """
         stored, found = (manifest.settings.get(CODE, {}) for manifest in (self, other))
         moved = {name for name in stored if stored[name] == found.get(name)}  # same source, possibly in another file
@@ -142,9 +144,9 @@ class Manifest:
 
 
 def _with_sources(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return stored settings with one entry "the source of --FLAG" for the digest of each user-defined function.
+    """Return settings with the entry "code" replaced by one entry "the source of --FLAG" for each of its digests.
 
-    The digests are taken from the entry "code", which is removed from `settings`.
+    The digests are those of user-defined functions. The entry "code" is also removed from `settings` itself.
     """
     code = settings.pop(CODE, {})
     return settings | {f"the source of --{name}": digest for name, digest in code.items()}
@@ -153,8 +155,9 @@ def _with_sources(settings: dict[str, Any]) -> dict[str, Any]:
 def save_once(folder: Path | str, manifest: Manifest) -> Manifest:
     """Write the description of a folder of shards unless the folder already has one, and return the one in the folder.
 
-    Waits up to 60 seconds for another process that is writing it. Raises `Busy` after that time, and `UserError` if the
-    existing description is damaged.
+    If another process is writing the description, the function waits for it up to 60 seconds.
+
+    Raises `Busy` after that time, and `UserError` if the existing description is damaged.
     """
     path = Path(folder) / manifest.kind.file
     with held(path.with_suffix(".lock"), wait=60.0):
@@ -170,8 +173,8 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
     Args:
         folder: Folder of the shards, for the error message.
         manifest: Description of the folder.
-        made: Settings of the shards. The present digests of the functions that they name are compared with the digests
-            in `manifest`.
+        made: Settings of the shards. The present digests of the functions in these settings are compared with the
+            digests in `manifest`.
     """
     stored = manifest.settings.get(CODE, {})
     for name, digest in made.code().items():
@@ -183,14 +186,14 @@ def refuse_changed_code(folder: Path | str, manifest: Manifest, made: Settings) 
 
 
 def kind_of(folder: Path | str) -> Kind | None:
-    """Return `GRAM` or `FEATURES`, depending on the description in a folder of shards; None if it has none."""
+    """Return `GRAM` or `FEATURES`, depending on the description in a folder; None if there is no description."""
     return next((kind for kind in KINDS if (Path(folder) / kind.file).exists()), None)
 
 
 def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
     """Read the description of a folder of shards.
 
-    A description written by version 0.1 has no digest and is read without protection.
+    A description that version 0.1 wrote has no digest and is read without a check of its bytes.
 
     Args:
         folder: Folder of the shards.
@@ -213,13 +216,13 @@ def load_manifest(folder: Path | str, kind: Kind = GRAM) -> Manifest:
 
 
 def _from_record(record: Mapping[str, Any], kind: Kind) -> Manifest:
-    """Convert the content of a description to a `Manifest`, and check that its shards hold each row of each block once.
+    """Convert a description from JSON to a `Manifest`, and check that its shards hold each row of each block once.
 
     Args:
         record: The JSON object, without the format number.
         kind: Expected content, `GRAM` or `FEATURES`.
 
-    Raises ValueError, KeyError or TypeError for an entry that is missing, unknown or of another type.
+    Raises ValueError, KeyError or TypeError for an entry that is missing, unknown or invalid.
     """
     shards = tuple(tuple(Band(*band) for band in bands) for bands in record["shards"])
     manifest = Manifest(**{**record, "shards": shards})

@@ -1,7 +1,7 @@
 """Safe reading of pickles that contain only NumPy arrays, bytes, text, numbers, dicts and lists.
 
-A pickle is a program: it may import any function and call it. This reader resolves only the few names that arrays and
-bytes need. The functions among them accept only the arguments with which such values are written.
+Loading a pickle can import and call any function. This reader resolves only the few names that pickles of arrays and
+bytes contain. The functions among them accept only the arguments that occur in such pickles.
 """
 
 import importlib
@@ -30,7 +30,7 @@ _TEXT_CODECS = ("latin1", "latin-1", "iso8859-1", "utf-8", "utf8", "ascii")
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """Return the bytes of a text in an encoding; pickles in old protocols call this function to restore bytes.
 
-    Raises ValueError for an encoding that is not one of text.
+    Raises ValueError for an encoding other than Latin-1, UTF-8 and ASCII.
     """
     if encoding.lower() not in _TEXT_CODECS:
         raise ValueError(f"{encoding} is no encoding of text")
@@ -38,12 +38,12 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _bytes(*arguments: Any) -> bytes:
-    """Return the bytes that a pickle asks for, as the function `bytes` does for harmless arguments.
+    """Replace the function `bytes` for a pickle: return its result, but accept only harmless arguments.
 
     Args:
         *arguments: Nothing, or bytes, or a list of numbers, or a text and its encoding.
 
-    Raises ValueError for other arguments, such as a number, for which `bytes` would allocate that many bytes.
+    Raises ValueError for other arguments. For example, `bytes(n)` would allocate n bytes.
     """
     if len(arguments) == 2:
         return _encode(*arguments)
@@ -67,8 +67,8 @@ _OWN = {("_codecs", "encode"): _encode} | {
 class _ArraysOnly(pickle._Unpickler):
     """An unpickler that resolves only the names in `_ALLOWED` and `_OWN`, which NumPy arrays and bytes need.
 
-    It extends Python's implementation in pure Python, because the one in C allocates its memo up to the largest index
-    in the file: one changed bit could request 32 GiB. Reading a batch of CIFAR-10 takes a tenth of a second.
+    The base class is the unpickler in pure Python. The one in C allocates a table up to the largest index in the file,
+    so that one changed bit could request 32 GiB. Reading a batch file of CIFAR-10 takes a tenth of a second.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -80,7 +80,7 @@ class _ArraysOnly(pickle._Unpickler):
 
 
 class _CarriesCode(Exception):
-    """An error for a pickle that would import something; its message is the name of that object."""
+    """An error for a pickle that would import an object that is not allowed; its message is the object's name."""
 
 
 def read_pickle(content: bytes, where: str) -> Any:
@@ -90,7 +90,7 @@ def read_pickle(content: bytes, where: str) -> Any:
         content: Bytes of the pickle.
         where: Name of the file, for error messages.
 
-    Raises `UserError` for a damaged pickle, and for one that would import anything else, before the import happens.
+    Raises `UserError` for a damaged pickle, and for a pickle of other objects before it imports anything for them.
     """
     try:
         with parsing(where, "a pickle", "Fetch it again.", passes=(_CarriesCode,)):

@@ -1,12 +1,12 @@
 """Products of a large stored matrix with few columns, at about the speed at which the matrix can be read.
 
-The matrix is processed in tiles, rectangular parts that are divided among the cores in use. A tile in float32 is
-converted to float64 in the processor's cache, so that the product is as accurate as if the matrix were stored in
-float64. At n = 10,000 and 10 columns this takes 0.08 s on one core. Products in float32 take 0.05 s and lose four
-digits to cancellation, which is too inaccurate for a ridge of 1e-7 of the matrix's norm.
+The matrix is processed in tiles, rectangular parts that are divided among the cores in use. If the result is in
+float64, a float32 tile is converted to float64 in the processor's cache, so that products and sums have no float32
+rounding errors. At n = 10,000 and 10 columns a product takes 0.08 s on one core. Products in float32 take 0.05 s, but
+lose four digits to cancellation, which is too inaccurate for a ridge of 1e-7 of the matrix's norm.
 
-Where only the upper triangle of a symmetric matrix is stored, each tile is multiplied twice, as it is and transposed.
-This takes as long as a product of a full matrix with the same number of multiply-adds.
+If only the upper triangle of a symmetric matrix is stored, each tile above the diagonal is multiplied twice, as it is
+and transposed. This takes as long as a product of a full matrix with the same number of multiply-adds.
 """
 
 import contextlib
@@ -41,9 +41,12 @@ def spread() -> Iterator[Spread]:
 
 
 def cut(total: int, most: int, *, least: int = 1) -> list[slice]:
-    """Divide range(total) into slices of about equal length: at most `most` entries each, and at least `least` slices.
+    """Divide range(total) into slices of about equal length, none of them empty.
 
-    There are fewer slices only if `total` is less than `least`.
+    Args:
+        total: Number of entries.
+        most: Largest number of entries of a slice.
+        least: Smallest number of slices; if `total` is smaller, there are `total` slices.
     """
     count = min(max(-(-total // most), least), total)
     edges = [total * i // count for i in range(count + 1)] if count else []
@@ -54,10 +57,10 @@ def multiply(matrix: np.ndarray, v: np.ndarray, each: Spread, out: np.ndarray | 
     """Compute matrix @ v for a large matrix (m, n) and few columns v (n, c), on all cores.
 
     Args:
-        matrix: The large matrix, processed in parallel by ranges of rows.
+        matrix: The large matrix, whose ranges of rows are processed in parallel.
         v: The few columns.
         each: Function that `spread` yields, which runs the parts of the work.
-        out: Array (m, c) for the result; the products are computed in its dtype. None allocates it in the wider of the
+        out: Array (m, c) for the result; products are computed in its dtype. None: a new array in the wider of the
             dtypes of `matrix` and `v`.
     """
     out = np.empty((len(matrix), v.shape[1]), np.result_type(matrix, v)) if out is None else out
@@ -75,15 +78,15 @@ def multiply(matrix: np.ndarray, v: np.ndarray, each: Spread, out: np.ndarray | 
 
 
 def add_symmetric(block: np.ndarray, start: int, v: np.ndarray, total: np.ndarray, each: Spread) -> None:
-    """Add to `total` what some rows of the upper triangle of K, and their transpose, contribute to K @ v.
+    """Add the contribution of some rows of a symmetric K, from the diagonal onwards, to `total`, a sum for K @ v.
 
     Each entry right of the square on the diagonal is used twice: once as stored, once transposed.
 
     Args:
-        block: m rows of the triangle, K[start : start + m, start:], with the full square on the diagonal.
+        block: Entries K[start : start + m, start:] of m rows; the first m columns are the square on the diagonal.
         start: Index of the first row.
         v: Vectors of shape (n, c).
-        total: Sum of shape (n, c), updated in place; the products are computed in its dtype.
+        total: Sum of shape (n, c), updated in place; products are computed in its dtype.
         each: Function that `spread` yields, which runs the parts of the work.
     """
     rows, lock = len(block), threading.Lock()
@@ -106,10 +109,9 @@ def add_symmetric(block: np.ndarray, start: int, v: np.ndarray, total: np.ndarra
 
 
 def _widened(tile: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return a tile of a matrix in another dtype.
+    """Return a tile (a part of a matrix) in the given dtype: the tile itself if it has this dtype, otherwise a copy.
 
-    This is the tile itself if it has this dtype, otherwise a copy in a buffer of this thread, valid until the next
-    call.
+    The copy is in a buffer of the calling thread and is valid until the thread's next call.
     """
     if tile.dtype == dtype:
         return tile

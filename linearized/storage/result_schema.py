@@ -1,9 +1,9 @@
-"""The schema of `result.json`: the entries that the record of a run must have for the suite to read it.
+"""The schema of `result.json`: the entries that the record of a run must have.
 
-There are three formats. Format 2 added a digest of the file. Format 3 defined `converged` for training by gradients
-(see `convergence`), and added two entries: `made_by` (version, commit, machine, seeds), and, if the solution at the
-chosen ridge did not converge, the best of the ridges whose solutions did. Further keys of a record are kept and not
-checked.
+Further entries of a record are kept and not checked. There are three formats. Format 2 added a digest of the file.
+Format 3 defined `converged` for training by gradients (see `convergence`) and added two entries. `made_by` contains the
+version, commit, machine and seeds. If the solution at the chosen ridge did not converge, `chosen_converged` states the
+best ridge with a converged solution.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ class BadRecord(ValueError):
 
 
 def check_record(record: Any) -> None:
-    """Check the record of a run, the content of `result.json`.
+    """Check the entries of a run's record, the content of `result.json`.
 
     Raises `BadRecord`, which names the entry, for the first entry that is missing or invalid.
     """
@@ -169,8 +169,8 @@ def _ridge(entry: Any, where: str) -> None:
 def choice(record: Mapping[str, Any], name: str = "chosen") -> str:
     """Return a phrase for reports that states the criterion by which the ridge of a run was chosen.
 
-    If the solution at the chosen ridge did not converge, the phrase says so and adds the best of the ridges whose
-    solutions did.
+    If the solution at the chosen ridge did not converge, the phrase also states this and the best ridge with a
+    converged solution.
 
     Args:
         record: Record of a run, the content of `result.json`.
@@ -247,11 +247,12 @@ def _setting(value: Any) -> bool:
 def convergence(entry: Mapping[str, Any]) -> bool | None:
     """Return whether the solution at one ridge converged, or None if that is unknown.
 
-    A solver with a tolerance converged if its residual met the tolerance. Training by gradients converged if it did not
-    diverge and its train loss (with the penalty) settled, that is hardly changed at the end (see `settled`); it has no
-    residual.
+    The solution of a solver with a tolerance converged if its residual met the tolerance. Training by gradients has no
+    residual. It converged if it did not diverge and its train loss (with the penalty) settled: the loss hardly changed
+    at the end, see `settled`.
 
-    Version 0.1 also stored `converged` for training by gradients, where it meant that training had not diverged.
+    For training by gradients, version 0.1 stored `converged` in the meaning "did not diverge". The result for such an
+    entry is None if it is true.
 
     Args:
         entry: Entry of one ridge in a run's record, `record["ridges"][i]`.
@@ -267,14 +268,14 @@ def convergence(entry: Mapping[str, Any]) -> bool | None:
 
 
 def settled(loss_change: float | None, epochs: int | None = None, warm_up: int = 0) -> bool:
-    """Return whether a train loss settled: it changed by at most `SETTLED` over the last tenth of the epochs.
+    """Return whether a train loss settled: its relative change at the end of training was at most 2 % (`SETTLED`).
 
     Args:
-        loss_change: Relative change of the mean loss of the last tenth compared with the tenth before; None if there
-            was only one epoch, which cannot show that the loss settled.
-        epochs: Number of epochs. A loss counts as not settled, however little it changed, if there were fewer than
-            `FEWEST_EPOCHS` or if the two tenths overlap the warm-up of the learning rate. None skips this check, for
-            stored runs, which were checked when they were trained.
+        loss_change: Relative change of the loss between the last two tenths of the epochs, in each of which the loss is
+            averaged. None if there was only one epoch; the loss then counts as not settled.
+        epochs: Number of epochs. A loss counts as not settled if there were fewer than 10 epochs (`FEWEST_EPOCHS`), or
+            if the last two tenths overlap the warm-up of the learning rate. None skips this check, for stored runs,
+            which were checked when they were trained.
         warm_up: Number of epochs of the warm-up.
     """
     if loss_change is None or abs(loss_change) > SETTLED:
@@ -296,7 +297,7 @@ def fell_short(entry: Mapping[str, Any]) -> bool:
 
 
 def flaw(entry: Mapping[str, Any]) -> str:
-    """Return "diverged" or "not converged" if the solution at one ridge is known to be so, otherwise "".
+    """Return "diverged" or "not converged" if this is known of the solution at one ridge, otherwise "".
 
     Args:
         entry: Entry of one ridge in a run's record, `record["ridges"][i]`.

@@ -1,8 +1,8 @@
 """Writing and reading of the results of runs, and tables of many runs.
 
-The folder of a run holds `result.json` (the record: settings, versions, fingerprint of the data, metrics for each
-ridge) and `arrays.h5`. `result.json` is written last, atomically, so that a folder that contains it belongs to a
-finished run.
+The folder of a run holds two files. `result.json` is the record: settings, versions, fingerprint of the data, metrics
+for each ridge. `arrays.h5` contains arrays. `result.json` is written last and atomically, so a folder with this file
+belongs to a finished run.
 """
 
 import contextlib
@@ -61,17 +61,17 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_gib() -> float:
-    """Return the peak resident memory of this process or of a child that has ended, whichever is larger, in GiB.
+    """Return the peak resident memory in GiB: the largest of this process and of its child processes that have ended.
 
-    The memory of a child, such as the one that makes a Gram matrix, is not added to that of this process.
+    The peaks of different processes are not added.
     """
     return round(peak_bytes() / 2**30, 3)
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value with NumPy scalars, arrays and paths in it to one that JSON can represent.
+    """Convert a value that may contain NumPy scalars, arrays and paths to a value that JSON can represent.
 
-    Raises ValueError for NaN and infinity, because None represents missing values.
+    Raises ValueError for NaN and infinity; use None for missing values.
     """
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
@@ -91,7 +91,7 @@ def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.
         record: Content of `result.json`; the versions of packages, the time and the peak memory are added.
         arrays: Arrays by name; "group/name" puts them into a group.
 
-    Raises ValueError if a number of `record` is not finite, OSError if the disk is full or read-only.
+    Raises ValueError if a number in `record` is not finite, and OSError if the disk is full or read-only.
     """
     folder = Path(folder)
     stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -106,7 +106,7 @@ def save(folder: Path | str, record: Mapping[str, Any], arrays: Mapping[str, np.
 
 
 def finished(folder: Path | str) -> bool:
-    """Return whether `folder` contains a finished run."""
+    """Return whether `folder` contains the `result.json` of a finished run."""
     return (Path(folder) / "result.json").is_file()
 
 
@@ -115,8 +115,8 @@ def making(folder: Path | str) -> Iterator[Path]:
     """Lock the folder of a run for this process inside a `with` block, and yield the subfolder for its unfinished work.
 
     The subfolder holds checkpoints and finished ridges, with which an interrupted run continues. If the block raises
-    `UserError` and the folder of the run is new, the subfolder is removed unless it contains finished ridges. After
-    `Interrupted` it is kept.
+    `UserError`, a new run's subfolder without finished ridges is removed; after `Interrupted` the subfolder is always
+    kept.
 
     Raises `Busy` if another process has locked the folder.
     """
@@ -137,7 +137,9 @@ def making(folder: Path | str) -> Iterator[Path]:
 def read_back(folder: Path | str) -> dict[str, Any] | None:
     """Return the record of a finished run, or None if the run is not finished.
 
-    Removes leftovers of a process that was killed after it wrote `result.json`: `unfinished/` and partial files.
+    For a finished run, a line is logged, and leftovers of a process that was killed after it wrote `result.json` are
+    removed: `unfinished/` and partial files.
+
     Raises `UserError` for a damaged record.
     """
     if not finished(folder):
@@ -152,9 +154,9 @@ def read_back(folder: Path | str) -> dict[str, Any] | None:
 def load(folder: Path | str) -> dict[str, Any]:
     """Return the record of one finished run, the content of `result.json`.
 
-    A record of version 0.1 has no digest and is read without protection.
+    A record that version 0.1 wrote has no digest and is read without a check of its bytes.
 
-    Raises `UserError` if it is missing, damaged or of another format.
+    Raises `UserError` if the record is missing, damaged or of another format.
     """
     path, advice = Path(folder) / "result.json", AGAIN
     try:
@@ -199,16 +201,14 @@ def load_arrays(folder: Path | str, group: str = "") -> dict[str, np.ndarray]:
 def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFrame":
     """Return a table of all finished runs below a folder: settings, data, metrics at the chosen ridge, times, path.
 
-    The column `model` contains the name of a model (RF) or a kernel (RF kernel), so that both can be plotted together.
+    The column `model` contains the name of a model (such as "RF") or of a kernel (such as "RF kernel"). The column
+    `flaw` is "diverged" or "not converged" if this is known of the solution at the row's ridge, otherwise "".
 
     If a setting has the same name as a value that is measured at each ridge, the column of the setting has the prefix
-    `setting_`: `iterations` is the number of iterations of the solver, `setting_iterations` the setting of a feature
+    `setting_`: `iterations` is the solver's number of iterations, `setting_iterations` the setting of a feature
     machine.
 
-    The column `flaw` is "diverged" or "not converged" if the solution at the row's ridge is known to be so, otherwise
-    "".
-
-    Results that cannot be read are logged and listed in the table's `.attrs["unreadable"]`.
+    Results that cannot be read are left out. They are logged and listed in the table's `.attrs["unreadable"]`.
 
     Args:
         directory: Folder of results, which is searched recursively.
@@ -244,9 +244,10 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
 def summary(directory: Path | str) -> "pd.DataFrame":
     """Return a short table of all finished runs below `directory`, beginning with the metrics at the chosen ridge.
 
-    Metrics of the test rows come before those of validation and train rows, and accuracies before losses. They are
-    followed by model, dataset, noise level, number of train rows, ridge, the rule that chose it, whether its solution
-    converged, seconds and folder. Metrics that no run has are left out. `collect` also returns the settings.
+    Metrics of the test rows come before those of validation and train rows, and accuracies before losses. Then follow
+    the columns for model, dataset, noise level, number of train rows, ridge, the rule that chose the ridge, whether the
+    solution at the ridge converged, seconds and folder. Metrics that no run has are left out. `collect` also returns
+    the settings.
     """
     table = collect(directory)
     metrics = [f"{split}_{metric}" for split in ("test", "validation", "leave_one_out", "train")

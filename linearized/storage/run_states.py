@@ -2,7 +2,7 @@
 
 A run of the commands train, krr, finetune or compare has a folder two levels below a folder of results (`nn_dir` or
 `rkhs_dir`): experiment/run. The process of a run locks this folder (`linearized.storage.files.claimed`). The functions
-here do not wait for a locked folder, and do not change its files.
+of this module do not wait for a locked folder and do not change its files.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class RunState(NamedTuple):
     Attributes:
         folder: Folder of the run.
         word: State of the run in words, such as "running".
-        kept: Number of finished ridges and checkpoints with which the same command continues.
+        kept: Number of stored ridges and checkpoints from which the run continues if its command is repeated.
     """
 
     folder: Path
@@ -48,8 +48,8 @@ def run_folders(directory: Path) -> Iterator[Path]:
 def unfinished_runs(directory: Path) -> list[RunState]:
     """Return the runs below a folder of results that are running or were stopped; finished runs are left out.
 
-    Leftovers of killed runs that no running process has locked are removed first: partial files, checkpoints beside a
-    finished result, and empty folders.
+    In folders that no process has locked, leftovers of killed runs are removed first: partial files, checkpoints of
+    finished runs, and empty folders.
     """
     found = []
     for folder in run_folders(directory):

@@ -1,4 +1,4 @@
-"""The folder of a job that is divided into shards (HDF5 files): opening it, and removing files that nobody needs."""
+"""Functions for a folder of shards (HDF5 files): open it, and remove files that are no longer needed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _LOCKS = ("shard_*.lock", *(str(Path(kind.file).with_suffix(".lock")) for kind i
 
 
 class Opened(NamedTuple):
-    """A folder whose shards (HDF5 files of a Gram matrix or of features) are all finished.
+    """An opened folder with a finished Gram matrix or finished features in shards (HDF5 files).
 
     Attributes:
         manifest: Description of the folder.
@@ -25,10 +25,10 @@ class Opened(NamedTuple):
     stored: list[Stored]
 
     def refuse(self, stored: Stored, problem: str) -> NoReturn:
-        """Raise `UserError` for stored rows that cannot be used, with the command that makes their file again.
+        """Raise `UserError` for stored rows that cannot be used; its message states the command to make the file again.
 
         Args:
-            stored: Location of these rows.
+            stored: Location of the rows.
             problem: Problem that the message states, such as "damaged: the file ends early".
         """
         shard = next(number for number, bands in enumerate(self.manifest.shards) if stored.band in bands)
@@ -43,8 +43,8 @@ def open_shards(folder: Path | str, kind: Kind, fingerprint: str | None = None) 
         kind: Expected content of the folder, `GRAM` or `FEATURES`.
         fingerprint: Fingerprint of the dataset that the shards must belong to; None skips this check.
 
-    Raises `UserError`, which names the file and the command that makes it, if a file is missing, damaged or of other
-    settings or data than the folder's description states.
+    Raises `UserError`, which names the file and the command that makes it, if a file is missing or damaged, or if its
+    settings or data differ from those in the description.
     """
     manifest = load_manifest(folder, kind)
     if fingerprint is not None and fingerprint != manifest.fingerprint:
@@ -84,10 +84,10 @@ def tidy(folder: Path | str) -> None:
 
 @contextlib.contextmanager
 def refusals_undone(folder: Path | str) -> Iterator[None]:
-    """Undo what a `with` block made in a folder of shards if it raises `UserError` before a shard exists.
+    """Remove the description that a `with` block wrote to a folder of shards if the block raises `UserError`.
 
-    The description of the folder is removed if the folder has no other content, and then the folder itself. After a
-    `TryLater` error nothing is removed.
+    The description is removed only if the folder has no other content; the empty folder is then removed too. Leftovers
+    of killed jobs are removed in any case. After a `TryLater` error nothing is removed.
     """
     folder = Path(folder)
     created = new_folders(folder)

@@ -1,13 +1,12 @@
 """Shards: HDF5 files that each hold some rows of a Gram matrix or of features; a shard is complete or absent.
 
-A shard holds bands, ranges of consecutive rows that are stored together. A band is stored contiguously because full
-rows are read. It is thus a byte range at a known offset, which can be read directly at the speed of a flat file, and by
-several threads at once, which HDF5's own lock does not allow. All space is allocated and described when the file is
-made; later writes replace bytes in place.
+A shard holds bands, ranges of consecutive rows that are stored together. A band is stored as one byte range at a known
+offset. It can be read without HDF5 at the speed of a flat file, also by several threads at once, which HDF5's own lock
+does not allow. All space is allocated when the file is made; later writes replace bytes in place.
 
-Each band has a checksum, which is compared before its first use. A digest at the end of the file
+Each band has a checksum, which is compared before the first use of the band. A digest at the end of the file
 (`linearized.base.seals`) protects all other bytes and is compared before HDF5 opens the file. Shards of version 0.1
-have no digest: the checksums protect their entries, but not their attributes.
+have no digest, so that only their entries are protected.
 """
 
 import contextlib
@@ -38,16 +37,19 @@ SPEED = "pairs_per_second"  # attribute of a shard; for features it holds rows p
 
 
 class BadShard(Exception):
-    """An error for a shard's file; the message begins with missing, damaged, or foreign (of other settings or data)."""
+    """An error for the file of a shard; its message begins with "missing", "damaged" or "foreign".
+
+    A foreign shard was computed with other settings or from other data.
+    """
 
 
 class Stored(NamedTuple):
-    """The location on disk of a band, a range of rows that are stored together: a byte range in a file.
+    """The location on disk of a band (a range of rows that are stored together): a byte range in a file.
 
     Attributes:
         band: Block and row numbers of the band.
         path: The file.
-        offset: Position of the first byte.
+        offset: Position of the band's first byte in the file.
         shape: Numbers of rows and columns of the band.
         dtype: Type of the entries.
         crc32: Checksum of the bytes.
@@ -61,12 +63,11 @@ class Stored(NamedTuple):
     crc32: int
 
     def read_rows(self, start: int, out: np.ndarray) -> None:
-        """Read consecutive rows from the file into `out`, without checking their checksum.
+        """Read consecutive rows from the file into `out`, without a comparison of their checksum.
 
         Args:
-            start: First row to read, counted from the first row of the band.
-            out: Array (rows, columns of the band), which determines the number of rows; it may be a part of an array if
-                its rows are contiguous.
+            start: First row to read, counted from 0 at the first row of the band.
+            out: Array (rows, columns of the band), which is filled. Each of its rows must be contiguous.
 
         Raises BadShard if the file ends early.
         """
@@ -87,7 +88,7 @@ class Stored(NamedTuple):
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
     def check_sum(self) -> None:
-        """Compare the checksum of the rows with their bytes, which are read once, at about 4 GB/s.
+        """Read all rows and compare their checksum, at about 4 GB/s.
 
         Raises BadShard if the checksum differs or the file ends early.
         """
@@ -102,12 +103,12 @@ class Stored(NamedTuple):
 
 
 def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str, int | str]:
-    """Return the HDF5 attributes that the file of a shard must have to agree with the description of its folder.
+    """Return the HDF5 attributes of the file of a shard that follow from the description of its folder.
 
     Args:
         manifest: Description of the folder.
         shard: Number of the shard, from 0.
-        number: Format number of the file, which is one of the attributes.
+        number: Format number of the file, the attribute "format".
     """
     return {
         "format": number, "fingerprint": manifest.fingerprint, "dtype": manifest.dtype, "scale": manifest.scale,
@@ -158,10 +159,10 @@ def _stored(path: Path, dataset: h5py.Dataset, band: Band, manifest: Manifest) -
 
 
 def check_shard(path: Path, manifest: Manifest, shard: int, *, sums: bool = True) -> str | None:
-    """Check the file of a shard, and return None if it is finished and sound, otherwise a description of the problem.
+    """Check the file of a shard; return None if it is complete and undamaged, otherwise a description of the problem.
 
     The description begins with "missing", "damaged" or "foreign" (of other settings or data). Jobs use this check to
-    find the shards that are left to make, and the status command to show their states.
+    find the shards that they must make, and the status command shows the result.
 
     Args:
         path: File of the shard.
@@ -181,7 +182,7 @@ def check_shard(path: Path, manifest: Manifest, shard: int, *, sums: bool = True
 
 
 def set_aside(path: Path, problem: str) -> Path:
-    """Rename a bad shard, so that it is kept but not used, and return its new path.
+    """Rename the file of a bad shard, log a warning, and return the new path; the file is kept but not used.
 
     Args:
         path: File of the shard.
@@ -200,9 +201,10 @@ def set_aside(path: Path, problem: str) -> Path:
 
 @contextlib.contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """Convert errors that h5py raises in a `with` block, such as for a full disk, to the OSError that caused them.
+    """Convert errors of h5py in a `with` block to the OSError that caused them, such as a full disk.
 
-    h5py states the error number only in a long text. Errors without such a number are re-raised unchanged.
+    The number of the OSError is read from the text of h5py's error. Errors without such a number are re-raised
+    unchanged.
 
     Args:
         path: File that the new error names.
@@ -223,11 +225,11 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
         path: File to make.
         manifest: Description of the folder.
         shard: Number of the shard, from 0.
-        tiles: Length of the table `tiles`, in which a job records which tiles (parts of its work) it has finished; 0
-            makes no table.
+        tiles: Number of tiles, the parts in which a job computes the entries. The file gets a table `tiles` of this
+            length, in which the job records the finished tiles; 0: no table.
         allocate: Reserve the disk space; False leaves the file sparse.
 
-    Raises OSError if the disk is full, so that this is noticed before hours of work.
+    Raises OSError if the disk is full, before any entries are computed.
     """
     with plain_errors(path), h5py.File(path, "w", locking=False) as file:
         file.attrs.update(attributes(manifest, shard))
@@ -248,7 +250,7 @@ def create(path: Path, manifest: Manifest, shard: int, *, tiles: int = 0, alloca
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, int], dtype: str) -> h5py.Dataset:
-    """Create a contiguous dataset whose space is allocated at once and not filled."""
+    """Create a contiguous dataset, allocate its space in the file, and leave its entries undefined."""
     how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     how.set_layout(h5py.h5d.CONTIGUOUS)
     how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -275,13 +277,13 @@ def finish(file: h5py.File, sums: dict[Band, int], speed: float) -> None:
 
 
 def parts(path: Path, bands: Iterable[Band]) -> tuple[list[SealedPart], int]:
-    """Return where the entries are in the file of a shard that this process has just made.
+    """Return the byte range of each band in the file of a shard, and the length of the file.
+
+    The file is not checked; this process must have made it.
 
     Args:
         path: The file.
-        bands: Ranges of rows that the file holds.
-
-    Returns: The byte range of each band, and the length of the file.
+        bands: Bands (ranges of rows) in the file.
     """
     with h5py.File(path, "r", locking=False) as file:
         found = [SealedPart(file[band.name].id.get_offset(), file[band.name].nbytes) for band in bands]
@@ -298,7 +300,7 @@ def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Cal
         entries: Function that returns the entries of a band (a range of rows that are stored together), an array of
             shape `manifest.shape(band)`.
 
-    Raises `UserError` for entries that are not finite or have another shape, OSError if the disk is full.
+    Raises `UserError` for entries that are not finite or have another shape, and OSError if the disk is full.
     """
     path, bands = manifest.path(folder, shard), manifest.shards[shard]
     with whole_file(path) as aside:
@@ -322,9 +324,9 @@ def write_shard(folder: Path | str, manifest: Manifest, shard: int, entries: Cal
 
 
 def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
-    """Return a copy of some train rows of a Gram matrix whose square on the diagonal is made exactly symmetric.
+    """Return a copy of some train rows of a Gram matrix with an exactly symmetric square on the diagonal.
 
-    Its lower triangle is replaced by the transpose of its upper triangle.
+    The lower triangle of the square is replaced by the transpose of the upper triangle.
 
     Args:
         block: Entries (m, columns) from the diagonal onwards; the first m columns are the square.
@@ -336,14 +338,14 @@ def with_symmetric_corner(block: np.ndarray) -> np.ndarray:
 
 
 def refuse_not_finite(block: np.ndarray, manifest: Manifest, band: Band, start: int, left: int) -> None:
-    """Raise `UserError`, which names the pair of rows (for features: the row), for the first entry that is not finite.
+    """Raise `UserError` for the first entry that is not finite; the error names the two rows, or the row of a feature.
 
     Args:
-        block: Some consecutive entries of a band, a range of rows that are stored together.
+        block: Some rows and columns of a band, a range of rows that are stored together.
         manifest: Description of the folder.
-        band: Block and row numbers of the band.
-        start: Row number, within the block train, validation or test, of the first row of `block`.
-        left: Number of the first column of `block`: the train row, or the feature.
+        band: The band: train, validation or test, and its row numbers.
+        start: Number of the first row of `block` among all train, validation or test rows, from 0.
+        left: Number of the first column of `block`, from 0: a train row, or a feature.
     """
     where = first_not_finite(block)
     if where is None:
