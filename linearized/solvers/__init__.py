@@ -1,8 +1,8 @@
 """Registries of the solvers by name: `SOLVERS` for models, `GRAM_SOLVERS` for kernel ridge regression.
 
-They contain linear solvers, which solve for a whole grid of ridges, and training loops. For each solver they list the
-path of its module and the settings of the command line that it reads. The settings are declared here and not in the
-module, because the modules import SciPy or Keras, which `--help` does not need.
+The solvers are linear solvers, which solve for a whole grid of ridges at once, and training loops. `SOLVER_READS` and
+`GRAM_SOLVER_READS` list the settings of the command line that each solver reads. The settings are declared here and not
+in the modules of the solvers, because those import SciPy or Keras, which `--help` does not need.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Line = tuple[str, Mapping[str, When]]
 
 
 def _tables(lines: Mapping[str, Line], aliases: Mapping[str, str]) -> tuple[Registry, dict[str, Mapping[str, When]]]:
-    """Split the entries of solvers into a registry of their modules, and a dictionary of the settings that they read.
+    """Split a table of solvers into a registry of their modules and a dictionary of the settings that they read.
 
     Args:
         lines: Dictionary from the name of a solver to the path of its module and the settings that it reads.
@@ -75,11 +75,11 @@ LEAST_SQUARES = (*LINEAR, "band")  # `band` requires a problem that can form its
 
 
 def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
-    """Choose between block Lanczos and CG for a least-squares problem; return the name and the reason in one line.
+    """Choose between block Lanczos and CG for a least-squares problem; return the solver's name and a one-line reason.
 
-    Block Lanczos needs the fewest products. In a dual problem, where solvers work with A Aᵀ, it loses no accuracy at
-    small ridges in float32. CG is chosen if the Lanczos basis (see `basis_bytes`) does not fit in the spare memory of
-    the problem, or in 256 MiB if that is more. CG stores only two vectors per ridge and label column.
+    Block Lanczos needs the fewest products. In a dual problem, where solvers work with A Aᵀ, float32 products cost it
+    no accuracy at small ridges. CG is chosen if the Lanczos basis (see `basis_bytes`) fits neither in the spare memory
+    of the problem nor in 256 MiB. CG stores only two vectors per ridge and label column.
 
     Args:
         problem: Problem to solve, min ‖A v - Y‖² + ρ‖v‖².
@@ -93,7 +93,10 @@ def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
 
 
 def auto_gram(n: int, itemsize: int, num_ridges: int, memory: int, *, distributed: bool = False) -> tuple[str, str]:
-    """Choose the solver of kernel ridge regression for a Gram matrix K; return its name and the reason in one line.
+    """Choose a solver of kernel ridge regression for a Gram matrix K; return the solver's name and a one-line reason.
+
+    The choice is block Lanczos if products are distributed or a factor of K does not fit in memory. Otherwise it is
+    "cholesky" for one or two ridges, and "band" for more.
 
     Args:
         n: Number of rows of K.

@@ -1,6 +1,6 @@
-"""Checkpoints of long runs: arrays in files that are written atomically, and that only the same run reads.
+"""Checkpoints of long runs: arrays in files that are written atomically and read only by the same run.
 
-Each solver saves and restores its own arrays with the class `Checkpoint`.
+Each solver saves and restores its arrays with the class `Checkpoint`.
 """
 
 import json
@@ -39,7 +39,7 @@ class Checkpoint:
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """Return the arrays saved under `name`, or None if there are none.
 
-        A state that is damaged or belongs to another run is logged and counts as absent.
+        A state that is damaged or belongs to another run counts as absent, and a warning is logged.
         """
         if self.folder is None:
             return None
@@ -61,7 +61,7 @@ class Checkpoint:
 
         Args:
             pattern: Glob pattern of the names of states, such as "cg-*".
-            keep: Function of the name of a state that returns whether it is kept nevertheless.
+            keep: Function that returns whether the state of a given name is kept nevertheless.
         """
         for path in [] if self.folder is None else self.folder.glob(f"{pattern}.npz"):
             if not keep(path.stem):

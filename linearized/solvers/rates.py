@@ -1,10 +1,11 @@
-"""Speed of this machine in seconds per operation, from which the cost of a solver is estimated before it runs.
+"""Speed of this machine in seconds per operation (its rates), for estimates of a solver's cost before it runs.
 
 The rates are measured once per machine, which takes a few seconds, and stored in `rates.json` in the cache folder.
 They are measured again if the processor, the number of threads or the BLAS library differs, or if the file is damaged.
-They are CPU seconds of the measuring thread, which takes part in the products of BLAS and waits for the other threads
-of BLAS. Wall-clock seconds would be misleading: while other processes use the processor, a long measurement is
-interrupted, and one that fits in a time slice of the scheduler is not.
+
+The seconds are CPU seconds of the measuring thread, which takes part in the products of BLAS and waits for the other
+threads of BLAS. Wall-clock seconds would not be comparable when other processes use the processor: a long measurement
+is then interrupted, but a short one, within a time slice of the scheduler, is not.
 """
 
 import math
@@ -34,7 +35,7 @@ REPEATS = 3  # runs of each measurement, of which the fastest counts, because ot
 
 
 class Rates(NamedTuple):
-    """Speed of a machine: the seconds that each kind of operation of the solvers takes.
+    """Speed of a machine: the seconds per operation, for the kinds of operations in the solvers.
 
     Attributes:
         single: Seconds per multiply-add in a product of large float32 matrices.
@@ -88,9 +89,9 @@ class _Diagonal:
 
 
 def machine_rates() -> Rates:
-    """Return the rates of this machine, from the cache folder or, if they are not there, measured now and stored.
+    """Return the rates of this machine from the cache folder, or measure and store them if they are not there.
 
-    If the file cannot be written, one line is logged, and the next process measures again.
+    If the file cannot be written, a warning is logged, and the next process measures again.
     """
     machine, path = identity(), cache() / FILE
     stored = _stored(path, machine)
@@ -107,12 +108,12 @@ def machine_rates() -> Rates:
 
 
 def identity() -> dict[str, Any]:
-    """Return what the rates depend on: the processor, the cores of this process, and the BLAS libraries and threads."""
+    """Return what determines the rates: the processor, the cores of this process, and BLAS libraries and threads."""
     return {"processor": processor(), "cores": cores(), "blas": blas_libraries()}
 
 
 def _stored(path: Any, machine: dict[str, Any]) -> Rates | None:
-    """Return the rates in a file; None if the file is absent, damaged (which is logged) or of another machine.
+    """Return the rates in a file; None if the file is absent, unreadable (a warning is logged) or of another machine.
 
     Args:
         path: Path of the JSON file.
@@ -174,7 +175,7 @@ def measured_rates() -> Rates:
 
 
 def _fastest(work: Callable[[], Any]) -> float:
-    """Return the CPU seconds of the fastest of 3 calls of `work`, after one that loads libraries and caches."""
+    """Return the CPU seconds of the fastest of 3 calls of `work`, after one call that loads libraries and caches."""
     work()
     seconds = []
     for _ in range(REPEATS):
@@ -205,7 +206,7 @@ def _narrow(random: np.random.Generator, columns: int) -> float:
 
 
 def _lanczos_step(length: int) -> float:
-    """Measure one step of block Lanczos for 20 ridges, whose products with the problem take almost no time.
+    """Measure one step of block Lanczos for 20 ridges, on a problem with products that take almost no time.
 
     Args:
         length: Length of the vectors.
@@ -222,7 +223,7 @@ def _lanczos_step(length: int) -> float:
 
 
 def _reduction(matrix: np.ndarray) -> tuple[float, np.ndarray]:
-    """Reduce a symmetric matrix to a band, and return the CPU seconds that this took, and the band."""
+    """Reduce a symmetric matrix to a banded matrix; return the CPU seconds of the reduction, and the banded matrix."""
     reduction = BandReduction(np.array(matrix))
     began = time.thread_time()
     while not reduction.done:

@@ -1,7 +1,7 @@
-"""In-place symmetric BLAS routines on a part of a larger array; the wrappers of NumPy and SciPy would copy it.
+"""Symmetric BLAS routines that work in place on a part of a larger array, which NumPy and SciPy would copy first.
 
-`symmetric_product` reads one triangle and `symmetric_update` writes one. Both call SciPy's BLAS through the pointers
-that scipy.linalg.cython_blas exports, and run at the speed of a large matrix product.
+`symmetric_product` reads one triangle, and `symmetric_update` writes one triangle. Both call SciPy's BLAS through the
+pointers that scipy.linalg.cython_blas exports, and run at the speed of a large matrix product.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _LETTERS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): (
 
 
 def symmetric_product(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
-    """Return A v for the symmetric A whose lower triangle is stored in `a`; the upper triangle is not read.
+    """Return A v for the symmetric matrix A with the lower triangle of `a`; the upper triangle of `a` is not read.
 
     Args:
         a: Array or part of an array, whose columns have unit stride.
@@ -36,10 +36,10 @@ def symmetric_product(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"]) 
 
 
 def symmetric_update(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"], w: Float[np.ndarray, "m c"]) -> None:
-    """Store A - v wᵀ - w vᵀ in the lower triangle of `a`; the other triangle is neither read nor written.
+    """Replace the lower triangle of `a` by that of A - v wᵀ - w vᵀ; the upper triangle is neither read nor written.
 
     Args:
-        a: Array or part of an array, whose columns have unit stride. Its lower triangle is that of A.
+        a: Array or part of an array, whose columns have unit stride. Its lower triangle is that of the symmetric A.
         v: Matrix of the same dtype.
         w: Matrix of the same dtype.
     """
@@ -55,7 +55,7 @@ def symmetric_update(a: Float[np.ndarray, "m m"], v: Float[np.ndarray, "m c"], w
 
 @cache
 def _routine(name: str, dtype: np.dtype, arguments: int):
-    """Return a Fortran routine of SciPy's BLAS as a function, all of whose arguments are pointers.
+    """Return a Fortran routine of SciPy's BLAS as a function; all its arguments are pointers.
 
     Args:
         name: Name of the routine without the letter of the data type, such as "symm".
@@ -82,7 +82,10 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
 
 
 def _stride(array: np.ndarray):
-    """Return the leading dimension of a column-major array for BLAS, the distance between its columns in entries."""
+    """Return the leading dimension of a column-major array for BLAS: the distance between columns, in entries.
+
+    Raises ValueError if the columns do not have unit stride.
+    """
     if array.strides[0] != array.itemsize:
         raise ValueError(f"Columns must have unit stride. Received: strides {array.strides} of {array.dtype}.")
     return _int(max(array.strides[1] // array.itemsize, array.shape[0], 1))

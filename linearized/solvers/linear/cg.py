@@ -1,13 +1,13 @@
-"""Conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges at the cost of one.
+"""Conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges ρ with the matrix products of one.
 
 The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`): in the primal if A has at least as many rows
 as columns, otherwise in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
 
-With float32 products the running residual drifts below the true one. A pass therefore reduces residuals only as far as
-these products are accurate. Then residuals are recomputed in float64, and CG restarts from the current solutions of the
-ridges that miss their tolerance, side by side, as long as this helps (iterative refinement). The iterate with the
-smallest recomputed residual is kept, so that a tighter tolerance never gives a worse answer. A ridge whose precision is
-exhausted has a `message` that states it.
+With float32 products the residual that CG updates drifts below the true residual. A pass therefore reduces residuals
+only as far as these products are accurate. Then residuals are recomputed in float64, and CG restarts from the current
+solutions of the ridges that miss the tolerance (iterative refinement). Restarts continue as long as they halve a
+residual. The iterate with the smallest recomputed residual is kept, so that a tighter tolerance never gives a worse
+solution. If a ridge cannot meet the tolerance at the precision of the products, its `message` states this.
 """
 
 from collections.abc import Callable
@@ -38,9 +38,8 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     Args:
         problem: A and Y, or K and Y, accessed by products alone. In a dual problem (`problem.dual`) CG runs on A Aᵀ.
         ridges: ρ, in any order.
-        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Its
-            `max_iterations` is the largest number of products for each ridge, restarts included, and progress is
-            reported after each product.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Iterations are
+            products, including those of restarts, and progress is reported after each of them.
 
     Returns:
         A solution for each ridge; if it has not converged, its `message` states the reason.
@@ -63,9 +62,9 @@ def polish(
     problem: LinearProblem, solutions: list[Solution], tolerance: Tolerance, run: LinearRun,
     duals: list[np.ndarray] | None = None, precondition: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Improve those solutions of another solver that miss the tolerance, by CG on their recomputed residuals.
+    """Improve the solutions of another solver that miss the tolerance, by CG on their recomputed residuals.
 
-    Each product serves all of these solutions.
+    Each product is computed for all of these solutions together.
 
     Args:
         problem: Problem that was solved.
@@ -74,22 +73,22 @@ def polish(
         run: Settings of the solver's call.
         duals: α with v = Aᵀα for each solution, to continue in the dual; None continues in the primal.
         precondition: In the primal, a function of residuals (l, p, c) and their ridges (l,) that returns approximately
-            (AᵀA + ρI)⁻¹ times them; None: no preconditioner.
+            (AᵀA + ρI)⁻¹ times the residuals; None: no preconditioner.
 
     For A of shape (rows, p), the vectors of CG take 24 · p · columns bytes per solution in the primal, and
-    32 · rows · columns in the dual. Solutions are processed in batches of `ridge_batch`.
+    32 · rows · columns bytes in the dual. `ridge_batch` returns the number of solutions that are processed together.
     """
     return _Passes(problem, tolerance, run, precondition).polished(solutions, duals)
 
 
 class _Passes:
-    """Runs of CG on one problem that continue from each other, with the settings of one call of `solve` or `polish`.
+    """Successive runs of CG on one problem, each from the solutions of the last, in one call of `solve` or `polish`.
 
     Args:
         problem: Problem to solve.
         tolerance: Tolerance at which a ridge is done.
         run: Settings of the solver's call.
-        precondition: Preconditioner, as for `polish`; None: none.
+        precondition: Preconditioner as for `polish`; None: no preconditioner.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class _Passes:
         self.max_iterations = run.max_iterations
 
     def polished(self, solutions: list[Solution], duals: list[np.ndarray] | None) -> list[Solution]:
-        """Restart unconverged ridges, while iterations are left and the last restart halved the residual.
+        """Restart CG for unconverged ridges, while iterations are left and the last restart halved the residual.
 
         Args:
             solutions: Solutions, one per ridge.
@@ -135,7 +134,7 @@ class _Passes:
         return not solution.converged and solution.iterations < self.max_iterations
 
     def _explained(self, solution: Solution) -> Solution:
-        """Return a solution with the reason as its `message` if it has not converged, otherwise unchanged."""
+        """Return a solution unchanged if it converged, otherwise with the reason as its `message`."""
         if solution.converged:
             return solution
         told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
@@ -151,7 +150,7 @@ class _Passes:
     def restarted(
         self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str
     ) -> tuple[list[Solution], list[np.ndarray] | None]:
-        """Run CG once from the recomputed residuals of all solutions, side by side in each product.
+        """Run CG once from the recomputed residuals of all solutions, with common products.
 
         Args:
             solutions: Solutions to continue from, one per ridge.
@@ -202,7 +201,7 @@ class _Passes:
             name: Name of the checkpoint.
 
         Returns:
-            v of each ridge (α in the dual), and its relative residual after each product.
+            v of each ridge (α in the dual), and the relative residuals of each ridge after each product.
         """
         norm = self.tolerance.moment_norm
         b, primal_norm = (self.problem.targets, norm) if self.problem.dual else (moment, None)
@@ -232,9 +231,9 @@ class _Passes:
         saved.save(name, state.arrays())
 
     def _limit(self, norms: float | np.ndarray) -> float | np.ndarray:
-        """Return the residual at which a run of CG ends.
+        """Return the norm of the residual at which a run of CG ends.
 
-        It is the tolerance or, if that is larger, the smallest residual that the rounding errors of products permit.
+        This is the tolerance or, if larger, the smallest norm that the rounding errors of the products permit.
 
         Args:
             norms: Norm of the residual from which the run starts, for one or for several ridges.
@@ -242,14 +241,14 @@ class _Passes:
         return np.maximum(self._relative * self._scale, FOLLOWED * self.problem.rounding * np.asarray(norms))
 
     def _limits(self, solutions: list[Solution], norms: np.ndarray) -> np.ndarray:
-        """Return the residual at which a restart ends, for each solution.
+        """Return the norm of the residual at which a restart ends, for each solution.
 
-        If an accuracy of the predictions was requested, the residual must fall by the factor by which the error of the
-        predictions exceeds half of the accuracy.
+        If an accuracy of the predictions was requested, the norm must fall by the ratio of the predictions' error to
+        half of the accuracy.
 
         Args:
             solutions: Solutions to continue from.
-            norms: Norms of their residuals.
+            norms: Norms of the residuals of these solutions.
         """
         if self.tolerance.accuracy is None:
             return self._limit(norms)

@@ -1,8 +1,8 @@
-"""Cholesky solver: one factorisation of K + ρI per ridge, in place. The baseline for the other solvers of K.
+"""Cholesky solver: one factorisation of K + ρI per ridge, in place. It is the baseline for the other solvers of K.
 
-Takes n³/3 operations per ridge, in one triangle of a single copy of K. The other triangle keeps K: the first one is
-refilled from it for the next ridge, and true residuals are computed from it. Solutions from a float32 factorisation are
-refined by CG in float64, as those of the band solver (`linearized.solvers.linear.refinement`).
+A factorisation takes n³/3 operations and overwrites one triangle of the array of K. The other triangle keeps K. From
+it, the first triangle is refilled for the next ridge, and true residuals are computed. CG in float64 refines solutions
+from a float32 factorisation (`linearized.solvers.linear.refinement`).
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 class _Factored:
-    """Array with K in its lower triangle and, in its upper one, the Cholesky factor of K + λ'I for one λ' at a time.
+    """Array with K in its lower triangle and the Cholesky factor of K + λ'I, for one λ' at a time, in its upper one.
 
     Args:
         gram: K, whose upper triangle is overwritten.
@@ -72,9 +72,9 @@ class _Factored:
         self._potrf, self._potrs = scipy.linalg.get_lapack_funcs(("potrf", "potrs"), (gram.array,))
 
     def at(self, ridge: float) -> float:
-        """Factorise K + λ'I, and return λ'.
+        """Factorise K + λ'I and return λ'.
 
-        It is `ridge`, or a larger number if the precision of K requires it for a positive definite matrix.
+        λ' is `ridge`, or a larger number if K + ridge · I is not safely positive definite in the precision of K.
         """
         shift = max(ridge, floor(self.gram.array.dtype, self.gram.norm))
         while not self._factor(shift):
@@ -96,7 +96,7 @@ class _Factored:
 
         Args:
             right: Residuals (n, 1, k) of one ridge.
-            which: Not used, because there is one λ' at a time. Other solvers take the indices of the ridges here.
+            which: Not used, because there is one λ' at a time. For other solvers, these are the indices of the ridges.
         """
         n, _, columns = right.shape
         solved, _ = self._potrs(self.lower, distinct(right).reshape(n, columns).astype(self.lower.dtype), lower=1)

@@ -1,7 +1,7 @@
-"""A symmetric K in memory as one square array, of which a solver may overwrite one triangle and still multiply by K.
+"""A symmetric K in memory as one square array; a solver may overwrite one triangle and still multiply by K.
 
-Products use the other triangle and a copy of the diagonal. They are accurate to float64 for any dtype of K: float32
-entries are converted one block of rows at a time.
+Products use the other triangle and a copy of the diagonal. They are computed in float64 for any dtype of K: float32
+entries are converted to float64 for some rows at a time.
 """
 
 from typing import Protocol, runtime_checkable
@@ -43,8 +43,8 @@ class DenseGram:
 
     Args:
         problem: Problem that holds K.
-        keep: Whether the problem's own products are still needed. Then its array is copied even if the problem permits
-            overwriting it.
+        keep: Whether the problem's own products are still needed. If so, the problem's array is copied, even if the
+            problem permits overwriting it.
 
     Attributes:
         array: K (n, n), C-ordered. Its strict lower triangle is never changed.
@@ -59,7 +59,7 @@ class DenseGram:
         self.diagonal = np.diagonal(self.array).astype(np.float64)
 
     def product(self, v: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
-        """Return K v from the lower triangle, in float64 and in 2 n² operations per column of v."""
+        """Return K v in float64, computed from the lower triangle of K, in 2 n² operations per column of v."""
         return lower_product(self.array, self.diagonal, v)
 
 
@@ -69,7 +69,7 @@ def lower_product(
     """Return the product K v in float64, for a symmetric K that is given by one triangle and its diagonal.
 
     Args:
-        array: Array whose strict lower triangle is that of K; nothing else of it is read.
+        array: Array with the strict lower triangle of K; its other entries are not read.
         diagonal: Diagonal of K.
         v: Matrix of c columns.
     """

@@ -5,9 +5,9 @@ A solver's module defines its algorithm as a function of (problem, ridges, run) 
     @linear_solver()
     def solve(problem, ridges, run): ...
 
-The result is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`, and `run` contains these
-arguments as a `LinearRun`. Further keyword arguments are options of the algorithm. Solvers of least squares use the
-decorator `least_squares_solver`, whose result also takes `accuracy` and `values`.
+The decorated function is called as `solve(problem, ridges, rtol=..., progress=..., checkpoint=..., ...)`, and the
+algorithm receives these arguments as `run`, a `LinearRun`. Further keyword arguments are options of the algorithm.
+Solvers of least squares use the decorator `least_squares_solver`, which adds the arguments `accuracy` and `values`.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ Algorithm = Callable[..., list[Solution]]  # of (problem, ridges, run) and optio
 
 
 class TimedCheckpoint(Checkpoint):
-    """A `Checkpoint`, which stores named sets of arrays ("states"), with a timer for the next state.
+    """A `Checkpoint` (named sets of arrays, "states", in a folder) with a timer for the next state.
 
     Args:
         folder: Folder of the states; None stores nothing.
@@ -63,13 +63,14 @@ class TimedCheckpoint(Checkpoint):
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Progress and checkpoint arguments, which every linear solver takes in addition to its tolerances.
+    """Arguments for progress and checkpoints, which every linear solver has in addition to its tolerances.
 
-    Pass them on with `solve(problem, ridges, **vars(watch))`.
+    Pass them to a solver with `solve(problem, ridges, **vars(watch))`.
 
     Attributes:
         progress: Function called with (step, steps, residual of each ridge, ridges left); None reports nothing.
-        checkpoint: Folder of the states from which a killed run continues; None stores nothing. The caller removes it.
+        checkpoint: Folder of the states from which a killed run continues; None stores nothing. The caller removes the
+            folder.
         key: Identity of the run that the states belong to, such as the fingerprint of data and settings.
         interval: Seconds between states.
     """
@@ -88,17 +89,17 @@ class LinearRun:
     """Settings of one call of a linear solver: tolerances, limits, progress and checkpoints.
 
     Attributes:
-        rtol: Relative tolerance: a ridge is done when ‖b - Hv‖ <= max(rtol ‖b‖, atol), where H v = b are the normal
-            equations divided by n/2 (see `linearized.solvers.linear.solution`).
-        atol: Absolute tolerance.
+        rtol: Relative tolerance. A ridge is done when ‖b - Hv‖ <= max(rtol ‖b‖, atol), where H v = b are the normal
+            equations multiplied by 2/n (see `linearized.solvers.linear.solution`).
+        atol: Absolute tolerance, see `rtol`.
         max_iterations: Largest number of iterations for each ridge; the solver defines what an iteration is.
         progress: Function called with (step, steps, residual of each ridge, ridges left); None reports nothing.
         folder: Folder of the checkpoints, from which a killed run continues; None stores nothing. The caller removes
-            it.
+            the folder.
         key: Identity of the run that the checkpoints belong to, such as the fingerprint of data and settings.
         interval: Seconds between checkpoints.
-        accuracy: Largest error of the train predictions, relative to their root mean square, at which a ridge is done;
-            None: `rtol` and `atol` decide.
+        accuracy: Largest error of the train predictions, relative to the norm of the predictions, at which a ridge is
+            done; None: `rtol` and `atol` decide.
     """
 
     rtol: float = RTOL
@@ -120,13 +121,13 @@ class LinearRun:
         return Tolerance.of(moment_norm, n, self.rtol, self.atol, self.accuracy)
 
     def checkpoint(self, **identity: Any) -> TimedCheckpoint:
-        """Return an object that a solver saves its arrays with, and restores them from after a kill.
+        """Return a checkpoint in the folder of this run, which saves and restores the arrays of a solver.
 
-        It uses the folder and the interval of this run. It reads only arrays that were stored with the same `key` and
-        the same `identity`.
+        The checkpoint uses the interval of this run. It reads only arrays that were stored with the same `key` and
+        `identity`.
 
         Args:
-            identity: Values that must be equal for stored arrays to be valid, such as sizes and ridges.
+            identity: Values, such as sizes and ridges, that determine whether stored arrays are valid.
         """
         return TimedCheckpoint(self.folder, self.interval, key=self.key, **identity)
 
@@ -146,8 +147,8 @@ class LinearRun:
 def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
     """Return a decorator that makes a solver from an algorithm, a function of (problem, ridges, run).
 
-    The solver takes the fields of `LinearRun` as keyword arguments (`folder` under the name `checkpoint`, and without
-    `accuracy`), checks them and the ridges, and calls the algorithm with a `LinearRun`.
+    The solver's keyword arguments are the fields of `LinearRun` except `accuracy`; the field `folder` is the argument
+    `checkpoint`. The solver checks the arguments and the ridges, and calls the algorithm with a `LinearRun`.
 
     Args:
         interval: Default number of seconds between checkpoints.
@@ -172,10 +173,10 @@ def linear_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[
 def least_squares_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Callable[..., list[Solution]]]:
     """Return a decorator that makes a solver of least squares from an algorithm, like `linear_solver`.
 
-    The solver takes two keyword arguments more:
+    The solver has two further keyword arguments:
 
-        accuracy: Largest error of the train predictions, relative to their root mean square, at which a ridge is done;
-            above 0 and below 1. None: `rtol` and `atol` decide.
+        accuracy: Largest error of the train predictions, relative to the norm of the predictions, at which a ridge is
+            done; above 0 and below 1. None: `rtol` and `atol` decide.
         values: Whether the parameters v are returned. If False, a solver that works with A Aᵀ in float64 returns only α
             with v = Aᵀα, as `Solution.dual`.
 

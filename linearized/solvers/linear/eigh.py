@@ -30,15 +30,15 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     Args:
         problem: K (n, n) and Y (n, k).
         ridges: ρ, in any order.
-        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. The decomposition
-            can neither report progress nor be saved before it is complete. Progress is reported once it is done as
-            (1, 1, ones, ridges), and the eigenvectors, as large as K, are saved if they took longer than the interval.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. When the
+            decomposition is complete, progress is reported as (1, 1, ones, ridges). A checkpoint is then written if the
+            decomposition took longer than the interval; it contains the eigenvectors, which are as large as K.
 
     Degrees of freedom, GCV and leave-one-out errors are returned for every ridge that the precision of K resolves. They
     are computed from the eigenvectors even where the solution is refined.
 
     Raises:
-        UserError: If the settings are invalid, K is not finite, or it has more than 32,766 rows.
+        UserError: If the settings are invalid, K is not finite, or K has more than 32,766 rows.
     """
     refuse_many_rows(problem.n)
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
@@ -49,7 +49,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 def refuse_many_rows(rows: int) -> None:
-    """Raise `UserError` if K has more than 32,766 rows, the most that LAPACK's eigenvalue solver can take."""
+    """Raise `UserError` for more than 32,766 rows of K, the limit of LAPACK's eigenvalue solver."""
     if rows > MOST:
         raise UserError(
             f"eigh takes at most {MOST} rows, since LAPACK counts its workspace in 32 bits. Received: n={rows}. "
@@ -58,9 +58,10 @@ def refuse_many_rows(rows: int) -> None:
 
 
 class _Spectrum:
-    """Eigenvalues w (at least 0) and eigenvectors V of K, and a ridge λ' for each ρ at which solutions are computed.
+    """Eigenvalues w and eigenvectors V of K, and the ridge λ' for each ρ at which (K + λ'I)⁻¹ is computed.
 
-    λ' is ρ if all w + ρ exceed rounding errors, otherwise at least the smallest ridge that the precision of K resolves.
+    Negative eigenvalues are set to 0. λ' is ρ if all w + ρ exceed rounding errors. Otherwise λ' is the larger of ρ and
+    the smallest ridge that the precision of K resolves.
 
     Args:
         problem: K.
@@ -101,9 +102,9 @@ class _Spectrum:
         return (matrix @ v.astype(matrix.dtype)).astype(np.float64)
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """Add degrees of freedom, GCV and leave-one-out errors to solutions.
+        """Return solutions with degrees of freedom, GCV and leave-one-out errors added.
 
-        Ridges ρ at which some w + ρ does not exceed rounding errors are returned without them.
+        Solutions at a ridge ρ for which some w + ρ does not exceed rounding errors are returned unchanged.
 
         Args:
             solutions: Solutions of (K + ρI)α = Y, one per ridge.

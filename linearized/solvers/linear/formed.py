@@ -1,12 +1,15 @@
-"""Solver "band" of least squares: forms the smaller of A Aᵀ and AᵀA once, and then needs one banded factor per ridge.
+"""Solver "band" of least squares: forms the smaller of A Aᵀ and AᵀA, reduces it to a banded matrix, and factors this.
 
-The problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) at all ridges ρ. In the dual (rows < p) it solves
+The problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) at all ridges ρ. In the dual (rows < p) the solver solves
 (A Aᵀ + ρI)α = Y and computes v = Aᵀα; otherwise it solves (AᵀA + ρI)v = AᵀY. With s = min(rows, p), it takes
-at most rows · p · s multiply-adds to form the matrix, 4/3 s³ operations for the band reduction
-(`linearized.solvers.linear.band.solver`), and at most two passes over A: one for v = Aᵀα, one for the residuals. It
-takes 12 s² bytes. It is faster than a Krylov method if many ridges or columns need many steps.
 
-A Aᵀ may consist of independent blocks on its diagonal, such as one for each class; each is then solved by itself.
+- at most rows · p · s multiply-adds to form the matrix,
+- 4/3 s³ operations for the band reduction (`linearized.solvers.linear.band.solver`), once for all ridges,
+- at most two passes over A: one for v = Aᵀα, one for the residuals,
+- 12 s² bytes of memory.
+
+The solver is faster than a Krylov method if many ridges or columns need many steps. A Aᵀ may consist of independent
+blocks on its diagonal, such as one for each class; the blocks are then solved one by one.
 """
 
 import dataclasses
@@ -38,7 +41,7 @@ class _Part(NamedTuple):
     """One diagonal block of the matrix A Aᵀ or AᵀA, after its reduction to a band.
 
     Attributes:
-        factors: Band of the block, whose method `precondition` solves for more right-hand sides.
+        factors: Reduced block; its method `precondition` solves for more right-hand sides.
         solutions: Solutions of the system of this block, one per ridge.
     """
 
@@ -51,10 +54,10 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
     """Solve min ‖A v - Y‖² + ρ‖v‖² at every ridge ρ, from A Aᵀ or AᵀA in memory.
 
     The residuals and the bound on the error of the predictions are recomputed from A, or from A Aᵀ if the problem
-    forms it in float64. Otherwise the matrix is formed from float32 features. Its rounding errors then spoil the
-    solutions at ridges below about 1e-7 of its norm, and the recomputed bound (`Solution.prediction_error`) shows this.
-    With `run.accuracy`, such solutions are corrected, with the band factor applied to the recomputed residuals, unless
-    A Aᵀ consists of several blocks.
+    forms A Aᵀ in float64. Other problems form the matrix from float32 features. Rounding errors of the matrix then make
+    solutions inaccurate at ridges below about 1e-7 of its norm, which the recomputed bound
+    (`Solution.prediction_error`) shows. With `run.accuracy`, such solutions are corrected by the band factor and
+    recomputed residuals, unless A Aᵀ consists of several blocks.
 
     Args:
         problem: A and Y, a problem that can form A Aᵀ or AᵀA.
@@ -66,7 +69,7 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
         A solution for each ridge; its `message` states why it has not converged.
 
     Raises:
-        UserError: If the problem cannot form the matrix, or it does not fit in the memory.
+        UserError: If the problem cannot form the matrix, or if the matrix does not fit in the memory.
     """
     room, needed = problem.memory if problem.mode == "gram" else problem.spare, problem.formed_bytes
     if needed > room:
@@ -106,17 +109,17 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
 
 
 def _corrected(problem: LinearProblem, part: _Part, solutions: list[Solution], tolerance: Tolerance) -> list[Solution]:
-    """Correct the solutions whose predictions miss the accuracy, by the factor and residuals recomputed from A.
+    """Return the solutions, corrected by the factor and residuals recomputed from A if predictions miss the accuracy.
 
-    For s = AᵀY - (AᵀA + ρI)v and e ≈ (AᵀA + ρI)⁻¹s in the primal, the error of the predictions is A e, with
-    ‖A e‖² = tr eᵀs - ρ‖e‖²: an estimate that is much smaller than the bound ‖s‖/(2√ρ), and often shows that no
+    In the primal, the residual s = AᵀY - (AᵀA + ρI)v and e ≈ (AᵀA + ρI)⁻¹s give an estimate of the error A e of the
+    predictions: ‖A e‖² = tr eᵀs - ρ‖e‖². The estimate is much smaller than the bound ‖s‖/(2√ρ), and often shows that no
     correction is needed. In the dual the residual itself is the bound, and α is corrected.
 
     Args:
         problem: A and Y.
         part: The reduced matrix A Aᵀ or AᵀA, which has a single block.
         solutions: Solutions of the least-squares problem, one per ridge.
-        tolerance: Tolerance with the accuracy.
+        tolerance: Tolerance that contains the accuracy of the predictions.
     """
     solutions = list(solutions)
     missing = [i for i, solution in enumerate(solutions) if not solution.converged]
@@ -155,7 +158,7 @@ def _residuals(problem: LinearProblem, ridges: np.ndarray, solutions: list[Solut
 
 
 def _right(problem: LinearProblem, solution: Solution, residual: Residual) -> np.ndarray:
-    """Return the residual of a solution in the system that was formed: that of A Aᵀ in the dual, else that of AᵀA.
+    """Return the residual of a solution in the formed system, (A Aᵀ + ρI)α = Y in the dual, else (AᵀA + ρI)v = AᵀY.
 
     Args:
         problem: A and Y.
@@ -178,7 +181,7 @@ def _joined(values: list[np.ndarray]) -> np.ndarray:
     """Combine the coefficients of all diagonal blocks of A Aᵀ into one array.
 
     Args:
-        values: Coefficients (side, columns) of each block.
+        values: Coefficients (side, columns) of each block; all blocks have the same side.
 
     Returns:
         Array (side · blocks, columns), whose rows are ordered by data point and then by block.

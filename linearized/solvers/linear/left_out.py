@@ -1,11 +1,11 @@
-"""Mean leave-one-out error of a ridge path, estimated from a sample of the rows where all of them would cost too much.
+"""Mean leave-one-out error for a grid of ridges, estimated from a sample of the rows.
 
-The leave-one-out residual of row i for (K + ρI)α = Y is α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver has every α_i, but
-each d_i costs one more right-hand side. Therefore d_i is computed for a sample of rows only, drawn with probabilities
-in proportion to ‖α_i‖². The mean of ‖α_i‖²/d_i² over all rows is then estimated as the mean of ‖α_i‖² over all rows,
-which is known, times the mean of 1/d_i² over the sample. The estimate is exact if all d_i are equal, as generalised
-cross-validation assumes, and unbiased otherwise. One sample serves all ridges: its probabilities are means over the
-ridges, and the mean of 1/d_i² at each ridge is weighted accordingly.
+The leave-one-out residual of row i for (K + ρI)α = Y is α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver computes every
+α_i, but each d_i costs one more right-hand side. Therefore d_i is computed for a sample of rows only, drawn with
+probabilities in proportion to ‖α_i‖². The mean of ‖α_i‖²/d_i² over all rows is estimated by the product of two means:
+that of ‖α_i‖² over all rows, which is known, and that of 1/d_i² over the sample. The estimate is exact if all d_i are
+equal, as generalised cross-validation assumes. The same sample is used for all ridges: its probabilities are averaged
+over the ridges, and the mean of 1/d_i² at each ridge is weighted accordingly.
 """
 
 from typing import NamedTuple
@@ -19,14 +19,14 @@ SEED = 5
 
 
 class RowDraw(NamedTuple):
-    """Rows that were drawn for the estimate of the leave-one-out error, with their counts and probabilities.
+    """Random sample of rows for the estimate of the leave-one-out error.
 
     The diagonal entries d_i = [(K + ρI)⁻¹]_ii are computed for these rows i only.
 
     Attributes:
         rows: Distinct row indices, in increasing order.
         counts: Number of times that each row was drawn.
-        chances: Probability of each of these rows in one draw; None if nothing was drawn and each row counts once.
+        chances: Probability of each of these rows in a single draw; None if the rows were not drawn at random.
     """
 
     rows: Int64[np.ndarray, " m"]
@@ -37,12 +37,13 @@ class RowDraw(NamedTuple):
 def drawn_rows(squares: Float64[np.ndarray, "r n"]) -> RowDraw:
     """Draw 256 rows for the estimate of the leave-one-out error at all ridges, in proportion to ‖α_i‖².
 
-    They are drawn with replacement, from a fixed random-number seed. If there are at most 256 rows, each is taken once.
+    The rows are drawn with replacement, from a fixed random-number seed. If there are at most 256 rows, each is used
+    once.
 
     Args:
-        squares: ‖α_i‖² for each ridge and row i, with α of (K + ρI)α = Y. All ridges have the same weight in the
-            probabilities of the rows, except that a ridge whose squares are not finite or all 0 is ignored. If all
-            ridges are ignored, the first 256 rows are taken once.
+        squares: ‖α_i‖² for each ridge and row i, with the solution α of (K + ρI)α = Y. The probabilities of the rows
+            are means over the ridges. A ridge is ignored if its squares are not finite or all 0. If all ridges are
+            ignored, the first 256 rows are used once.
     """
     n = squares.shape[1]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -62,14 +63,14 @@ def mean_left_out(
 ) -> tuple[float, float]:
     """Estimate the mean squared leave-one-out error of kernel ridge regression at one ridge, and its standard error.
 
-    The squared leave-one-out error of row i is ‖α_i‖²/d_i² with d_i = [(K + ρI)⁻¹]_ii. The standard error is that of
-    the mean over n rows as an estimate of the loss on fresh rows. If only some rows were drawn, the standard error due
-    to the draw is added in quadrature.
+    The squared leave-one-out error of row i is ‖α_i‖²/d_i² with d_i = [(K + ρI)⁻¹]_ii. The mean over n rows is an
+    estimate of the loss on fresh rows, to which the standard error refers. If d_i is known only for a random sample,
+    the standard error due to the sampling is added in quadrature.
 
     Args:
         squares: ‖α_i‖² of all n rows.
-        draw: Rows that were drawn.
-        diagonal: d_i of the rows of the draw.
+        draw: Sample of m distinct rows.
+        diagonal: d_i of the rows of the sample.
 
     Returns:
         The mean over all n rows, and its standard error.

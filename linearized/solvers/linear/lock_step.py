@@ -1,10 +1,10 @@
 """Conjugate gradients for several ridges with different right-hand sides, side by side in one product per step.
 
-Multi-shift CG (`linearized.solvers.linear.multi_shift`) has one right-hand side for all ridges. Here each ridge
-continues from the solution of another solver, with a residual of its own: (H + ρᵢI)vᵢ = bᵢ. Every column has its own
-coefficients; the ridges share the pass over A, which is most of the cost where A is read from files or recomputed. H is
-AᵀA, or A Aᵀ in the dual, as in multi-shift CG. With a preconditioner this is the CG that refines the solutions of a
-factorisation of K + ρI (`linearized.solvers.linear.refinement`).
+In multi-shift CG (`linearized.solvers.linear.multi_shift`) all ridges have the same right-hand side. Here each ridge i
+has its own, the residual bᵢ of an approximate solution, and the systems are (H + ρᵢI)vᵢ = bᵢ. H is AᵀA, or A Aᵀ in the
+dual. Every column has its own coefficients of CG. The ridges share the pass over A, which is most of the cost if A is
+read from files or recomputed. With a preconditioner, this CG refines solutions from a factorisation of K + ρI
+(`linearized.solvers.linear.refinement`).
 """
 
 from collections.abc import Callable
@@ -29,8 +29,9 @@ class LockStep:
         steps: Largest number of products for each ridge, (r,).
         primal_norms: In the dual, ‖Aᵀbᵢ‖ of each ridge; None in the primal.
         precondition: In the primal, a function of residuals (l, p, c) and the indices of their ridges (l,) that
-            returns approximately (H + ρI)⁻¹ times them; None returns the residuals themselves.
-        stall: Number of steps after which a ridge is stopped if its residual has not halved; None never stops a ridge.
+            returns approximately (H + ρI)⁻¹ times the residuals; None: no preconditioner.
+        stall: Number of steps within which the residual of a ridge must halve; otherwise the ridge is stopped. None
+            never stops a ridge.
 
     Attributes:
         values: The current v of every ridge, (r, p, c).
@@ -63,7 +64,7 @@ class LockStep:
         return len(self.trace)
 
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Perform one product with the directions of all ridges that are not done.
+        """Perform one step of CG for all ridges that are not done, with one product for their search directions.
 
         A column of a ridge is no longer updated once its residual (in the norm of the preconditioner) has fallen by a
         factor of 1e15, or if rounding makes the curvature along its search direction vanish.
@@ -99,8 +100,8 @@ class LockStep:
 
         Args:
             here: Indices of l ridges.
-            p: Their last directions (l, p, c).
-            square: Inner products of their last residuals and preconditioned residuals, (l, c).
+            p: Last search directions of these ridges, (l, p, c).
+            square: Inner products of the last residuals and preconditioned residuals of these ridges, (l, c).
             alive: Mask (l, c) of the columns that are still updated.
         """
         if not here.size:
@@ -117,7 +118,7 @@ class LockStep:
 
         Args:
             here: Indices of the l ridges that took the step.
-            squares: Their squared primal residuals in each column (l, c).
+            squares: Squared norms of the primal residuals of these ridges in each column, (l, c).
         """
         self.norms[here] = np.sqrt(np.maximum(np.sum(squares, axis=1), 0))
         self.trace = np.concatenate([self.trace, np.where(self.active, self.norms, np.nan)[None]])

@@ -5,9 +5,9 @@ Jegerlehner, hep-lat/9612014). CG therefore runs at the smallest ridge, and its 
 all other ridges. Two vectors are stored for each ridge. Every column of b has its own coefficients.
 
 H is AᵀA and b is AᵀY in the primal; in the dual H is A Aᵀ and b is Y. In both cases the primal residual decides whether
-a ridge is done. In the dual, a residual s has the primal residual Aᵀs. The squared norm sᵀHs of Aᵀs is known after the
-next product, because s is a combination of the last two search directions. In the primal, rounding errors of float32
-products in the null space of A are divided by ρ; the dual has no such null space.
+a ridge is done. In the dual, the primal residual is Aᵀs for a residual s. Its squared norm sᵀHs is known after the next
+product, because s is a combination of the last two search directions. The dual is also more accurate in float32: in the
+primal, rounding errors of products in the null space of A are divided by ρ.
 """
 
 from collections.abc import Callable
@@ -102,7 +102,8 @@ class MultiShift:
         """Store the residuals of all ridges after a step, and end the ridges that are done.
 
         Args:
-            squares: Squared primal residual of the smallest ridge in each column, to which the others are proportional.
+            squares: Squared norm of the primal residual of the smallest ridge in each column. The residuals of the
+                other ridges are multiples of this residual.
         """
         norms = np.sqrt(np.maximum(np.sum(self.zeta**2 * squares, axis=1), 0))
         self.norms = np.where(self.active, norms, self.norms)

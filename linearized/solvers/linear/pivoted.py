@@ -1,9 +1,9 @@
-"""Randomly pivoted Cholesky: a low-rank approximation K ≈ F Fᵀ from r columns of K, which is never stored.
+"""Randomly pivoted Cholesky: a low-rank approximation K ≈ F Fᵀ from r columns of K; K itself is never stored.
 
-Pivots are drawn in proportion to the diagonal of the residual K - F Fᵀ, a block of them at a time (Chen, Epperly, Tropp
-& Webber, arXiv 2207.06503). The columns of the pivots are reproduced exactly, so that F Fᵀ is the Nyström approximation
-of K with the pivots as centres. In contrast to a uniform draw, rows that are far from all pivots so far are likely to
-be drawn, and rows that the pivots already explain are not.
+Pivots (row indices) are drawn with probabilities in proportion to the diagonal of the residual K - F Fᵀ, several at a
+time (Chen, Epperly, Tropp & Webber, arXiv 2207.06503). F Fᵀ is exact in the columns of the pivots, and is thus the
+Nyström approximation of K with the pivots as centres. In contrast to a uniform draw, rows that F Fᵀ does not
+approximate well yet are likely to be drawn.
 """
 
 from collections.abc import Callable
@@ -42,9 +42,9 @@ def randomly_pivoted(
     diagonal: Float64[np.ndarray, " n"], columns: Columns, rank: int, *, dtype: np.dtype | str = "float64",
     seed: int = 0, saved: TimedCheckpoint = UNSAVED, report: Callable[[int], None] = lambda pivots: None,
 ) -> PivotedFactor:  # fmt: skip
-    """Return an approximation K ≈ F Fᵀ from at most `rank` pivots; fewer if these explain K up to rounding.
+    """Return an approximation K ≈ F Fᵀ from `rank` pivots, or fewer if the residual K - F Fᵀ vanishes up to rounding.
 
-    It takes `rank` columns of K, 2 n · rank² operations, and memory for n · rank numbers of `dtype`.
+    This takes `rank` columns of K, 2 n · rank² operations, and memory for n · rank numbers of `dtype`.
 
     Args:
         diagonal: Diagonal of K, none of it negative.
@@ -52,7 +52,7 @@ def randomly_pivoted(
         rank: Largest number of pivots.
         dtype: Data type of F.
         seed: Random-number seed of the pivots.
-        saved: Checkpoint of the rows of Fᵀ; each file holds those that were added since the one before.
+        saved: Checkpoint of the rows of Fᵀ; each file holds the rows that were added since the previous file.
         report: Function called with the number of pivots after each block.
     """
     n, dtype = len(diagonal), np.dtype(dtype)
@@ -87,18 +87,18 @@ def randomly_pivoted(
 def pivoted_cholesky(
     matrix: Float64[np.ndarray, "m m"], least: float
 ) -> tuple[Float64[np.ndarray, "r r"], Int64[np.ndarray, " r"]]:
-    """Factor a positive semi-definite matrix of m rows by Cholesky with pivoting, without rows that depend on others.
+    """Factor a positive semi-definite matrix of m rows by Cholesky with pivoting; dependent rows are left out.
 
-    Pivoting ends when no remaining row has a pivot (a diagonal entry of the residual matrix) above `least`. These rows
-    are left out. The factorisation takes m³/3 operations.
+    Pivoting ends when no remaining row has a pivot (a diagonal entry of the residual matrix) above `least`. The
+    remaining rows are left out. The factorisation takes m³/3 operations.
 
     Args:
         matrix: Symmetric positive semi-definite matrix, whose upper triangle is read; it may be overwritten.
         least: Largest pivot that counts as 0.
 
     Returns:
-        L and the order of r rows, the largest pivot first, with matrix[order][:, order] = L Lᵀ for the lower triangle
-        L. The array of L is column-major, and its entries above the diagonal are not 0.
+        The lower triangle L, and the indices `order` of its r rows, with matrix[order][:, order] = L Lᵀ. The row with
+        the largest pivot comes first. The array of L is column-major; ignore its entries above the diagonal.
     """
     if not len(matrix):
         return np.zeros((0, 0)), np.zeros(0, np.int64)
@@ -110,12 +110,12 @@ def pivoted_cholesky(
 
 
 def _restore(saved: TimedCheckpoint, factor: np.ndarray, pivots: np.ndarray, residual: np.ndarray) -> int:
-    """Read the rows of Fᵀ in checkpoints, as long as their files follow each other without a gap.
+    """Read the rows of Fᵀ from checkpoints up to the first missing file, and delete files after the gap.
 
     Args:
         saved: Checkpoints.
-        factor: Fᵀ, whose first rows are set.
-        pivots: Pivots, of which the first are set.
+        factor: Fᵀ; its first rows are set.
+        pivots: Pivots; the first ones are set.
         residual: Diagonal of K - F Fᵀ, which is set.
 
     Returns:

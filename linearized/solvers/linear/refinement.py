@@ -1,10 +1,10 @@
 """Refinement of solutions of (K + ρI)α = Y that come from a factorisation in the precision of K.
 
 A solver computes a Cholesky factorisation, an eigendecomposition or a banded factorisation of K + ρI in the data type
-of K. Here the true residuals of its solutions are computed in float64 and, where they miss the tolerance, CG in float64
-corrects the solutions, with the factorisation as the preconditioner. The factorisation may be that of a larger ridge
-than ρ, if K + ρI is not positive definite in the precision of K. All ridges and columns take their steps together, so
-that one product with K serves them all; a ridge is dropped once it is done.
+of K. This module computes the true residuals of the solver's solutions in float64. If a residual misses the tolerance,
+CG in float64 corrects the solution, with the factorisation as the preconditioner. If K + ρI is not positive definite in
+the precision of K, the factorisation is that of a larger ridge. Each step of CG takes one product with K for all ridges
+and columns together; ridges that are done are left out.
 
 The coefficients α of all ridges are stored in one array (n, ridges, columns), which can be reshaped for a product with
 K without copying.
@@ -35,7 +35,8 @@ Precondition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def floor(dtype: np.dtype, norm: float) -> float:
     """Return 4 eps ‖K‖, the smallest ridge ρ at which a solver factorises K + ρI.
 
-    It is large enough that rounding leaves K + ρI positive definite. eps is the machine precision of `dtype`.
+    At this ridge K + ρI is usually positive definite in spite of rounding errors. eps is the machine precision of
+    `dtype`.
 
     Args:
         dtype: Data type of K.
@@ -52,7 +53,7 @@ class Refinement(NamedTuple):
         product: Function that returns K v in float64.
         norm: ‖K‖.
         precondition: Function of residuals (n, l, k) and the indices of their ridges (l,) that returns approximately
-            (K + ρI)⁻¹ times them, in float64.
+            (K + ρI)⁻¹ times the residuals, in float64.
         tolerance: Tolerance at which a ridge is done.
         run: Settings of the solver's call; its `max_iterations` is the largest number of steps of CG for each ridge.
     """
@@ -67,12 +68,13 @@ class Refinement(NamedTuple):
     def solutions(self, ridges: Float64[np.ndarray, " r"], shifts: Float64[np.ndarray, " r"]) -> list[Solution]:
         """Solve (K + ρI)α = Y at every ridge, by the factorisation and, for residuals above the tolerance, by CG.
 
-        It takes one product for the true residuals. If some miss the tolerance, it takes one product per step of CG,
-        and one after each run of CG. CG runs again as long as it halves a residual that still misses the tolerance.
+        The method takes one product with K for the true residuals. If some miss the tolerance, it takes one product per
+        step of CG, and one after each run of CG. CG runs again for a ridge as long as the last run halved the residual
+        and the residual still misses the tolerance.
 
         Args:
             ridges: ρ.
-            shifts: Ridges at which K was factorised, each at least its ρ.
+            shifts: For each ρ, the ridge at which K was factorised, which is at least ρ.
         """
         state = _State(self, ridges)
         state.measure(np.arange(len(ridges)))
@@ -134,7 +136,7 @@ class _State:
         self.scale = refinement.tolerance.moment_norm or 1.0
 
     def measure(self, which: np.ndarray) -> None:
-        """Recompute K α and the residuals ‖Y - (K + ρI)α‖/‖Y‖ of the ridges of the indices `which`."""
+        """Recompute K α and the residuals ‖Y - (K + ρI)α‖/‖Y‖ of the ridges with the indices `which`."""
         self.predictions[:, which] = self._product(self.values[:, which])
         for one in np.split(which, len(which)):
             i = int(one[0])
@@ -147,23 +149,23 @@ class _State:
 
         Args:
             which: Indices of the l ridges that were refined.
-            before: Their previous residuals (l,).
-            values: Their previous coefficients (n, l, k).
-            predictions: Their previous predictions (n, l, k).
+            before: Previous residuals of these ridges, (l,).
+            values: Previous coefficients of these ridges, (n, l, k).
+            predictions: Previous predictions of these ridges, (n, l, k).
         """
         worse = ~(self.residuals[which] <= before)
         self.values[:, which[worse]], self.predictions[:, which[worse]] = values[:, worse], predictions[:, worse]
         self.residuals[which[worse]] = before[worse]
 
     def missing(self, which: np.ndarray) -> np.ndarray:
-        """Return the residuals Y - (K + ρI)α of the l ridges of the indices `which`, (n, l, k)."""
+        """Return the residuals Y - (K + ρI)α of the l ridges with the indices `which`, (n, l, k)."""
         values, predictions = self.values[:, which], self.predictions[:, which]
         return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
 
     def step_until_done(self, which: np.ndarray) -> None:
-        """Run preconditioned CG on the residuals of the ridges of the indices `which`, until each is done or stagnates.
+        """Run preconditioned CG for the ridges with the indices `which`, until each is done or stagnates.
 
-        A step takes one product with K for all of these ridges.
+        The right-hand sides are the residuals. A step takes one product with K for all of these ridges.
         """
         run = self.of.run
         state = LockStep(
@@ -182,7 +184,7 @@ class _State:
             self.histories[i] += (trace[~np.isnan(trace)] / self.scale).tolist()
 
     def _precondition(self, residuals: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return approximately (K + ρI)⁻¹ times residuals (l, n, k) at the l ridges of the indices `which`."""
+        """Return approximately (K + ρI)⁻¹ times residuals (l, n, k) at the l ridges with the indices `which`."""
         return self.of.precondition(np.ascontiguousarray(residuals.transpose(1, 0, 2)), which).transpose(1, 0, 2)
 
     def _product(self, v: np.ndarray) -> np.ndarray:
@@ -190,9 +192,9 @@ class _State:
 
 
 def distinct(right: np.ndarray) -> np.ndarray:
-    """Return right-hand sides (n, r, k) of r ridges as (n, 1, k) if they are one array, broadcast over the ridges.
+    """Return right-hand sides (n, r, k) as (n, 1, k) if all r ridges share them (an array broadcast over the ridges).
 
-    A solver then transforms it once and not once per ridge.
+    A solver then transforms the right-hand sides only once.
     """
     return right[:, :1] if right.strides[1] == 0 else right
 

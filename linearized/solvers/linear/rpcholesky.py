@@ -1,15 +1,15 @@
-"""Conjugate gradients for K with a preconditioner from a few of its columns, in closed form at every ridge.
+"""Solver (K + ρI)α = Y by conjugate gradients, with a preconditioner from r random columns of K.
 
-K ≈ F Fᵀ is a factor of r random pivots (`linearized.solvers.linear.pivoted`). With FᵀF = V diag(s) Vᵀ and G = F V,
+The columns give an approximation K ≈ F Fᵀ (`linearized.solvers.linear.pivoted`). With FᵀF = V diag(s) Vᵀ and G = F V,
 
     (F Fᵀ + ρI)⁻¹ = (I - G diag(1 / (s + ρ)) Gᵀ) / ρ,
 
-so that one factor preconditions every ridge (Díaz, Epperly, Frangella, Tropp & Webber, arXiv 2304.12465). The ridges
-take their steps side by side, so that one product with K serves them all. Once r exceeds the number of eigenvalues of
-K above the smallest ridge, the number of steps does not depend on n or the ridge.
+so that one F gives the preconditioner at every ridge (Díaz, Epperly, Frangella, Tropp & Webber, arXiv 2304.12465). Each
+step takes one product with K for all ridges together. Once r exceeds the number of eigenvalues of K above the smallest
+ridge, the number of steps does not depend on n or the ridge.
 
 Block Lanczos needs fewer products for a whole grid of ridges, but its basis of some hundred vectors grows with every
-step. Here the memory is fixed: F takes 8 n r bytes. Small ridges need only a few steps more than large ones.
+step. Here the memory is fixed: F takes 8 n r bytes. Small ridges need only a few more steps than large ridges.
 """
 
 from typing import Protocol, runtime_checkable
@@ -49,16 +49,16 @@ def solve(
 ) -> list[Solution]:  # fmt: skip
     """Solve (K + ρI)α = Y at every ridge ρ, by CG with a preconditioner from r random columns of K.
 
-    It takes 2 n r² operations for the preconditioner, and a product with K and 4 n r operations for each step, ridge
-    and column.
+    The preconditioner takes 2 n r² operations. Each step takes, for each ridge and column, a product with K and 4 n r
+    operations.
 
     Args:
-        problem: K (n, n) and Y (n, k). If K is read from files, each block of up to 128 pivots reads it once.
+        problem: K (n, n) and Y (n, k). If K is in files, they are read once for up to 128 pivots (columns).
         ridges: ρ, in any order.
         run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Iterations are
             products with K. Progress is reported after each block of pivots as (pivots, rank, ones, ridges), and after
-            each product. Checkpoints contain the rows of Fᵀ, and the iterates of CG.
-        rank: Number of pivots r; 0: n/10, or less if F would take more than a quarter of the memory.
+            each product. Checkpoints contain the factor F of K ≈ F Fᵀ, and the iterates of CG.
+        rank: Number of columns r; 0: n/10, or less if F would take more than a quarter of the memory.
 
     Raises:
         UserError: If the settings are invalid, K is not finite, or F does not fit in memory.
@@ -94,7 +94,7 @@ def _rank(problem: ColumnProblem, asked: int) -> int:
 
 
 class _Inverse:
-    """The preconditioner (F Fᵀ + ρI)⁻¹ for all ridges, from a low-rank approximation K ≈ F Fᵀ that it computes.
+    """The preconditioner (F Fᵀ + ρI)⁻¹ for all ridges; the constructor computes the low-rank approximation K ≈ F Fᵀ.
 
     Args:
         problem: K.
@@ -120,7 +120,7 @@ class _Inverse:
     def __call__(
         self, right: Float64[np.ndarray, "l n c"], ridges: Float64[np.ndarray, " l"]
     ) -> Float64[np.ndarray, "l n c"]:
-        """Return (F Fᵀ + ρI)⁻¹ times right-hand sides.
+        """Return (F Fᵀ + ρI)⁻¹ times right-hand sides; for a tiny ρ, a larger ridge is used for numerical stability.
 
         Args:
             right: Right-hand sides (l, n, c), c columns for each of l ridges.

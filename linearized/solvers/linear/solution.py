@@ -1,9 +1,9 @@
-"""What all linear solvers share: the interface of problems, the solutions that they return, tolerances and checks.
+"""Common parts of all linear solvers: the interface of problems, solutions, tolerances and checks of arguments.
 
-A problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) and Y (rows, columns), at each ridge ρ of a grid. Tolerances are in
-the units of the published experiments, those of H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)Aᵀy and ρ = nλ: a ridge is
-done when ‖b - Hv‖ <= max(rtol ‖b‖, atol). Residuals are given as ‖b - Hv‖/‖b‖ = ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖; for several
-columns the norm is the Frobenius norm.
+A problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) and Y (rows, columns), at each ridge ρ of a grid. As in the
+published experiments, tolerances refer to the normal equations H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)AᵀY and
+ρ = nλ. A ridge is done when ‖b - Hv‖ <= max(rtol ‖b‖, atol). The residual of a solution is ‖b - Hv‖/‖b‖, which equals
+‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖. Norms of matrices are Frobenius norms.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ Progress = Callable[[int, int, np.ndarray, int], None]
 class LinearProblem(Protocol):
     """Interface of a problem min ‖A v - Y‖² + ρ‖v‖², which solvers access by products alone.
 
-    If `dual` is true, the problem also has `dual_product(u)`, A Aᵀu, `adjoint64(u)`, Aᵀu in float64, and `exact_gram`,
-    whether `dual_product` multiplies by A Aᵀ in float64.
+    If `dual` is true, the problem also has the methods `dual_product(u)`, which returns A Aᵀu, and `adjoint64(u)`,
+    which returns Aᵀu in float64. Its attribute `exact_gram` then states whether `dual_product` computes in float64.
 
     Attributes:
         targets: Y, (rows, columns).
@@ -66,7 +66,8 @@ class LinearProblem(Protocol):
         """Return the predictions A v, and Aᵀ(Y - A v).
 
         Args:
-            v: One or several v side by side, (p, number of v · columns of Y). The results are in the same order.
+            v: The parameters at one or several ridges side by side, (p, ridges · columns of Y). The results are in the
+                same order.
         """
 
     def prediction_bound(self, residual: float, ridge: float) -> float:
@@ -85,25 +86,27 @@ class Solution(NamedTuple):
         ridge: ρ.
         value: v, (p, columns); None if a solver was asked for α alone.
         converged: Whether the recomputed residual is at most 1.1 times the tolerance (4 times for float32 products). If
-            an accuracy of the predictions was requested: whether the bound on their error meets it.
-        iterations: Number of products after which the residual that the solver updates met the tolerance; all products
-            if it never did.
-        residual: ‖Aᵀy - (AᵀA + ρI)v‖/‖Aᵀy‖, recomputed from A at the end; 0 if Aᵀy = 0.
-        history: The residual that the solver updates after each product, in the same unit, until the ridge was done.
+            an accuracy of the predictions was requested: whether the bound on their relative error is at most that.
+        iterations: Number of products until the residual that the solver updates met the tolerance; the number of all
+            products if it never did.
+        residual: ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖, recomputed from A at the end; 0 if AᵀY = 0.
+        history: Relative residuals that the solver updates, after each product until the ridge was done.
         predictions: A v on the train rows, (rows, columns).
         message: Warning about this ridge, such as the reason why it was not solved; "" if there is none.
-        prediction_error: Bound on the root mean square, over the n train rows, of the difference between `predictions`
-            and those of the exact minimiser for the same features, in units of the labels; None where ρ = 0. The
-            residual alone does not show it: at a small ridge a small residual leaves a large error.
+        prediction_error: Bound on the error of `predictions` compared with the exact minimiser for the same features:
+            the root mean square over the n train rows, in units of the labels. None if no bound is known, such as at
+            ρ = 0. At a small ridge the error can be large although the residual is small.
         dual: α with v = Aᵀα, (rows, columns), if the solver works in the dual; otherwise None.
 
-    For a Gram matrix (`linearized.problems.gram_problem`), Aᵀy is Y, v is α and the predictions are Kα:
+    For a Gram matrix K (`linearized.problems.gram_problem`), AᵀY is Y, v is α and the predictions are Kα. Further
+    attributes for this case:
 
-        shift: The ridge of the factor that served as preconditioner, if it is not ρ itself; otherwise 0.
-        refinements: Number of float64 CG steps after the factor.
+        shift: Ridge at which K was factorised for the preconditioner, if it is not ρ itself; otherwise 0.
+        refinements: Number of float64 CG steps that refined the solution of a factorisation.
         degrees_of_freedom: tr K(K + ρI)⁻¹; None if the solver does not compute the spectrum.
         gcv: Generalised cross-validation, mean‖α_i‖² / (tr(K + ρI)⁻¹/n)².
-        leave_one_out: y_i - f₋ᵢ(x_i) for every row, (rows, columns): α_i / [(K + ρI)⁻¹]_ii.
+        leave_one_out: y_i - f₋ᵢ(x_i) for every row i, (rows, columns), with the fit f₋ᵢ to the other rows. It equals
+            α_i / [(K + ρI)⁻¹]_ii.
         left_out_loss: The mean over all rows of ‖y_i - f₋ᵢ(x_i)‖², exact or estimated from a sample of the rows.
         left_out_error: Standard error of `left_out_loss` as an estimate of the loss on fresh rows.
     """
@@ -131,11 +134,10 @@ class Tolerance(NamedTuple):
     """The residual, or the error of the predictions, at which a solver counts a ridge as done.
 
     Attributes:
-        moment_norm: ‖Aᵀy‖; if it is 0, v = 0 is exact.
-        relative: Residual ‖Aᵀy - (AᵀA + ρI)v‖, relative to ‖Aᵀy‖, at which a ridge is done.
+        moment_norm: ‖AᵀY‖; if it is 0, v = 0 is exact.
+        relative: Residual ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖ at which a ridge is done.
         accuracy: Frobenius norm of the error of the predictions, divided by the norm of the predictions, at which a
-            ridge is done. If it is given, `relative` only determines when the first run of CG ends. None: the residual
-            decides.
+            ridge is done; `relative` then only determines when the first run of CG ends. None: the residual decides.
     """
 
     moment_norm: float
@@ -146,22 +148,22 @@ class Tolerance(NamedTuple):
     def of(
         cls, moment_norm: float, n: int, rtol: float, atol: float, accuracy: float | None = None
     ) -> "Tolerance":  # fmt: skip
-        """Return the tolerance of one problem, from the relative and the absolute tolerance that a user gives.
+        """Return the tolerance of one problem, from the relative and the absolute tolerance of a solver's call.
 
         Args:
-            moment_norm: ‖Aᵀy‖.
+            moment_norm: ‖AᵀY‖.
             n: Number of data points.
             rtol: Relative tolerance.
-            atol: Absolute tolerance, in the units of (2/n)Aᵀy.
+            atol: Absolute tolerance, in the units of (2/n)AᵀY.
             accuracy: Relative error of the predictions at which a ridge is done; None: the residual decides.
         """
         scale = 2 / n * moment_norm
         return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf, accuracy)
 
     def excess(self, error: float, predictions: Float64[np.ndarray, "rows c"]) -> float:
-        """Return a bound on the relative error of the predictions, divided by `accuracy`; a ridge is done at 1 or less.
+        """Return the relative error of predictions (or a bound on it), divided by `accuracy`.
 
-        The relative error is that in the Frobenius norm.
+        A ridge is done if the result is at most 1. The norm is the Frobenius norm.
 
         Args:
             error: Bound on the Frobenius norm of the error.
@@ -236,9 +238,9 @@ def measured(
     problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray] | None, histories: list[np.ndarray],
     tolerance: Tolerance, duals: list[np.ndarray] | None = None,
 ) -> list[Solution]:  # fmt: skip
-    """Make a `Solution` of the v of each ridge, with residuals and predictions that are recomputed from A.
+    """Return a `Solution` for the v of each ridge, with residuals and predictions that are recomputed from A.
 
-    This takes one pass over A for each batch of ridges.
+    This takes one pass over A for each batch of `ridge_batch` ridges.
 
     Args:
         problem: Problem that was solved.
@@ -246,10 +248,10 @@ def measured(
         values: v for each ridge; None in the dual, where they are computed from `duals` if they are needed.
         histories: Relative residuals after each product, for each ridge.
         tolerance: Tolerance at which a ridge is done.
-        duals: α with v = Aᵀα for each ridge, if available: it tightens the bound on the error of the predictions.
+        duals: α with v = Aᵀα for each ridge, if available; they give a tighter bound on the error of the predictions.
 
     Bounds on the error of the predictions: with s = AᵀY - (AᵀA + ρI)v, the error is A(AᵀA + ρI)⁻¹s. Its norm is at most
-    ‖s‖/(2√ρ), since σ/(σ² + ρ) <= 1/(2√ρ) for every singular value σ of A. With α and K = A Aᵀ, the error is
+    ‖s‖/(2√ρ), because σ/(σ² + ρ) <= 1/(2√ρ) for every singular value σ of A. With α and K = A Aᵀ, the error is
     K(K + ρI)⁻¹(Y - (K + ρI)α). Its norm is at most ‖Y - (K + ρI)α‖.
     """
     values, found = residuals(problem, ridges, values, duals)
@@ -264,13 +266,13 @@ def measured(
 
 
 def judged(problem: LinearProblem, solution: Solution, residual: Residual, tolerance: Tolerance) -> Solution:
-    """Return a solution with its residual, the bound on its error, and whether it meets the tolerance.
+    """Return a solution with its residual, the bound on the error of its predictions, and whether it converged.
 
     Args:
         problem: Problem that was solved.
         solution: Solution, whose fields `converged`, `residual`, `prediction_error` and `message` are replaced.
         residual: Residual of the solution, recomputed from A.
-        tolerance: Tolerance that it should meet.
+        tolerance: Tolerance that the solution should meet.
     """
     relative = residual.norm / tolerance.moment_norm if tolerance.moment_norm > 0 else 0.0
     message = ""
@@ -360,15 +362,16 @@ def with_values(problem: LinearProblem, solutions: list[Solution]) -> list[Solut
 
 
 def ridge_batch(problem: LinearProblem) -> int:
-    """Return how many ridges are processed together in one pass over A: at least 1, within 512 MiB of parameters."""
+    """Return the number of ridges in one pass over A: as many as have parameters of at most 512 MiB, at least 1."""
     return max(1, BATCH_BYTES // (8 * problem.columns * max(problem.params, problem.rows)))
 
 
 def basis_bytes(problem: LinearProblem, block: int) -> int:
     """Estimate the size in bytes of the float64 basis that block Lanczos will need.
 
-    The vectors have the length of the smaller side of A. Their number is about 250 √block, at most that length. This
-    was measured: one label on 5,000 images takes 206 steps with one column per block and 48 with 21.
+    The vectors have the length of the smaller side of A. Their number is estimated as 250 √block, but at most this
+    length. For comparison, one label on 5,000 images took 206 steps with one column per block, and 48 steps with 21
+    columns.
 
     Args:
         problem: Problem to solve.
@@ -379,5 +382,5 @@ def basis_bytes(problem: LinearProblem, block: int) -> int:
 
 
 def basis_room(problem: LinearProblem) -> int:
-    """Return how many bytes a Lanczos basis may take: the spare memory of the problem, but at least 256 MiB."""
+    """Return the largest size in bytes of a Lanczos basis: the spare memory of the problem, or 256 MiB if larger."""
     return max(problem.spare, LEAST_BASIS)

@@ -10,14 +10,16 @@ from linearized.solvers.training.recipe import Recipe, moved
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of rows; the last one holds the remaining rows, so every row is used once per epoch.
+    """Batches of rows for Keras; the last batch holds the remaining rows, so every row is used once per epoch.
+
+    The rows of a batch are in the order of the file, in which a memory map is read faster.
 
     Args:
         x: Inputs (n, d), in memory or memory-mapped.
         y: Targets (n, k).
         size: Rows per batch; at most n.
-        seed: Random-number seed of the row order; None keeps the rows in order.
-        recipe: Options of training, of which those of augmentation are used: images are shifted or mirrored at random,
+        seed: Random-number seed that assigns rows to batches; None keeps the rows in order.
+        recipe: Options of training; only those of augmentation are used. Images are shifted or mirrored at random,
             differently in each epoch. None: no augmentation.
         image_shape: (height, width, channels) of a row, for augmentation.
     """
@@ -38,10 +40,10 @@ class Batches(keras.utils.PyDataset):
         self.start(0)
 
     def start(self, epoch: int) -> None:
-        """Draw the row order of an epoch. The training loop calls it before it reads the first batch of the epoch.
+        """Draw the row order of an epoch; the training loop calls this before the first batch of the epoch.
 
         Args:
-            epoch: Number of the epoch, from 0. The order depends only on it and on the seed.
+            epoch: Number of the epoch, from 0. The order depends only on this number and on the seed.
         """
         self.epoch = epoch
         if self.seed is not None:

@@ -12,8 +12,8 @@ from linearized.data.dataset import Dataset
 class TestCurves(keras.callbacks.Callback):
     """Keras callback that writes the loss and the accuracy of the test rows to TensorBoard's logs after each epoch.
 
-    It uses the tags `epoch_row_loss` and `epoch_row_accuracy` of Keras' own curves, so that TensorBoard draws them in
-    the same panels. It costs one prediction of the test rows per epoch.
+    The curves have the tags `epoch_row_loss` and `epoch_row_accuracy` of Keras' own curves, so that TensorBoard draws
+    them in the same panels. The cost is one prediction of the test rows per epoch.
 
     Args:
         dataset: Dataset whose test split is scored; regression has no accuracy.

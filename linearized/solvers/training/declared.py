@@ -1,8 +1,8 @@
-"""Functions that collect what the layers of a model declare about their variables, for training.
+"""Functions that collect the declarations of a model's layers about their variables, for training.
 
 A layer can have two optional methods. `gradient_scales()` returns a multiplier for the gradient of each trainable
-variable of the layer. `fixed_variables()` returns the weights that training does not change, so that checkpoints need
-not store them. Keras' own attribute `supports_jit` states whether XLA can compile a layer.
+variable of the layer. `fixed_variables()` returns the weights that training does not change, which checkpoints need
+not store. Keras' own attribute `supports_jit` states whether XLA can compile a layer.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 def gradient_scales(model: keras.Model) -> list[float]:
     """Return the multiplier of the gradient of each trainable variable of a model, in the model's order.
 
-    It is 1 for the variables of layers that have no method `gradient_scales`.
+    The multiplier is 1 for the variables of layers without a method `gradient_scales`.
     """
     declared = {}
     for layer in _layers(model):
@@ -31,9 +31,9 @@ def gradient_scales(model: keras.Model) -> list[float]:
 
 
 def computes_rows(model: keras.Model) -> bool:
-    """Return whether XLA can compile the model and every layer maps rows (n, d) to rows, as those of dense networks do.
+    """Return whether XLA can compile the model and the outputs of every layer are rows (n, d), as in dense networks.
 
-    It is False for a model that is not functional, because the shapes of its layers are not known.
+    The result is False for a model that is not functional, because the shapes of its layers are not known.
     """
     outputs = [getattr(layer, "output", None) for layer in _layers(model)]
     return all(layer.supports_jit for layer in _layers(model)) and all(
@@ -44,8 +44,8 @@ def computes_rows(model: keras.Model) -> bool:
 def changing_weights(model: keras.Model) -> list[keras.Variable]:
     """Return the weights of a model that training may change, in the model's order.
 
-    They are all weights, such as trained ones and running statistics, except those that the method `fixed_variables` of
-    their layer returns.
+    These are all weights, including running statistics, except those that the method `fixed_variables` of a layer
+    returns.
     """
     fixed = set()
     for layer in _layers(model):

@@ -1,7 +1,7 @@
 """Training objective with gradient and Hessian-vector products in float64, for functional Keras models on TensorFlow.
 
-Newton-CG minimises it. It uses forward-over-reverse differentiation on chunks of rows, on a copy of the model that
-computes in float64.
+Newton-CG minimises the objective. Derivatives are computed by forward-over-reverse differentiation, for some rows at a
+time, on a copy of the model that computes in float64.
 """
 
 import keras
@@ -13,7 +13,7 @@ from linearized.solvers.training.objectives import row_losses
 
 
 class Objective:
-    """The mean row loss over the train set plus the model's penalty, as a function of the flat parameter vector.
+    """The mean loss of the train rows plus the model's penalty, as a function of all trained parameters in one vector.
 
     Args:
         model: Functional Keras model; it is changed only by `write_back`.
@@ -39,7 +39,7 @@ class Objective:
         self._rows_product = tf.function(self._rows_product, input_signature=(*rows, directions))
 
     def start(self) -> Float64[np.ndarray, " p"]:
-        """Return the parameters as one vector: at first those of the model, later those of the last evaluation."""
+        """Return the parameters of the last evaluation as one vector; before any evaluation, those of the model."""
         return np.concatenate([variable.numpy().ravel() for variable in self.variables])
 
     def __call__(self, x: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
@@ -62,7 +62,7 @@ class Objective:
     def hessian_product(
         self, x: Float64[np.ndarray, " p"], direction: Float64[np.ndarray, " p"]
     ) -> Float64[np.ndarray, " p"]:
-        """Return the Hessian of the objective at the parameters x times a direction, in one pass over the rows."""
+        """Return the objective's Hessian at the parameters x, multiplied by a direction, in one pass over the rows."""
         self._move(x)
         parts = [self.tf.constant(part) for part in self._split(direction)]
         product = self._penalty_product(parts)

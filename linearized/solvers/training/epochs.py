@@ -1,10 +1,10 @@
-"""Epochs of training: compiled steps on batches as they are for TensorFlow on a CPU, otherwise Keras' `fit`.
+"""Epochs of training: a loop of our own over Keras' training step for TensorFlow on a CPU, otherwise Keras' `fit`.
 
 `fit` reads a `keras.utils.PyDataset` by `tf.data.Dataset.from_generator`, which sets glibc's M_TRIM_THRESHOLD to 128 kB
-for the rest of the process (`generator_dataset_op.cc`, TensorFlow 2.21). From then on a process was measured to have 20
-times as many page faults, as if every larger tensor were mapped and unmapped, and trained a quarter fewer examples a
-second at width 1,024, also by Keras' own `fit` on arrays. Direct steps need no pipeline. An accelerator keeps `fit`,
-whose pipeline prepares the next batch meanwhile, and Keras on JAX uses no tf.data.
+for the rest of the process (`generator_dataset_op.cc`, TensorFlow 2.21). After this, a process had 20 times as many
+page faults and trained a quarter fewer examples per second at width 1,024, also by `fit` on arrays. The loop of this
+module calls the training step directly, without tf.data. With an accelerator `fit` is better, because its pipeline
+prepares the next batch during a step. Keras on JAX uses no tf.data.
 """
 
 import math
@@ -30,8 +30,9 @@ def on_cpu_with_tensorflow() -> bool:
 def operations(model: keras.Model) -> float:
     """Return a lower bound of the operations for one row in one epoch of training, from the sizes of the weights.
 
-    Each weight with two or more axes takes part in at least one multiplication and one addition, and, if it is trained,
-    in as many for its derivative. Embeddings are not counted, because a row looks up only a few of their entries.
+    Each entry of a weight with two or more axes takes part in at least one multiplication and one addition. A trained
+    entry takes part in as many again for its derivative. Embeddings are not counted, because a row uses only a few of
+    their entries.
 
     Args:
         model: Keras model to train.
@@ -47,17 +48,18 @@ def epochs_of(
     *,
     rows: float,
 ) -> Epochs:
-    """Return the function that trains a compiled model.
+    """Return a function (batches, done, stop) that trains a compiled model from epoch `done` to before epoch `stop`.
 
-    Its arguments are the batches of an epoch, which a callback puts in the order of the epoch, the number of epochs
-    that are done, and the number at its end. It stops where a callback sets `model.stop_training`.
+    `batches` are the batches of an epoch; a callback sets their order at the start of each epoch. Training ends early
+    if a callback sets `model.stop_training`.
 
     Args:
         model: Model to train.
         validation: Batches that are scored after each epoch, or None.
-        callbacks: Callbacks of Keras, which are called in the same places and with the same logs in both ways.
-        rows: Number of rows of all epochs together. Where the work on them is worth the time to compile, XLA compiles
-            the direct step of a dense network.
+        callbacks: Callbacks of Keras. They are called at the same times and with the same logs by `fit` and by the loop
+            of this module.
+        rows: Number of rows of all epochs together. XLA compiles the training step of a dense network if there is
+            enough work to make up for the time of the compilation.
     """
     if on_cpu_with_tensorflow():
         xla = operations(model) * rows >= WORTH_XLA and computes_rows(model)
@@ -78,11 +80,12 @@ def epochs_of(
 
 
 class _DirectSteps:
-    """Keras' loop over epochs and batches around its own training step, which is traced once for all sizes of batches.
+    """Loop over epochs and batches around Keras' training step, which is traced once for all sizes of batches.
 
-    With `xla` the step is compiled by XLA, which joins the passes over the weights for the penalty, the scales and the
-    momentum. On a CPU its convolutions are no faster than TensorFlow's, and take long to compile. Validation scores
-    have no such passes. A step that XLA cannot compile, such as one with a user's function in NumPy, runs without it.
+    With `xla` the step is compiled by XLA, which merges the passes over the weights for the penalty, the scales and the
+    momentum. Use it for dense networks only: on a CPU, XLA's convolutions are no faster than TensorFlow's and take long
+    to compile. Validation is not compiled by XLA, because it has no such passes. If XLA cannot compile the step, for
+    example because of a user's function in NumPy, a warning is logged and the step runs without XLA.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ class NewtonResult:
     """Diagnostics of training by Newton-CG; the trained parameters are in the model.
 
     Attributes:
-        iterations: Number of trust-region steps that were tried, including rejected ones.
-        objective: Mean row loss plus penalty at the end, in float64.
+        iterations: Number of trust-region steps that were tried, including rejected steps.
+        objective: Mean loss of the train rows plus the penalty at the end, in float64.
         gradient_norm: ‖∇objective‖ at the end, recomputed there.
         converged: Whether `gradient_norm` is at most the tolerance times the norm of the gradient at the start.
         message: Description of the end of the run.
@@ -63,11 +63,11 @@ def minimise(
     key: str = "",
     progress: Callable[[int, int, dict], None] | None = None,
 ) -> NewtonResult:
-    """Minimise the mean row loss plus the model's penalty over all trained variables, from their current values.
+    """Minimise the mean loss of the train rows plus the model's penalty over all trained variables of a model.
 
-    SciPy does not expose its trust radius, so it is called for 10 iterations at a time, and each call starts with twice
-    the last accepted step as its radius. The state between two calls is therefore complete, and a resumed run takes the
-    same steps as an uninterrupted one.
+    The minimisation starts from the current values of the variables. SciPy is called for 10 iterations at a time. It
+    does not expose its trust radius, so each call starts with twice the length of the last accepted step as the radius.
+    The state between two calls is therefore known, and a resumed run takes the same steps as an uninterrupted run.
 
     Args:
         model: Model to train.
@@ -78,11 +78,11 @@ def minimise(
         max_batch_size: Largest number of rows that are differentiated together.
         checkpoint: Folder of the checkpoint; a later call with the same settings and `key` continues from it. None
             stores nothing.
-        checkpoint_seconds: Smallest number of seconds between two checkpoints, which are written every 10 iterations at
-            most.
+        checkpoint_seconds: Smallest number of seconds between two checkpoints. Checkpoints are written only after every
+            10th iteration and at the end.
         key: Identity of the run that the checkpoint belongs to.
-        progress: Function called with the iterations done, `max_iterations`, and a dictionary of the loss (with the
-            penalty) and the norm of its gradient.
+        progress: Function called with the iterations done, `max_iterations`, and a dictionary with "loss" (including
+            the penalty) and "gradient_norm".
 
     Dropout is off during training.
 
@@ -106,7 +106,7 @@ def minimise(
 
 
 class _NewtonRun:
-    """One run of Newton-CG: the parameters, the trust radius and the history, updated in rounds of iterations.
+    """One run of Newton-CG: the parameters, the trust radius and the history, updated by calls of SciPy ("rounds").
 
     Args:
         objective: Objective to minimise.
@@ -145,7 +145,7 @@ class _NewtonRun:
     def to_the_end(self) -> NewtonResult:
         """Run rounds until the gradient is small, all iterations are used, or SciPy finds no descent.
 
-        Then the parameters are assigned to the model, and the diagnostics are returned.
+        Afterwards a checkpoint is written, the parameters are assigned to the model, and the diagnostics are returned.
         """
         while len(self.history["objective"]) < self.max_iterations and self.status == ITERATIONS_SPENT:
             self._round(min(ROUND, self.max_iterations - len(self.history["objective"])))

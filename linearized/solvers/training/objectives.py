@@ -1,7 +1,7 @@
-"""Losses and accuracies of rows for training: ‖y - f‖² summed over the outputs f, or the cross-entropy of logits.
+"""Losses and accuracies of rows for training, as functions of the targets y and the outputs f.
 
-There are three formulas ("kinds"): "square" is ‖y - f‖², "softmax" is the cross-entropy of k classes, and "sigmoid"
-that of a binary label.
+There are three formulas ("kinds") of the loss: "square" is ‖y - f‖², "softmax" is the cross-entropy of k classes, and
+"sigmoid" is the cross-entropy of a binary label. For the cross-entropies, f are logits.
 """
 
 import keras
@@ -75,7 +75,7 @@ class RowLoss(keras.losses.Loss):
     Args:
         kind: Formula of the loss: "square", "softmax" or "sigmoid".
         name: Name of the loss.
-        smoothing: ε. Targets y of k classes become (1 - ε) y + ε / k, a binary label (1 - ε) y + ε / 2.
+        smoothing: ε of label smoothing. Targets y of k classes become (1 - ε) y + ε / k, with k = 2 for a binary label.
     """
 
     def __init__(self, kind="square", name="row_loss", smoothing=0.0, **kwargs):
@@ -101,7 +101,7 @@ class RowLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("linearized")
 class RowMean(keras.metrics.Mean):
-    """Keras metric: the mean over all rows of the loss without the penalty, or of the accuracy.
+    """Keras metric: the mean over all rows of the loss (without penalty and label smoothing), or the accuracy.
 
     Args:
         kind: Formula of the loss: "square", "softmax" or "sigmoid".

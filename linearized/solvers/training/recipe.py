@@ -13,13 +13,15 @@ class Recipe:
     """Options of first-order training; the defaults are those of Ghorbani et al. (arXiv 2006.13409).
 
     Attributes:
-        schedule: "published" (warm-up to twice the rate over 15 epochs, cosine with a floor), "cosine" (warm-up to the
-            rate over `warm_up` epochs, cosine to 0) or "lambda" (warm-up to `warm_up` times the rate, cosine to 0), see
+        schedule: Learning rate by epoch, as a multiple of a base rate: "published" (warm-up to twice the base rate over
+            15 epochs, then a cosine with a floor), "cosine" (warm-up to the base rate over `warm_up` epochs, then a
+            cosine to 0) or "lambda" (warm-up to `warm_up` times the base rate, then a cosine to 0), see
             `linearized.solvers.training.schedule`.
-        warm_up: Epochs of warm-up for "cosine" and "lambda".
+        warm_up: Number of warm-up epochs for "cosine" and "lambda".
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
-        weight_decay: Decay of AdamW: every step subtracts the product of this number, the rate and the weight.
-        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w, as with PyTorch's `weight_decay` for them.
+        weight_decay: Decay of AdamW: every step subtracts the product of this number, the learning rate and the weight.
+        l2_decay: λ of momentum SGD and Adam: gradients g become g + λ w for the weight w, like `weight_decay` of
+            PyTorch's SGD and Adam.
         beta_2: β₂ of Adam and AdamW.
         momentum: Rule of momentum SGD: "classical", "nesterov" or "keras", see
             `linearized.solvers.training.scaled.ScaledSGD`.
@@ -50,7 +52,7 @@ class Recipe:
         return rates(learning_rate, epochs, self.warm_up)
 
     def warm_up_epochs(self, epochs: int) -> int:
-        """Return the number of warm-up epochs out of `epochs` epochs; they use the first of the two batch sizes."""
+        """Return the number of warm-up epochs in a training of `epochs` epochs; these use the first batch size."""
         return warm_up_epochs(epochs) if self.schedule == "published" else min(self.warm_up, epochs)
 
     def augments(self) -> bool:

@@ -1,9 +1,9 @@
 """Momentum SGD, Adam and AdamW with a scale for the gradient of each variable, in the conventions of TensorFlow 1.
 
-The gradient of each variable is multiplied by its scale before the optimizer uses it. The mean-field layers declare
-scales (see `linearized.solvers.training.declared`); a model without such layers trains as usual. The programs of
-Ghorbani et al. (arXiv 2006.13409) differ from Keras in the rule of momentum (`ScaledSGD`) and in Adam's ε, which is
-1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras. The defaults here are those of the programs.
+The gradient of each variable is multiplied by the variable's scale before the optimizer uses it. Layers declare these
+scales, such as the mean-field layers (see `linearized.solvers.training.declared`); the scales of other layers are 1.
+The programs of Ghorbani et al. (arXiv 2006.13409) differ from Keras in the rule of momentum (`ScaledSGD`) and in Adam's
+ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras. The defaults here are those of the programs.
 """
 
 import keras
@@ -13,14 +13,14 @@ EPSILON = 1e-8
 
 
 class _Scaled(keras.optimizers.Optimizer):
-    """Base class of the optimizers of this module: it scales the gradients and adds an L2 decay.
+    """Base class of the optimizers of this module, which scales the gradients and adds an L2 decay.
 
     Args:
         learning_rate: Learning rate, a number or a schedule of Keras.
         scales: Factors of the gradients, one number per trainable variable in the order of the gradients; None: 1.
-        l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales, for every trained variable.
-            That is PyTorch's `weight_decay` of SGD and Adam. In Adam it differs from AdamW's decay, because λ w is
-            divided by the root of the squared gradients' mean like g itself.
+        l2_decay: λ ≥ 0. Scaled gradients g become g + λ w before the step, for every trained variable w, like
+            `weight_decay` of PyTorch's SGD and Adam. In Adam, λ w is thus divided by the root of the mean squared
+            gradient, in contrast to AdamW's decay.
     """
 
     def __init__(self, learning_rate=0.001, scales=None, l2_decay=0.0, **kwargs):
@@ -68,16 +68,17 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
     | "nesterov"  | v ← m v + g, w ← w - η (g + m v)           | random features in arXiv 2006.13409           |
     | "keras"     | v ← m v - η g, w ← w + v                   | Keras                                         |
 
-    "classical" and "keras" are the same at a constant rate η; for m = 0 all three are the same. In an epoch of rate 0
-    "classical" and "nesterov" accumulate momentum, and "keras" does not. After a change of the rate the momentum of
-    "keras" still contains steps of the old rate.
+    v is the velocity, w the variable, g its gradient and η the learning rate. "classical" and "keras" are the same at a
+    constant rate; for m = 0 all three are the same. In an epoch of rate 0 "classical" and "nesterov" accumulate
+    momentum, and "keras" does not. After a change of the rate, the velocity of "keras" still contains steps at the old
+    rate.
 
     Args:
         learning_rate: Learning rate η.
         momentum: m, in [0, 1].
         rule: Name of the rule, see the table.
         scales: Factors of the gradients g, one number per trainable variable; None: 1.
-        l2_decay: λ ≥ 0: gradients g become g + λ w before the step, after their scales.
+        l2_decay: λ ≥ 0. Scaled gradients g become g + λ w before the step.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.9, rule="classical", **kwargs):
@@ -115,8 +116,7 @@ class ScaledSGD(_Scaled, keras.optimizers.SGD):
 class ScaledAdam(_Scaled, keras.optimizers.Adam):
     """The optimizer `keras.optimizers.Adam` with gradient scales, an L2 decay, and ε = 1e-8 instead of 1e-7.
 
-    In a mean-field network of N units gradients are O(1/N). Without the scales they would be negligible next to Adam's
-    ε.
+    In a mean-field network of N units gradients are O(1/N). Without the scales, they could be smaller than Adam's ε.
 
     Args:
         learning_rate: Learning rate.

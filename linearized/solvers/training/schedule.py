@@ -1,4 +1,4 @@
-"""Learning rates and batch sizes per epoch: those of arXiv 2006.13409, of lambda networks, and warm-up plus cosine."""
+"""Schedules of learning rates by epoch, and batch sizes: of arXiv 2006.13409, of lambda networks, and a cosine."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ LARGEST_BATCH = 10_000
 def warm_up_epochs(epochs: int) -> int:
     """Return the number of warm-up epochs of the published schedule for a training of `epochs` epochs.
 
-    It is 15, or a fifth (rounded down) of all epochs if these are at most 15.
+    The number is 15 for more than 15 epochs, and otherwise a fifth of the epochs, rounded down.
     """
     return WARM_UP if epochs > WARM_UP else epochs // 5
 
@@ -20,10 +20,10 @@ def warm_up_epochs(epochs: int) -> int:
 def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " epochs"]:
     """Return the rate of each epoch: a linear warm-up to twice `learning_rate`, then a cosine with a floor.
 
-    This is the schedule of Ghorbani et al. (arXiv 2006.13409). With lr = `learning_rate` and W =
-    `warm_up_epochs(epochs)`, the rate of epoch t is lr·2t/W for t < W (so the first epoch has rate 0 and changes
-    nothing), then max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). For at most 15 epochs, which the published schedule
-    would spend in its warm-up, the warm-up is lr·2(t + 1)/(W + 1), so that no epoch has rate 0.
+    This is the schedule of Ghorbani et al. (arXiv 2006.13409). With lr = `learning_rate`, W = `warm_up_epochs(epochs)`
+    and epochs t = 0, 1, ..., the rate is lr·2t/W for t < W. The first epoch thus has rate 0 and changes nothing. For
+    t >= W the rate is max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). With at most 15 epochs, the
+    published schedule would be all warm-up; here the rate is then lr·2(t + 1)/(W + 1) for t < W, and never 0.
 
     Raises `UserError` if there are no epochs or the rate is not positive and finite.
     """
@@ -36,11 +36,13 @@ def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " e
 
 
 def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.ndarray, " epochs"]:
-    """Return a linear warm-up to `learning_rate`, then half a cosine to 0, as in training on CIFAR-10 and ImageNet.
+    """Return the rate of each epoch: a linear warm-up to `learning_rate`, then half a cosine towards 0.
 
-    With lr = `learning_rate` and W = `warm_up`, the rate of epoch t is lr(t + 1)/(W + 1) for t < W, then
-    lr(1 + cos(π(t - W)/(epochs - W)))/2; no epoch has rate 0. If the warm-up is longer than the training, all epochs
-    are warm-up.
+    Such schedules are common in training on CIFAR-10 and ImageNet. With lr = `learning_rate`, W = `warm_up` and epochs
+    t = 0, 1, ..., the rate is lr(t + 1)/(W + 1) for t < W, then lr(1 + cos(π(t - W)/(epochs - W)))/2. No epoch has
+    rate 0. If the warm-up is longer than the training, all epochs are warm-up.
+
+    Raises `UserError` if there are no epochs or the rate is not positive and finite.
     """
     _check(learning_rate, epochs)
     epoch = np.arange(epochs, dtype=np.float64)
@@ -51,9 +53,11 @@ def cosine_rates(learning_rate: float, epochs: int, warm_up: int) -> Float64[np.
 def lambda_rates(learning_rate: float, epochs: int, warm_up: int = 5) -> Float64[np.ndarray, " epochs"]:
     """Return the rate of each epoch as in the reproduction of LambdaNetworks on CIFAR-10 (joigalcar3/LambdaNetworks).
 
-    With lr = `learning_rate` and W = `warm_up`, the rate of epoch t is lr(t + 1) for t < W, so that the peak is W·lr,
-    then W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is 0 in the last epoch. The reproduction has lr = 5e-4, W = 5
-    and 90 epochs. If the warm-up is longer than the training, all epochs are warm-up.
+    With lr = `learning_rate`, W = `warm_up` and epochs t = 0, 1, ..., the rate is lr(t + 1) for t < W, so that the peak
+    is W·lr. Then it is W·lr(1 + cos(π(t - W + 1)/(epochs - W)))/2, which is 0 in the last epoch. The reproduction has
+    lr = 5e-4, W = 5 and 90 epochs. If the warm-up is longer than the training, all epochs are warm-up.
+
+    Raises `UserError` if there are no epochs, if the rate is not positive and finite, or if `warm_up` is below 1.
     """
     _check(learning_rate, epochs)
     if warm_up < 1:
@@ -76,12 +80,12 @@ def batch_sizes(
     """Return the rows per batch during the warm-up and after it, such as (500, 1000).
 
     Args:
-        batches: What the model declares (`linearized.models.declaration`): "linear" (RF and NT: 10,000),
-            "convolutional" (CNN: 128) or "dense" (NN: by family), the sizes of Ghorbani et al.; or two numbers, the
-            sizes of a model of the user's own.
-        family: Dataset family, which sets the sizes of "dense": CIFAR2 250; FMNIST 500, then 1000; any other 512, then
-            1024.
-        batch_size: Size to use instead in both phases; None uses those that `batches` declares.
+        batches: `Declaration.batches` of the model (`linearized.models.declaration`): two numbers, which are returned,
+            or a name for the sizes of Ghorbani et al.: "linear" (RF and NT: 10,000), "convolutional" (CNN: 128) or
+            "dense" (NN: see `family`).
+        family: Dataset family, which determines the sizes for "dense": CIFAR2 250; FMNIST 500, then 1000; all others
+            512, then 1024.
+        batch_size: Size that replaces both sizes of `batches`; None: no replacement.
 
     Raises `UserError` if `batch_size` is below 1, and ValueError for another text of `batches`.
     """

@@ -1,4 +1,7 @@
-"""Training of Keras models by momentum SGD, Adam or AdamW, which can be resumed and stops if the loss is not finite."""
+"""Training of Keras models by momentum SGD, Adam or AdamW.
+
+A stopped training can be resumed. Training ends early if the loss or the weights are no longer finite.
+"""
 
 import dataclasses
 import json
@@ -36,9 +39,9 @@ class FitResult:
     """Diagnostics of a training run; the trained weights are in the model.
 
     Attributes:
-        history: One number per epoch for each of: learning_rate, loss (without the penalty, the running mean over the
-            epoch), accuracy (not for regression), penalty (at the epoch's end), seconds, and, with a validation split,
-            validation_loss and validation_accuracy at the epoch's end.
+        history: Dictionary of arrays with one number per epoch: learning_rate, loss (without the penalty, averaged over
+            the batches of the epoch), accuracy (except for regression), penalty (at the end of the epoch), seconds,
+            and, with a validation split, validation_loss and validation_accuracy at the end of the epoch.
         epochs_done: Number of epochs that ended with a finite loss and finite weights.
         diverged: Whether the run was stopped because the loss or the weights were no longer finite. The model then has
             the last finite weights.
@@ -69,7 +72,7 @@ def fit(
     tensorboard: Path | str | None = None,
     epoch_done: Callable[[int], None] | None = None,
 ) -> FitResult:
-    """Train the model, from its current weights, on the mean row loss plus the model's own penalty.
+    """Train a model from its current weights, on the mean loss of the train rows plus the model's own penalty.
 
     Args:
         model: Model to train.
@@ -78,24 +81,25 @@ def fit(
         epochs: Number of epochs.
         batch_size: Rows per batch, or two sizes: during the warm-up, and after it (see `schedule.batch_sizes`).
         loss: "square" or "cross_entropy" (of the logits; see `objectives`).
-        optimizer: "sgd" (momentum 0.9 by `recipe.momentum`), "adam" or "adamw"; gradients are scaled as the layers
-            declare, see `linearized.solvers.training.scaled`.
+        optimizer: "sgd" (momentum 0.9, by the rule `recipe.momentum`), "adam" or "adamw". Gradients are multiplied by
+            the scales of the layers, see `linearized.solvers.training.scaled`.
         seed: Random-number seed of the row order, dropout and augmentation, each a function of (seed, epoch).
         recipe: Schedule, label smoothing, weight decay and augmentation; None: the defaults of `Recipe`. Losses in the
             history are without the smoothing.
-        checkpoint: Folder of the state, which is written after epochs, at most every `checkpoint_seconds` seconds, and
-            at the end; a later call with the same settings and `key` continues from it, with the same result.
+        checkpoint: Folder of the checkpoint, from which a later call with the same settings and `key` continues, with
+            the same result. It is written at the end and after epochs, at most every `checkpoint_seconds` seconds. None
+            stores nothing.
         checkpoint_seconds: Smallest number of seconds between two checkpoints.
         key: Identity of the run that the checkpoint belongs to.
-        progress: Function called with the number of epochs done, `epochs`, and a dictionary that contains the loss so
-            far.
+        progress: Function called with the number of epochs done, `epochs`, and a dictionary. Within an epoch, the
+            dictionary contains the mean loss of the epoch so far; after an epoch, the epoch's entries of the history.
         tensorboard: Folder of TensorBoard's logs: train, validation, and test for the scores of the test rows after
             each epoch, which do not affect any other result of this function.
-        epoch_done: Function called with the number of epochs done before the first epoch (0) and after each one, before
-            the state is written; the model then has the weights of that epoch. A resumed run calls it from the epoch
-            after its state on, so it may be called twice for an epoch.
+        epoch_done: Function called with the number of epochs done: with 0 before the first epoch, and after each epoch.
+            The model then has the weights of that epoch. The function may be called twice for an epoch, because the
+            checkpoint is written later, and a resumed run repeats the epochs after the checkpoint.
 
-    Takes memory for twice the weights in addition to that of Keras.
+    In addition to Keras' own memory, training takes memory for twice the weights.
 
     Raises:
         UserError: If a setting is invalid.
@@ -148,7 +152,7 @@ def predict(
     Args:
         model: Keras model; it is compiled if it is not yet.
         x: Rows.
-        batch_size: Rows per batch; at most 1000 are used.
+        batch_size: Rows per batch; more than 1000 count as 1000.
     """
     if not model.compiled:
         model.compile(jit_compile=_compiled_by_xla())
@@ -160,8 +164,8 @@ def predict(
 def _compiled_by_xla() -> bool | str:
     """Return Keras' `jit_compile` argument: False for TensorFlow on a CPU, otherwise "auto".
 
-    On a CPU, TensorFlow's own convolutions need almost no compilation time and are as fast as XLA's. Training steps of
-    dense networks are compiled by XLA where it is worth its time, see `epochs`.
+    On a CPU, TensorFlow's own convolutions need almost no compilation time and are as fast as XLA's. `epochs_of`
+    decides whether XLA compiles the training step of a dense network.
     """
     return False if on_cpu_with_tensorflow() else "auto"
 
@@ -190,11 +194,11 @@ class _GradientRun(keras.callbacks.Callback):
     Args:
         model: Model to train.
         rates: Learning rate of each epoch.
-        seed: Random-number seed of the row order and dropout.
+        seed: Random-number seed of dropout.
         checkpoint: Checkpoint of the run.
         checkpoint_seconds: Smallest number of seconds between two checkpoints.
         progress: Function called during and after each epoch, as for `fit`; None: none.
-        epoch_done: Function called with the number of epochs done after each epoch; None: none.
+        epoch_done: Function called after each epoch with the number of epochs done; None: none.
     """
 
     def __init__(
@@ -238,7 +242,7 @@ class _GradientRun(keras.callbacks.Callback):
         self.written = time.monotonic()
 
     def finish(self) -> FitResult:
-        """Restore the last finite weights in the model after a failure, write the checkpoint and return the result."""
+        """Write the checkpoint and return the result; after a failure, first restore the last finite weights."""
         if self.failure:
             _assign(self.weights, self.good)
         self.save()
@@ -256,7 +260,10 @@ class _GradientRun(keras.callbacks.Callback):
             state.assign(np.random.SeedSequence([self.seed, epoch, number]).generate_state(2))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Stop training if the loss is not finite, and report the progress; both after every 16th batch only."""
+        """Stop training if the loss is not finite, and report the progress; Keras calls this after each batch.
+
+        To save time, only every 16th batch is used, and progress is reported at most four times a second.
+        """
         if batch % CHECK_EVERY:
             return
         if not np.isfinite(float(logs["loss"])):
@@ -268,7 +275,8 @@ class _GradientRun(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Store the weights and the history of an epoch, or stop training if the weights or the loss are not finite.
 
-        A checkpoint is written if the last one is old enough.
+        Then `epoch_done` is called, a checkpoint is written if the last one is older than `checkpoint_seconds`, and
+        `progress` is called.
         """
         values = _values(self.weights)
         penalty = sum((float(loss) for loss in self.trained.losses), start=0.0)

@@ -1,1 +1,1 @@
-"""Reduction of a Gram matrix to a band, after which each ridge needs one banded Cholesky factorisation."""
+"""Solver of kernel ridge regression by a banded matrix: one reduction of K, then one banded factor per ridge."""

@@ -1,8 +1,8 @@
 """Cholesky factorisation of a banded matrix B + ρI of half-width b, and the trace of its inverse.
 
-Bands are stored as in LAPACK: row i of (b+1, n) is the i-th diagonal below the main one. BLAS runs on one thread,
-because its blocks have only 32 to 96 rows: two threads take 1.5 to 2.3 times as long for them, and far longer when
-other programs keep the cores busy.
+A banded matrix is stored as in LAPACK, as an array (b+1, n) whose row i is the i-th diagonal below the main one. BLAS
+runs on one thread, because its blocks have only 32 to 96 rows. For such blocks, two threads take 1.5 to 2.3 times as
+long as one, and far longer when other programs keep the cores busy.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.n
     """Return the triangle L of B + ρI = L Lᵀ, in n · b² operations; None if the matrix is not positive definite.
 
     Args:
-        band: B: row i is the i-th diagonal below the main one. L is returned in the same form.
+        band: B, stored so that row i is the i-th diagonal below the main one. L is returned in the same form.
         ridge: ρ.
     """
     shifted = band.copy()
@@ -46,8 +46,8 @@ def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
 
         Z_j = D_j⁻ᵀD_j⁻¹ + G_jᵀ Z_{j+1} G_j,    G_j = E_j D_j⁻¹,
 
-    computed from the last one backwards: a sum of positive terms, so nothing cancels. (Takahashi, Fagan & Chin, 1973;
-    Erisman & Tinney, Commun. ACM 18, 1975.)
+    computed from the last block backwards. Z_j is a sum of positive semi-definite terms, so nothing cancels.
+    (Takahashi, Fagan & Chin, 1973; Erisman & Tinney, Commun. ACM 18, 1975.)
 
     Args:
         factor: Banded triangle L, from the function `factor`.
@@ -59,9 +59,13 @@ def inverse_trace(factor: Float64[np.ndarray, "b_and_1 n"]) -> float:
 def inverse_squares(
     factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"]
 ) -> Float64[np.ndarray, " c"]:
-    """Return yᵀ(L Lᵀ)⁻¹y for each of c columns y and the banded triangle L; this is the squared norm of L⁻¹y.
+    """Return yᵀ(L Lᵀ)⁻¹y, the squared norm of L⁻¹y, for each of c columns y.
 
-    Takes 4 n · b operations per column, in blocks of b rows.
+    This takes 4 n · b operations per column, in blocks of b rows.
+
+    Args:
+        factor: Banded triangle L, from the function `factor`.
+        y: The columns, (n, c).
     """
     size, n = max(len(factor) - 1, 1), factor.shape[1]
     total, before = np.zeros(y.shape[1]), np.zeros((0, y.shape[1]))

@@ -4,8 +4,8 @@ Each step clears the entries that are more than b rows below the diagonal in the
 before the step, A₂₁ the part of these b columns that is below their diagonal block (b, b), and A₂₂ the square block to
 the right of A₂₁. The QR decomposition A₂₁ = H R has H = I - V T Vᵀ (the compact WY form: Schreiber & Van Loan, SIAM J.
 Sci. Stat. Comput. 10, 1989). Then A₂₁ becomes R, and A₂₂ becomes Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where
-W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T: one symmetric product and one symmetric update of rank 2b. (The first stage of
-Bischof, Lang & Sun, ACM TOMS 26, 2000.)
+W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T. A step thus takes one symmetric product and one symmetric update of rank 2b. This
+is the first stage of Bischof, Lang & Sun, ACM TOMS 26, 2000.
 
 The reduction works on one triangle of the array. V and R are stored in the cleared columns, and the other triangle
 keeps K.
@@ -24,18 +24,18 @@ SLAB = 512  # columns per array of a saved state
 
 
 class BandReduction:
-    """Reduction K = Q B Qᵀ of a symmetric matrix to a banded matrix B, in steps between which it can be saved.
+    """Reduction K = Q B Qᵀ of a symmetric matrix to a banded matrix B, in steps; its state can be saved between steps.
 
-    It takes 4/3 n³ operations in n/b steps, and n · b numbers of memory in addition to K. Call `step` until `done`,
-    then `band` for B, and `forward` and `backward` for products with Qᵀ and Q.
+    The reduction takes 4/3 n³ operations in n/b steps, and n · b numbers of memory in addition to K. Call `step` until
+    `done` is true. Then `band` returns B, and `forward` and `backward` multiply by Qᵀ and Q.
 
     Args:
-        array: K (n, n), C-ordered and symmetric. The upper triangle is overwritten; the strict lower one keeps K.
+        array: K (n, n), C-ordered and symmetric. The upper triangle is overwritten; the strict lower triangle keeps K.
         width: Half-width b of the band.
 
     Attributes:
         lower: The transposed array. For BLAS it is a column-major matrix with the reduction of K in its lower triangle.
-        factors: The triangular matrix T of each step so far, whose reflections are I - V T Vᵀ.
+        factors: Triangular matrix T of each step so far; the product of the step's reflections is I - V T Vᵀ.
     """
 
     def __init__(self, array: Float[np.ndarray, "n n"], width: int = WIDTH):
@@ -107,7 +107,7 @@ class BandReduction:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of a checkpoint, from which `restore` continues.
 
-        They are the reduced triangle of the array, in slabs of columns, and the matrix T of each step.
+        The arrays are parts of the reduced triangle, several columns each, and the matrix T of each step.
         """
         slabs = {f"slab{j}": self.lower[j:, j : j + SLAB] for j in range(0, self.n, SLAB)}
         return slabs | {f"factor{j}": factor for j, factor in enumerate(self.factors)}
@@ -125,12 +125,12 @@ class BandReduction:
         return self.lower[(j + 1) * self.width :, j * self.width : (j + 1) * self.width]
 
     def _stored_vectors(self, j: int) -> tuple[np.ndarray, int]:
-        """Return the Householder vectors V of step j, one per column, and the index of the first row they change."""
+        """Return the Householder vectors V of step j, one per column, and the index of the first row that j changes."""
         panel = self._panel(j)
         return _vectors(panel), self.n - len(panel)
 
     def _wy_factor(self, vectors: np.ndarray, tau: np.ndarray) -> np.ndarray:
-        """Return the triangular T with which the product of the reflections I - τ v vᵀ of one step is I - V T Vᵀ.
+        """Return the triangular T such that the product of the reflections I - τ v vᵀ of one step is I - V T Vᵀ.
 
         T follows from T⁻¹ + T⁻ᵀ = VᵀV with 1/τ on the diagonal of T⁻¹. A reflection with τ = 0 is the identity.
 
@@ -150,10 +150,10 @@ class BandReduction:
 
 
 def _vectors(packed: np.ndarray) -> np.ndarray:
-    """Return the Householder vectors V, unit lower trapezoidal, from a panel that LAPACK's geqrf has factored.
+    """Return the Householder vectors V as a unit lower trapezoidal matrix, from the result of LAPACK's geqrf.
 
     Args:
-        packed: Panel with R in its upper triangle and V below the diagonal.
+        packed: Result of geqrf, with R in its upper triangle and V below the diagonal.
     """
     vectors = np.asfortranarray(np.tril(packed[:, : min(packed.shape)], -1))
     np.fill_diagonal(vectors, 1)

@@ -1,12 +1,13 @@
-"""Band solver: reduces K to a band once, in place, then factors the band for each ridge; default if K fits in memory.
+"""Band solver: reduces K to a banded matrix B once, in place, then factors B + ρI for each ridge ρ.
 
-K = Q B Qᵀ takes 4/3 n³ operations, all BLAS-3 (one Cholesky factor takes n³/3, eigenvalues five times as long). Then
-α = Q(B + ρI)⁻¹QᵀY takes n · b² operations per ridge, and one pass of reflections for all ridges together. One triangle
-of the array holds the reduction, the other keeps K for true residuals and refinement: n² + O(n · b) numbers in all.
+It is the default for kernel ridge regression with three or more ridges if K fits in memory. The reduction K = Q B Qᵀ
+takes 4/3 n³ operations, all BLAS-3, four times as many as one Cholesky factorisation of K. Then α = Q(B + ρI)⁻¹QᵀY takes n · b² operations per ridge, and one pass of reflections for all ridges
+together. One triangle of the array holds the reduction. The other triangle keeps K for true residuals and refinement,
+so that the memory is n² + O(n · b) numbers.
 
-The band is factored in float64. If K is in float32, the reduction is too, and Q B Qᵀ equals K only up to its rounding
-errors. Where a residual misses `rtol`, CG in float64 corrects the solution, with the factor of B + λ'I as
-preconditioner. Here λ' is max(ρ, 4 eps ‖K‖) or larger, with eps of the data type of K
+B is factored in float64. If K is in float32, the reduction is in float32 too, and Q B Qᵀ equals K only up to rounding
+errors. If a residual misses `rtol`, CG in float64 corrects the solution, with the factor of B + λ'I as preconditioner.
+λ' is max(ρ, 4 eps ‖K‖) or larger, with the machine precision eps of the data type of K
 (`linearized.solvers.linear.refinement`).
 """
 
@@ -32,16 +33,15 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
     Args:
         problem: K (n, n) and Y (n, k). If the array of K is not exactly symmetric, its lower triangle is used.
         ridges: ρ, in any order.
-        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. In float32 a ridge
-            is refined if its residual misses the tolerance: rtol = 1e-3 rarely needs refinement, 1e-7 needs a few
-            steps. Iterations are steps of CG. Progress is reported during the reduction as (thousandths done, 1000,
-            residuals of 1, number of ridges), and after each step of CG. Checkpoints contain the reduction, about half
-            of the size of K, which is valid for any ridges and labels; the last one is written when the reduction is
-            complete.
+        run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Iterations are
+            steps of CG: with K in float32, rtol = 1e-3 rarely needs any, and 1e-7 needs a few. Progress is reported
+            during the reduction as (thousandths done, 1000, residuals of 1, number of ridges), and after each step of
+            CG. Checkpoints contain the reduction, about half of the size of K, and are valid for any ridges and labels.
+            The last checkpoint is written when the reduction is complete.
 
-    Degrees of freedom, GCV and the mean leave-one-out error are returned for every ridge that the precision of K
-    resolves. The leave-one-out error is estimated from 256 rows (`linearized.solvers.linear.left_out`), which takes
-    2 n² operations per row, and 4 n · b per row and ridge.
+    Degrees of freedom, GCV (generalised cross-validation) and the mean leave-one-out error are returned for every ridge
+    that the precision of K resolves. The leave-one-out error is estimated from 256 rows
+    (`linearized.solvers.linear.left_out`), which takes 2 n² operations per row, and 4 n · b per row and ridge.
 
     Raises:
         UserError: If the settings are invalid or K is not finite.
@@ -51,7 +51,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 def factored(problem: DenseProblem, ridges: np.ndarray, run: LinearRun) -> tuple["BandFactors", list[Solution]]:
-    """Solve (K + ρI)α = Y at every ridge, as `solve` does, but without degrees of freedom and leave-one-out errors.
+    """Solve (K + ρI)α = Y at every ridge like `solve`, but without degrees of freedom, GCV and leave-one-out errors.
 
     Args:
         problem: K and Y.
@@ -96,10 +96,10 @@ def _reduce(reduction: BandReduction, run: LinearRun, saved: TimedCheckpoint, ri
 
 
 class BandFactors:
-    """The band B of a reduction K = Q B Qᵀ, and its factorisation B + λ'I at a ridge λ' for each ρ.
+    """The banded matrix B of a reduction K = Q B Qᵀ, and factorisations of B + λ'I, with a ridge λ' for each ρ.
 
-    λ' is ρ, or larger if B + ρI is too close to singular for the precision of K. It may be raised when a ridge is
-    factored for the first time, so `shifts` and `resolved` are final only after the first call of `precondition`.
+    λ' is ρ, or larger if B + ρI is too close to singular for the precision of K. The first factorisation at a ridge may
+    raise λ'. `shifts` and `resolved` are therefore final only after `precondition` was called for all ridges.
 
     Args:
         reduction: The complete reduction of K.
@@ -118,9 +118,10 @@ class BandFactors:
         self.shifts = np.maximum(ridges, least)
 
     def precondition(self, right: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return (K + λ'I)⁻¹ = Q(B + λ'I)⁻¹Qᵀ times residuals, with one pass of reflections in each direction.
+        """Return (K + λ'I)⁻¹ = Q(B + λ'I)⁻¹Qᵀ times residuals.
 
-        Factors are recomputed at each call, because storing them would take ridges · b/n of the memory of K.
+        Each call takes one product with Qᵀ and one with Q. It recomputes the factors, because storing them would take
+        r · b/n times the memory of K for r ridges.
 
         Args:
             right: Residuals (n, l, k) of l ridges.
@@ -144,9 +145,9 @@ class BandFactors:
         return factor
 
     def judged(self, solutions: list[Solution]) -> list[Solution]:
-        """Add degrees of freedom, GCV and the mean leave-one-out error to solutions.
+        """Return solutions with degrees of freedom, GCV and the mean leave-one-out error added.
 
-        Ridges ρ at which B + ρI itself could not be factored are returned without them.
+        Solutions at a ridge ρ for which a larger ridge λ' was factored are returned unchanged.
 
         Args:
             solutions: Solutions of (K + ρI)α = Y, one per ridge.
