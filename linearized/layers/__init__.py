@@ -1,7 +1,7 @@
-"""Keras layers of this project: kervolutions, lambda layers, mean-field and random-features layers, SNNKs and others.
+"""Keras layers of this project, such as kervolutions, lambda layers and scalable neural network kernels (SNNKs).
 
-They are written with `keras.ops`, except `Linearization`, which needs TensorFlow or JAX. Importing this package
-registers them with Keras, so that saved models that contain them can be loaded.
+The layers are written with `keras.ops`, except `Linearization`, which needs TensorFlow or JAX. Importing this package
+registers the layers with Keras, so that saved models with these layers can be loaded.
 """
 
 from linearized.layers.batch_norm import SettledBatchNorm

@@ -5,8 +5,8 @@ machine precision of the data type. The error is harmless unless the distance is
 float32, no digit of the distance is correct for a patch and a filter of norm 1,000 that differ by 0.1.
 
 Each call therefore checks its own result. If some distance has lost digits, the call recomputes all distances as sums
-of squared differences. These sums are accumulated entry by entry of the patch. They store one number per output, and
-take as many passes over the outputs as a patch has entries. Derivatives are always those of the formula with norms;
+of squared differences. These sums are accumulated one entry of the patch at a time. They store one number per output,
+and take as many passes over the outputs as a patch has entries. Derivatives are always those of the formula with norms;
 their relative error is only eps ‖x‖ / ‖x - w‖.
 """
 
@@ -92,7 +92,7 @@ def _of_patches(layer: Any, x: Any, scale: Any) -> Any:
 
 @ops.custom_gradient
 def _with_value(formula, value):
-    """Return `value`; differentiation propagates its derivatives to `formula`.
+    """Return `value` with the derivatives of `formula`.
 
     Args:
         formula: Tensor that receives the derivatives.

@@ -21,14 +21,14 @@ def best_shift(square: float, dim: int):
     """Return the shift M with the smallest variance of the estimate φ(q)φ(k) of exp(q·k), see the module's docstring.
 
     The second moment of one estimate is ((1+4M)²/(1+8M))^(d/2) exp(2‖q+k‖²(1+4M)/(1+8M) - ‖q‖² - ‖k‖²). Its derivative
-    with respect to M is a quadratic polynomial divided by a positive number, so that its root has a closed form.
+    with respect to M is a quadratic polynomial divided by a positive function of M, so its root has a closed form.
 
     Args:
         square: ‖q + k‖² > 0, a number or a tensor.
         dim: d, the length of q and k.
 
     Returns:
-        M > 0, in the form of `square`.
+        M > 0, a number or a tensor like `square`.
     """
     total = 2 * square + dim
     ratio = ((total**2 + 8 * dim * square) ** 0.5 - total) / (4 * square)
@@ -78,7 +78,7 @@ class FavorAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, query, key=None, value=None, key_mask=None):
-        """Return the estimate of softmax(q kᵀ/√d) v, the averages of the values by attention weights.
+        """Return the estimate of softmax(q kᵀ/√d) v, the averages of the values with the attention weights.
 
         Args:
             query: Queries, `(n, length, d)` or `(n, length, heads, d)`.

@@ -10,7 +10,7 @@ arguments of the layers.
 | "sigmoid"    | tanh(x·w + b + c)                   | a convolution                                          |
 | "gaussian"   | exp(-γ‖x - w‖²) + b                 | a convolution and norms, see `layers.distances`        |
 | "l2"         | ‖x - w‖₂ + b                        | a convolution and norms, see `layers.distances`        |
-| "l1"         | ‖x - w‖₁ + b                        | a sum over the kernel's offsets and the input channels |
+| "l1"         | ‖x - w‖₁ + b                        | a sum over the entries of a patch                      |
 
 Every kernel except "l1" costs a convolution and a few passes over its output. None stores unfolded patches or the
 differences of all patches and filters. Padding is with zeros, which count as inputs in the distances.
@@ -287,7 +287,7 @@ class Kervolution3D(_Kervolution, keras.layers.Conv3D):
 def _power(x, exponent):
     """Return x^exponent elementwise, by repeated squaring.
 
-    Its derivative is defined here: it takes two passes over x, and automatic differentiation would take five.
+    The derivative is defined here too. It takes two passes over x; automatic differentiation would take five.
 
     Args:
         x: Tensor.

@@ -42,8 +42,9 @@ class LambdaLayer(keras.layers.Layer):
         heads: h, the number of queries per pixel.
         keys: k, the depth of queries and keys.
         intra_depth: u, the number of keys and values per context pixel.
-        scope: r, odd: a position lambda covers r · r pixels around its query, by a lambda convolution with learned
-            weights; pixels beyond the border count as zero. 0: it covers all m = H W pixels, by a `PositionEmbedding`.
+        scope: r. An odd r: a position lambda covers r · r pixels around the query pixel, by a lambda convolution with
+            learned weights; pixels beyond the border count as zero. 0: a position lambda covers all m = H W pixels, by
+            a `PositionEmbedding`.
         strides: Distance in pixels between two query pixels along rows and columns. All pixels are context pixels.
         embedding: Kind of the layer's own `PositionEmbedding` (scope 0): "relative" or "absolute".
         norm: "channels": batch normalisation of every channel of queries and values. "published": as in the

@@ -137,14 +137,14 @@ def linearize(
         variables: Trainable variables that are chosen: "last_layer" for those of the last layer; parts of their paths
             such as "block5,head/kernel" or "-embeddings" (see `linearized.tangents.variable_names`); or a function that
             returns whether a variable is chosen. None: all trainable variables.
-        x: Some rows (n, ...) as the model takes them, on which it is checked; None: two rows of N(0, 1) numbers (of
-            zeros, if the input is an integer one) in the shape of the model's input.
+        x: Some rows (n, ...) of inputs, with which the model is checked. None: two rows in the shape of the model's
+            input, of N(0, 1) numbers, or of zeros for integer inputs.
 
     Raises:
         UserError: If the model has several inputs or outputs, does not state the shape of its rows (and `x` is None),
-            cannot take the rows, draws random numbers in inference mode, has weights or outputs that are not finite,
-            returns outputs that depend on other rows of the batch, has no trainable variable of those that were chosen,
-            or cannot be saved and loaded by Keras.
+            does not accept the rows, draws random numbers in inference mode, has weights or outputs that are not
+            finite, returns outputs that depend on other rows of the batch, or cannot be saved and loaded by Keras; and
+            if no trainable variable is chosen.
 
     Example:
         >>> import keras

@@ -30,7 +30,7 @@ class NeuralTangent(keras.layers.Layer):
             G, (k, N, d) together, so that the outputs are trained independently of each other.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)). The
             entries of a⁰ are N(0, 1).
-        seed: Random-number seed of W and a⁰; 1990 is that of Ghorbani et al. (arXiv 2006.13409).
+        seed: Random-number seed of W and a⁰; Ghorbani et al. (arXiv 2006.13409) use 1990.
         block: Number of columns of W that are drawn at a time, 0 for all at once. W depends on this number.
         directions_regularizer: Regularizer of G; a and c have none.
 
@@ -96,7 +96,7 @@ class NeuralTangent(keras.layers.Layer):
         return self.add_weight(name=name, shape=value.shape, initializer=initializer, trainable=False)
 
     def call(self, x):
-        """Return f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x for rows x (n, d), (n, k).
+        """Return f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x, (n, k), for rows x (n, d).
 
         W (columns wᵢ) and a⁰ are fixed; the readout a, the bias c and the directions gᵢ are trained.
         """

@@ -59,7 +59,7 @@ def l1_distance(layer, x, weights):
 
 
 def _shifted(layer, x, offset):
-    """Return the inputs below one entry of the filters, for each output position, `(n, *outputs, channels)`.
+    """Return the inputs at one position within every window of a convolution, `(n, *outputs, channels)`.
 
     A convolution with a one-hot filter selects the inputs, so that the backend applies strides, padding and dilation.
     The channels are folded into the batch.
@@ -67,7 +67,7 @@ def _shifted(layer, x, offset):
     Args:
         layer: Keras convolution whose strides, padding and dilation apply.
         x: Inputs `(n, *sizes, channels)`.
-        offset: Index of the entry within `kernel_size`.
+        offset: Indices of the position within the window, one per spatial axis.
     """
     hot = np.zeros((*layer.kernel_size, 1, 1))
     hot[offset] = 1

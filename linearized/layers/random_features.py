@@ -22,7 +22,7 @@ class RandomFeatures(keras.layers.Layer):
     Args:
         units: N, the number of features.
         law: Distribution of W: "sphere" (columns uniform on the unit sphere) or "gaussian" (entries N(0, 1/d)).
-        seed: Random-number seed of W; 1990 is that of Ghorbani et al. (arXiv 2006.13409).
+        seed: Random-number seed of W; Ghorbani et al. (arXiv 2006.13409) use 1990.
         block: Number of columns of W that are drawn at a time, 0 for all at once. W depends on this number.
 
     Input shape: `(n, d)`, or more axes before the last.

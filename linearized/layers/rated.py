@@ -44,7 +44,7 @@ class _Rated:
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedDense(_Rated, keras.layers.Dense):
-    """`keras.layers.Dense` with a factor by which the training loop of this package multiplies its gradients.
+    """`keras.layers.Dense` with a factor by which the training loop of this package multiplies the layer's gradients.
 
     Args:
         args: Positional arguments of `keras.layers.Dense`.
@@ -55,7 +55,7 @@ class RatedDense(_Rated, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("linearized")
 class RatedConv2D(_Rated, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with a factor by which the training loop of this package multiplies its gradients.
+    """`keras.layers.Conv2D` with a factor by which the training loop of this package multiplies the layer's gradients.
 
     Args:
         args: Positional arguments of `keras.layers.Conv2D`.

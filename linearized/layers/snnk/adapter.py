@@ -1,9 +1,9 @@
-"""Adapters with an SNNK inside: a few trained weights after a frozen layer, whose outputs are unchanged at the start.
+"""Adapters with an SNNK inside: layers with a few trained weights that are added after frozen layers.
 
 An SNNK (scalable neural network kernel) replaces a dense layer by m random features of its inputs and a trained matrix.
-By default the inputs of the SNNK in an adapter are layer-normalised (`norm_before`), so that their norm starts at no
-more than √d for inputs of length d. Without this normalisation, give the SNNK a `radius` if its features grow without
-bound.
+By default an adapter returns its inputs unchanged at the start of training, and the inputs of its SNNK are
+layer-normalised (`norm_before`). Their norm is then at most √d at the start, for inputs of length d. Without this
+normalisation, give the SNNK a `radius` if its features grow without bound.
 
 Sources: "Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al.
 (2019).

@@ -15,8 +15,8 @@ after an SNNK has k units, and a Dense before an SNNK maps d₀ inputs to d outp
 
 Features of exponentials, sines and cosines, and features with `normalize`, need the norm of their input in addition to
 its projections. A linear map before such features cannot be folded into them, but a linear map after them can be folded
-into Ψ. Features with a `radius` (see `UniversalFeatures`) keep it: "relu" and power features compute the distance of a
-row from the centre from the projections, which folding leaves unchanged.
+into Ψ. Features with a `radius` (see `UniversalFeatures`) keep their radius: "relu" and power features compute the
+distance of a row from the centre from the projections, which folding leaves unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ Chain = tuple[Layer, Layer]
 
 
 def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
-    """Return a smaller model in which pairs of successive linear maps around SNNKs are multiplied into one matrix.
+    """Return a smaller model in which each pair of successive linear maps around SNNKs is multiplied into one matrix.
 
     An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ. The product of Ψ and the next linear
     map, or of a Dense and the projections of an SNNK after it, replaces both maps if it has no more weights than both
@@ -142,7 +142,7 @@ def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> 
     Args:
         layer: SNNK.
         projection: New projections (d, projections).
-        added: Vector that is added to the projected inputs, in the meaning of `_projection_of`.
+        added: Vector that is added to the projected inputs, the counterpart of the result of `_projection_of`.
     """
     new = SNNK.from_config(layer.get_config())
     new.build((None, len(projection)))

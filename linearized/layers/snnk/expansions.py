@@ -3,7 +3,7 @@
 Random features factorise (w·x)ⁿ and e^{iω w·x} into a function of the weights w and a function of the inputs x
 ("Scalable Neural Network Kernels", ICLR 2024). Therefore f(w·x + b) is first written as a sum of terms of one of these
 kinds. sin and cos are exact, with one frequency. Other functions are approximated on [-reach, reach]. The largest
-absolute errors there, for reach 3, are:
+absolute errors on this interval, for reach 3, are:
 
 | f        | powers up to 4 | up to 8 | up to 12 | frequencies 0..4 | 0..8 |
 |----------|--------|--------|--------|--------|--------|

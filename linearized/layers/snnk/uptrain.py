@@ -94,7 +94,7 @@ def uptrain(
     """Return a copy of a model in which the last MLP blocks begin with an SNNK instead of a dense layer.
 
     Each block gets an SNNK of its own, with m features Φ(x), a trained matrix Ψ and its own random projections. The
-    start of Ψ is computed from the dense layer that the SNNK replaces. The relative error of each SNNK on held-out rows
+    initial Ψ is computed from the dense layer that the SNNK replaces. The relative error of each SNNK on held-out rows
     is logged and stored as the attribute `error` of the SNNK; an error above 0.2 causes a warning.
 
     Args:

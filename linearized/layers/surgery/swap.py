@@ -32,8 +32,8 @@ def swap(
         where: Function that returns whether a matched layer is replaced; None: all matched layers are replaced.
 
     Returns:
-        Model with the same weights in all layers that were not replaced, compiled like `model`. A functional or
-        sequential model stays one; any other model becomes a `SwappedModel`.
+        Model with the same weights in all layers that were not replaced, compiled like `model`. A functional model
+        stays functional, and a sequential model stays sequential. Any other model becomes a `SwappedModel`.
 
     Raises:
         ValueError: If the model is not built, if no layer was chosen, if a factory does not return a new layer, or if
