@@ -1,6 +1,6 @@
 """EMPIRICAL: a kernel that a saved Keras model defines at the weights of its file, `--model=path.keras`.
 
-`--kind=ntk` is its empirical NTK (`linearized.empirical_ntk`), `--kind=nngp` the kernel of a layer's outputs
+`--kind=ntk` selects the empirical NTK (`linearized.empirical_ntk`), `--kind=nngp` the kernel of a layer's outputs
 (`linearized.conjugate_kernel`). Layers are in inference mode. Derivatives and features are in float32; with
 `--dtype=float64` the sums of their products are in float64, so that rounding causes no negative eigenvalues.
 """

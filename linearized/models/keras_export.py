@@ -47,7 +47,7 @@ class ExportedLayer:
 
 @dataclasses.dataclass(frozen=True)
 class ExportedModel:
-    """Model of NumPy arrays that can be saved as a Keras model, from rows (n, dim) through a chain of layers.
+    """Model of NumPy arrays that can be saved as a Keras model: a chain of layers for rows (n, dim).
 
     The model itself computes nothing. Its weights are saved as float32.
 
@@ -72,7 +72,7 @@ class ExportedModel:
         return self.trained_parameters + sum(weight.size for layer in self.layers for weight in layer.fixed)
 
     def save(self, path: Path) -> None:
-        """Write the model to the file `path` in the `.keras` format, from which Keras can load it.
+        """Write the model to the file `path` in Keras' own `.keras` format.
 
         Saving needs memory for a copy of the weights.
         """

@@ -50,8 +50,8 @@ DECLARED = Declaration(
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return the linearization of the model f in a file: an uncompiled Keras model from rows (n, d) to outputs (n, k).
 
-    The outputs are f(x; θ₀) plus the derivative of f in the direction v. v is a change of the chosen weights, is
-    trained and starts at 0.
+    The outputs are f(x; θ₀) plus the derivative of f in the direction v, a change of the chosen weights. v is trained
+    and starts at 0.
 
     Args:
         config: Settings model (path of the file), init ("file": θ₀ are the weights of the file; "fresh": new initial

@@ -22,9 +22,9 @@ The first layer is "input", the last one "readout", and all others are "hidden".
 The triples (c, s², r) and (c/θ, s²θ², rθ²) are equivalent for every θ > 0 (Yang & Hu).
 
 The networks of arXiv 2006.13409 ("published") follow none of the four exactly. NN (`linearized.layers.mean_field`) is
-mean_field with biases and two changes. The first layer has s² = 1/n, c = 1 and r = m, n times the rate of the
-equivalent triple. The rate of the readout is multiplied by the number of outputs. CNN is standard with biases and
-s² = 2/(9m), He's variance by fan-out, in every convolution.
+mean_field with biases and two changes. The first layer has s² = 1/n, c = 1 and r = m, which is n times the
+rate that would be equivalent to the table. The rate of the readout is multiplied by the number of outputs. CNN is
+standard with biases and s² = 2/(9m), He's variance by fan-out, in every convolution.
 
 Sources: Yang & Hu (ICML 2021, arXiv 2011.14522) for the equivalence and mup; Jacot et al. (NeurIPS 2018) for ntk; Mei,
 Montanari & Nguyen (PNAS 2018) for mean_field.

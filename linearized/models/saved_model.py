@@ -29,7 +29,7 @@ def input_shape(path: Path | str) -> tuple[int | None, ...] | None:
 def custom_classes(path: Path | str) -> list[str]:
     """Return the names of the classes in a saved model that do not come with Keras, sorted, each once.
 
-    A name is the one under which the class is registered with Keras.
+    The names are those under which the classes are registered with Keras.
 
     Raises:
         Absent: If the file does not exist.

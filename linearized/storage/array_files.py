@@ -129,7 +129,7 @@ def read_npz(
 def _mapped_member(path: Path | str, file: BinaryIO, member: zipfile.ZipInfo) -> np.memmap | None:
     """Return the array of one member of an .npz archive as a memory map, or None if it must be read into memory.
 
-    This holds for compressed and encrypted members, text, arrays in Fortran order, empty arrays and vectors.
+    None is returned for compressed and encrypted members, text, arrays in Fortran order, empty arrays and vectors.
 
     Args:
         path: The archive.

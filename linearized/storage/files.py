@@ -99,7 +99,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def aside_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new locked folder `.writing-*` in `parent` for temporary files, and remove it at the end of the block.
+    """Yield a new, locked folder `.writing-*` in `parent`, and remove it with its files at the end of the block.
 
     If the block fails, folders that were made for `parent` are removed if they are empty. In an OSError, the folder
     `.writing-*` is removed from the path `filename`, and a missing `filename` becomes `parent`.
@@ -241,7 +241,7 @@ def new_folders(folder: Path) -> list[Path]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove the empty ones of some folders, in the given order; missing folders cause no error."""
+    """Remove folders that are empty, in the given order; other and missing folders cause no error."""
     for folder in folders:
         with contextlib.suppress(OSError):  # it is not empty or does not exist
             folder.rmdir()

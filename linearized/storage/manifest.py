@@ -20,7 +20,7 @@ BLOCKS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
-    """Kind of the content of a folder of shards, `GRAM` or `FEATURES`, as the names that depend on the content.
+    """Names that depend on the content of a folder of shards: a Gram matrix (`GRAM`) or features (`FEATURES`).
 
     Attributes:
         file: File name of the description, such as "gram.json".

@@ -251,8 +251,8 @@ def convergence(entry: Mapping[str, Any]) -> bool | None:
     residual. It converged if it did not diverge and its train loss (with the penalty) settled: the loss hardly changed
     at the end, see `settled`.
 
-    For training by gradients, version 0.1 stored `converged` in the meaning "did not diverge". The result for such an
-    entry is None if it is true.
+    For training by gradients, version 0.1 stored `converged` in the meaning "did not diverge". For such an entry the
+    result is None instead of True.
 
     Args:
         entry: Entry of one ridge in a run's record, `record["ridges"][i]`.

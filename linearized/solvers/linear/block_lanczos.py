@@ -98,7 +98,7 @@ class _Lanczos:
     """One run of block Lanczos: the basis Q, the block tridiagonal matrix T, and the small problem of each ridge.
 
     If there are checkpoints of the run, they are restored, including their number of columns per block. The problem may
-    state another number, because it depends on a measurement of the machine's speed.
+    state another number of columns, which depends on a measurement of the machine's speed.
 
     Args:
         problem: Problem to solve.

@@ -150,7 +150,7 @@ class _Passes:
     def restarted(
         self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str
     ) -> tuple[list[Solution], list[np.ndarray] | None]:
-        """Run CG once from the recomputed residuals of all solutions, with common products.
+        """Run CG once for all solutions together, from their recomputed residuals.
 
         Args:
             solutions: Solutions to continue from, one per ridge.

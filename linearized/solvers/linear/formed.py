@@ -38,7 +38,7 @@ CORRECTIONS = 3  # most corrections by the factor, from residuals recomputed fro
 
 
 class _Part(NamedTuple):
-    """One diagonal block of the matrix A Aᵀ or AᵀA, after its reduction to a band.
+    """One diagonal block of the matrix A Aᵀ or AᵀA, after its reduction to a banded matrix.
 
     Attributes:
         factors: Reduced block; its method `precondition` solves for more right-hand sides.

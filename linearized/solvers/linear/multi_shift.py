@@ -18,7 +18,7 @@ EXHAUSTED = 1e-15  # a column whose running residual has fallen by this factor i
 
 
 class MultiShift:
-    """Conjugate gradients for (H + ρI)v = b at r ridges ρ, performed step by step with one product with H each.
+    """Conjugate gradients for (H + ρI)v = b at r ridges ρ, performed step by step, with one product with H per step.
 
     Call `step` until no ridge is `active`. Arrays are (r, p, c) for r ridges and c columns of length p, the side of H.
 

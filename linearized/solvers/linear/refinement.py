@@ -46,7 +46,7 @@ def floor(dtype: np.dtype, norm: float) -> float:
 
 
 class Refinement(NamedTuple):
-    """Improvement of solutions from a factorisation of K + ρI by CG in float64, until their residuals are small.
+    """Refinement, by CG in float64, of solutions from a factorisation of K + ρI, until their residuals are small.
 
     Attributes:
         problem: Problem that provides Y and the dtype of K.

@@ -1,4 +1,4 @@
-"""Solver (K + ρI)α = Y by conjugate gradients, with a preconditioner from r random columns of K.
+"""Solver of (K + ρI)α = Y by conjugate gradients, with a preconditioner from r random columns of K.
 
 The columns give an approximation K ≈ F Fᵀ (`linearized.solvers.linear.pivoted`). With FᵀF = V diag(s) Vᵀ and G = F V,
 

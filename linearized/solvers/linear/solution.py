@@ -362,7 +362,7 @@ def with_values(problem: LinearProblem, solutions: list[Solution]) -> list[Solut
 
 
 def ridge_batch(problem: LinearProblem) -> int:
-    """Return the number of ridges in one pass over A: as many as have parameters of at most 512 MiB, at least 1."""
+    """Return the number of ridges in one pass over A: at least 1, with at most 512 MiB of parameters together."""
     return max(1, BATCH_BYTES // (8 * problem.columns * max(problem.params, problem.rows)))
 
 

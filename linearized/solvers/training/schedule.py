@@ -1,4 +1,4 @@
-"""Schedules of learning rates by epoch, and batch sizes: of arXiv 2006.13409, of lambda networks, and a cosine."""
+"""Learning rates by epoch (of arXiv 2006.13409, of lambda networks, and a cosine), and batch sizes."""
 
 import numpy as np
 
@@ -22,8 +22,8 @@ def learning_rates(learning_rate: float, epochs: int) -> Float64[np.ndarray, " e
 
     This is the schedule of Ghorbani et al. (arXiv 2006.13409). With lr = `learning_rate`, W = `warm_up_epochs(epochs)`
     and epochs t = 0, 1, ..., the rate is lr·2t/W for t < W. The first epoch thus has rate 0 and changes nothing. For
-    t >= W the rate is max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). With at most 15 epochs, the
-    published schedule would be all warm-up; here the rate is then lr·2(t + 1)/(W + 1) for t < W, and never 0.
+    t >= W the rate is max(lr(1 + cos(π(t - W)/(epochs - W))), lr/15). With at most 15 epochs, the published schedule
+    would be all warm-up; here the rate is then lr·2(t + 1)/(W + 1) for t < W, and never 0.
 
     Raises `UserError` if there are no epochs or the rate is not positive and finite.
     """

@@ -39,9 +39,10 @@ class FitResult:
     """Diagnostics of a training run; the trained weights are in the model.
 
     Attributes:
-        history: Dictionary of arrays with one number per epoch: learning_rate, loss (without the penalty, averaged over
-            the batches of the epoch), accuracy (except for regression), penalty (at the end of the epoch), seconds,
-            and, with a validation split, validation_loss and validation_accuracy at the end of the epoch.
+        history: Dictionary of arrays with one number per epoch: learning_rate, loss (without the penalty) and accuracy
+            (except for regression), both averaged over the rows while the epoch changes the weights, penalty (at the
+            end of the epoch), seconds, and, with a validation split, validation_loss and validation_accuracy (at the
+            end of the epoch).
         epochs_done: Number of epochs that ended with a finite loss and finite weights.
         diverged: Whether the run was stopped because the loss or the weights were no longer finite. The model then has
             the last finite weights.

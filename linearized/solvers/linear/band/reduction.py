@@ -76,7 +76,7 @@ class BandReduction:
         symmetric_update(rest, vectors, product)
 
     def band(self) -> Float64[np.ndarray, "b_and_1 n"]:
-        """Return the band B after the last step, in LAPACK's storage: row i is the i-th diagonal below the main one."""
+        """Return the banded matrix B after the last step; row i of the array is the i-th diagonal below the main."""
         band = np.zeros((self.width + 1, self.n))
         for i, row in enumerate(band):
             row[: self.n - i] = np.diagonal(self.lower, -i)
@@ -125,7 +125,7 @@ class BandReduction:
         return self.lower[(j + 1) * self.width :, j * self.width : (j + 1) * self.width]
 
     def _stored_vectors(self, j: int) -> tuple[np.ndarray, int]:
-        """Return the Householder vectors V of step j, one per column, and the index of the first row that j changes."""
+        """Return the Householder vectors V of step j, one per column, and the index of the first row they change."""
         panel = self._panel(j)
         return _vectors(panel), self.n - len(panel)
 

@@ -29,7 +29,7 @@ STATE = "band-reduction"
 
 @linear_solver()
 def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearRun) -> list[Solution]:
-    """Solve (K + ρI)α = Y at every ridge ρ, by one reduction of K to a band and one banded factor per ridge.
+    """Solve (K + ρI)α = Y at every ridge ρ, by one reduction of K to a banded matrix and one banded factor per ridge.
 
     Args:
         problem: K (n, n) and Y (n, k). If the array of K is not exactly symmetric, its lower triangle is used.
