@@ -76,7 +76,7 @@ class BandReduction:
         symmetric_update(rest, vectors, product)
 
     def band(self) -> Float64[np.ndarray, "b_and_1 n"]:
-        """Return the banded matrix B after the last step; row i of the array is the i-th diagonal below the main."""
+        """Return B after the last step, as an array whose row i is the i-th diagonal below the main one."""
         band = np.zeros((self.width + 1, self.n))
         for i, row in enumerate(band):
             row[: self.n - i] = np.diagonal(self.lower, -i)
