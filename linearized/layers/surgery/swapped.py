@@ -69,7 +69,8 @@ def at(owner: Layer, path: str) -> Layer:
 def put(owner: Layer, path: str, new: Layer) -> None:
     """Replace a layer inside another layer, in place.
 
-    The owner no longer tracks the old layer, and the new layer has the same position among the owner's layers.
+    The new layer takes the old layer's position among the owner's layers, and the owner no longer tracks the old layer,
+    unless another attribute of the owner also holds the old layer.
 
     Args:
         owner: Layer or model.
