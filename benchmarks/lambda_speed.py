@@ -35,7 +35,7 @@ def measure(variant: str, batch: int, side: int, depth: int, stem: str, steps: i
     import numpy as np
 
     from linearized.data.dataset import Dataset, Split
-    from linearized.experiments.train import TrainSettings
+    from linearized.experiments.train_settings import TrainSettings
     from linearized.models.common import build
     from linearized.storage.results import peak_memory_gib
 

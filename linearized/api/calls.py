@@ -49,7 +49,8 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
         >>> bool(result.table["test_accuracy"].max() > 0.85)
         True
     """
-    from linearized.experiments.train import TrainSettings, run
+    from linearized.experiments.train import run
+    from linearized.experiments.train_settings import TrainSettings
 
     given = {"model": model, **data_flags(data), **flags}
     config = from_keywords(TrainSettings, "linearized.train", given, own="model, data and ")
@@ -78,7 +79,8 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
         >>> bool(result.table["test_accuracy"].max() > 0.9)
         True
     """
-    from linearized.experiments.krr import KernelFitSettings, run
+    from linearized.experiments.krr import run
+    from linearized.experiments.krr_settings import KernelFitSettings
 
     given = {"kernel": kernel, **data_flags(data), **flags}
     config = from_keywords(KernelFitSettings, "linearized.krr", given, own="kernel, data and ")

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from linearized.experiments.fit_results import Result
-from linearized.experiments.krr import KernelFitSettings, run_levels
+from linearized.experiments.krr import run_levels
+from linearized.experiments.krr_settings import KernelFitSettings
 from linearized.settings.command import run_command
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from linearized.base.errors import UserError
 from linearized.experiments.fit_results import Result
-from linearized.experiments.train import TrainSettings, run_levels
+from linearized.experiments.train import run_levels
+from linearized.experiments.train_settings import TrainSettings
 from linearized.settings.command import run_command
 from linearized.settings.model_files import LEFT_OUT
 

@@ -14,15 +14,15 @@ from linearized.base.errors import UserError, shown
 from linearized.base.lists import count_or_share
 from linearized.base.own_functions import is_reference
 from linearized.base.weights import SEED
-from linearized.experiments import train
 from linearized.experiments.grids import grid
-from linearized.experiments.krr import KernelFitSettings
+from linearized.experiments.krr_settings import KernelFitSettings
 from linearized.experiments.needs import (
     refuse_beyond_memory,
     refuse_endless_fit,
     refuse_endless_run,
     refuse_large_fit,
 )
+from linearized.experiments.train_settings import TrainSettings
 from linearized.models import declared
 from linearized.settings.choice_settings import ChoiceSettings
 from linearized.settings.data_settings import LevelsSettings, PreprocessedRows
@@ -41,7 +41,7 @@ _SHARED = {
     for kind in (LevelsSettings, PreprocessedRows, ChoiceSettings, RunSettings)
     for field in dataclasses.fields(kind)
 }
-Run = train.TrainSettings | KernelFitSettings
+Run = TrainSettings | KernelFitSettings
 
 
 def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
@@ -58,7 +58,7 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
     if label == LINEAR_FIT:
         return None
     kernel = label.startswith(KERNEL)
-    kind = KernelFitSettings if kernel else train.TrainSettings
+    kind = KernelFitSettings if kernel else TrainSettings
     name, *own = label.removeprefix(KERNEL).split(":")
     if kernel and own and is_reference(f"{name}:{own[0]}"):  # a kernel of the user's own, module:function
         name = f"{name}:{own.pop(0)}"
@@ -75,7 +75,7 @@ def settings_of(label: str, given: Mapping[str, Any]) -> Run | None:
     return made
 
 
-def budget(draft: train.TrainSettings) -> dict[str, Any]:
+def budget(draft: TrainSettings) -> dict[str, Any]:
     """Return the default training flags of a network in a comparison, by name; flags of the user replace them.
 
     The networks are trained by Adam. The learning rate rises to 0.003 over 5 epochs and then falls to 0 along a cosine.

@@ -80,8 +80,8 @@ def build(config: Any, dataset: Dataset, ridge: float) -> keras.Model:
     """Return the uncompiled model that the settings choose.
 
     Args:
-        config: Settings, such as `linearized.experiments.train.TrainSettings`. With `mixed_precision` the model
-            computes in bfloat16 and keeps float32 weights.
+        config: Settings, such as `linearized.experiments.train_settings.TrainSettings`. With `mixed_precision` the
+            model computes in bfloat16 and keeps float32 weights.
         dataset: Dataset that determines the shapes of inputs and outputs.
         ridge: λ, the strength of the model's penalty.
     """

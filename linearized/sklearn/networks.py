@@ -68,7 +68,7 @@ class _Network(BaseEstimator):
                           ConvergenceWarning, stacklevel=3)  # fmt: skip
 
     def _built(self):
-        from linearized.experiments.train import TrainSettings
+        from linearized.experiments.train_settings import TrainSettings
         from linearized.models.common import build
 
         own = {"model": self.model, "num_units": self.num_units, "seed": self._seed}
