@@ -6,18 +6,27 @@ Such a function is
 
 where x₊ = max(x, 0), and each kink has a position t, a power p >= 0 and a factor J. Each kink term is 0 on the side of
 the kink that contains x = 0. Kinks at t ≠ 0 therefore contribute little at small variances, and small inputs keep full
-precision. The inputs have standard deviations σ₁ and σ₂ and correlation c; z₁ and z₂ are standard normal with
-correlation c. For a kink t of the first input and t' of the second, with h = `|t|`/σ₁, k = `|t'|`/σ₂ and
-N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q], Stein's lemma gives
+precision.
 
-    N_{p+1,q} = p N_{p-1,q} + c q N_{p,q-1} - h N_{p,q}
+The dual E[f(x) f(x')] is needed for normal inputs x and x' with standard deviations σ₁ and σ₂ and correlation c. For a
+kink t of the first input and t' of the second, let h = `|t|`/σ₁ and k = `|t'|`/σ₂. The expectation of the product of
+the two kink terms, each without its factor J, is σ₁^p σ₂^q N_pq, where
 
-where, at p = 0, p N_{p-1,q} is replaced by φ(h) E[(z₂ - k)₊^q | z₁ = h] with the normal density φ, and likewise for q;
-N₀₀ is the probability P(z₁ > h, z₂ > k). For kinks at 0 the N_pp are half the arc-cosine kernels (Cho & Saul, 2009). No
-derivative is computed by autodiff, so that the slopes are exact at correlation 1. A jump (p = 0) has the derivative 0,
-as in networks that are trained by gradients.
+    N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q]
 
-The functions `relu` ... `hard_silu` build an activation from a `Scalar`, which contains its name and its numbers.
+for standard normal z₁ and z₂ of correlation r. If t and t' are both >= 0 or both < 0, then r = c. If only one of them
+is below 0, then r = -c, because its term is a function of -x. Stein's lemma gives
+
+    N_{p+1,q} = p N_{p-1,q} + r q N_{p,q-1} - h N_{p,q}
+
+At p = 0, φ(h) E[(z₂ - k)₊^q | z₁ = h] replaces the term p N_{p-1,q}, where φ is the normal density. At q = 0 the same
+holds with the two inputs exchanged. N₀₀ is the probability P(z₁ > h, z₂ > k). For kinks at 0 the N_pp are half the
+arc-cosine kernels (Cho & Saul, 2009). The slopes E[f'(x) f'(x')] are computed by the same formulas from f', without
+automatic differentiation, so they are exact at correlation 1. A jump (p = 0) has the derivative 0, as in networks that
+are trained by gradients.
+
+Each of the functions `relu` ... `hard_silu` returns a `Piecewise` activation. The argument `scalar` is the same
+function as a `Scalar`, which evaluates the function and stores its name and its numbers, such as `alpha`.
 """
 
 import math
@@ -37,11 +46,11 @@ class Piecewise(Activation):
     """An activation f that is a polynomial plus kink terms, with dual and slope in closed form.
 
     f(x) = a₀ + a₁ x + a₂ x² + Σ J (x - t)₊^p over the kinks t >= 0 + Σ J (t - x)₊^p over the kinks t < 0, where y₊ =
-    max(y, 0). A pair of kinks other than 0 costs about 40 exponentials per entry.
+    max(y, 0). A pair of kinks that are not both at 0 costs about 40 exponentials per entry of the dual.
 
     Args:
-        scalar: The function f, with its name.
-        kinks: The kinks as triples (J, p, t).
+        scalar: The function f as a `Scalar`, which evaluates it and stores its name.
+        kinks: The kinks as triples (J, p, t) of factor, power and position.
         smooth: The coefficients (a₀, a₁, a₂) of the polynomial.
     """
 
@@ -63,8 +72,8 @@ class Piecewise(Activation):
 class Moments:
     """Moments of truncated Gaussian pairs, from which duals of piecewise polynomials are computed.
 
-    Moments are computed for arrays of covariances, and each moment is computed only once. N_pq in its methods is E[(z₁
-    - h)₊^p (z₂ - k)₊^q] for standard normal z₁ and z₂ of correlation c.
+    Moments are computed for arrays of covariances. Each moment of two kinks is computed only once. The docstring of the
+    module explains the formulas.
 
     Args:
         k12: Covariances of the two inputs.
@@ -73,7 +82,7 @@ class Moments:
 
     Attributes:
         stds: Standard deviations σ₁ and σ₂; methods select one of them by `side`, 0 or 1.
-        c, s: Correlations, and √(1 - c²).
+        c, s: Correlations c of the two inputs, and √(1 - c²).
     """
 
     def __init__(self, k12, k11, k22):
@@ -107,13 +116,13 @@ class Moments:
         return jnp.broadcast_to(total, jnp.broadcast_shapes(self.k12.shape, *(std.shape for std in self.stds)))
 
     def threshold(self, t: float, side: int):
-        """Return `|t|`/σ, the distance of a kink t from 0 in standard deviations of one input.
+        """Return `|t|`/σ, the distance of a kink t from 0 in standard deviations σ of one input.
 
-        It is at most `FARTHEST`, beyond which the probability is 0.
+        The result is at most 37 (`FARTHEST`), because inputs beyond that have probability 0 in float64.
 
         Args:
             t: Position of a kink.
-            side: 0 for σ₁, 1 for σ₂.
+            side: 0 for the first input with σ₁, 1 for the second with σ₂.
         """
         if t == 0:
             return jnp.zeros((), self.stds[side].dtype)
@@ -121,7 +130,7 @@ class Moments:
         return jnp.minimum(abs(t) / std, FARTHEST)
 
     def single(self, p: int, t: float, side: int, order: int):
-        """Return the expectation of (z - h)₊^p, or of a derivative of it, for z ~ N(0, 1) and h = `|t|`/σ.
+        """Return the expectation of (z - h)₊^p, or of one of its derivatives, for z ~ N(0, 1) and h = `|t|`/σ.
 
         For t < 0 the result is multiplied by (-1)^order.
 
@@ -159,7 +168,7 @@ class Moments:
     def joint(self, p: int, q: int, t1: float, t2: float):
         """Return E[(z₁ - h)₊^p (z₂ - k)₊^q] at h = `|t1|`/σ₁ and k = `|t2|`/σ₂, for standard normal z₁ and z₂.
 
-        Their correlation is c, or -c if the kinks lie on different sides of 0.
+        Their correlation is that of the two inputs, c, or -c if exactly one of the two kinks is below 0.
 
         Args:
             p: Power of the kink of the first input.
@@ -198,53 +207,72 @@ def _phi(x):
 
 
 def relu(scalar: Scalar) -> Piecewise:
-    """Return the ReLU, max(x, 0), as an activation; `scalar` stores its name."""
+    """Return the ReLU, max(x, 0), as an activation with its dual; `scalar` is the function without the dual."""
     return Piecewise(scalar, [(1.0, 1, 0.0)])
 
 
 def leaky_relu(scalar: Scalar) -> Piecewise:
-    """Return the leaky ReLU, alpha x + (1 - alpha) max(x, 0), with `alpha` from `scalar`, by default 0.2."""
+    """Return the leaky ReLU, alpha x + (1 - alpha) max(x, 0), as an activation with its dual.
+
+    `scalar` is the function without the dual, with its argument `alpha`, by default 0.2.
+    """
     alpha = scalar.split()[1].get("alpha", 0.2)
     return Piecewise(scalar, [(1.0 - alpha, 1, 0.0)], (0.0, alpha, 0.0))
 
 
 def absolute(scalar: Scalar) -> Piecewise:
-    """Return the absolute value, `|x|` = 2 max(x, 0) - x, as an activation; `scalar` stores its name."""
+    """Return the absolute value, `|x|` = 2 max(x, 0) - x, as an activation with its dual.
+
+    `scalar` is the function without the dual.
+    """
     return Piecewise(scalar, [(2.0, 1, 0.0)], (0.0, -1.0, 0.0))
 
 
 def sign(scalar: Scalar) -> Piecewise:
-    """Return the sign, which is 1 for x > 0 and -1 otherwise, as an activation; `scalar` stores its name."""
+    """Return the sign, 1 for x > 0 and -1 otherwise, as an activation with its dual.
+
+    `scalar` is the function without the dual.
+    """
     return Piecewise(scalar, [(2.0, 0, 0.0)], (-1.0, 0.0, 0.0))
 
 
 def rectified_monomial(scalar: Scalar) -> Piecewise:
-    """Return the rectified monomial max(x, 0)^degree, with `degree` from `scalar`, by default 2."""
+    """Return the rectified monomial max(x, 0)^degree as an activation with its dual.
+
+    `scalar` is the function without the dual, with its argument `degree`, by default 2.
+    """
     return Piecewise(scalar, [(1.0, int(scalar.split()[1].get("degree", 2)), 0.0)])
 
 
 def relu6(scalar: Scalar) -> Piecewise:
-    """Return the ReLU limited to 6, x₊ - (x - 6)₊ with y₊ = max(y, 0); `scalar` stores its name."""
+    """Return the ReLU limited to 6, x₊ - (x - 6)₊ with y₊ = max(y, 0), as an activation with its dual.
+
+    `scalar` is the function without the dual.
+    """
     return Piecewise(scalar, [(1.0, 1, 0.0), (-1.0, 1, 6.0)])
 
 
 def hard_sigmoid(scalar: Scalar) -> Piecewise:
-    """Return the hard sigmoid, clip(½ + x/6, 0, 1) = ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6 with y₊ = max(y, 0).
+    """Return the hard sigmoid, clip(½ + x/6, 0, 1), as an activation with its dual.
 
-    `scalar` stores its name.
+    It equals ½ + x/6 - (x - 3)₊/6 + (-3 - x)₊/6 with y₊ = max(y, 0). `scalar` is the function without the dual.
     """
     return Piecewise(scalar, [(-1 / 6, 1, 3.0), (1 / 6, 1, -3.0)], (0.5, 1 / 6, 0.0))
 
 
 def hard_tanh(scalar: Scalar) -> Piecewise:
-    """Return the hard tanh, clip(x, -1, 1) = x - (x - 1)₊ + (-1 - x)₊ with y₊ = max(y, 0); `scalar` stores its name."""
+    """Return the hard tanh, clip(x, -1, 1), as an activation with its dual.
+
+    It equals x - (x - 1)₊ + (-1 - x)₊ with y₊ = max(y, 0). `scalar` is the function without the dual.
+    """
     return Piecewise(scalar, [(-1.0, 1, 1.0), (1.0, 1, -1.0)], (0.0, 1.0, 0.0))
 
 
 def hard_silu(scalar: Scalar) -> Piecewise:
-    """Return the hard SiLU, x clip(½ + x/6, 0, 1).
+    """Return the hard SiLU, x clip(½ + x/6, 0, 1), as an activation with its dual.
 
-    It is x/2 + x²/6 minus y²/6 + y/2 for y = max(x - 3, 0) and for y = max(-3 - x, 0). `scalar` stores its name.
+    It equals x/2 + x²/6 - (y²/6 + y/2) - (z²/6 + z/2) with y = max(x - 3, 0) and z = max(-3 - x, 0). `scalar` is the
+    function without the dual.
     """
     kinks = [(jump, p, t) for t in (3.0, -3.0) for jump, p in ((-1 / 6, 2), (-0.5, 1))]
     return Piecewise(scalar, kinks, (0.0, 0.5, 1 / 6))

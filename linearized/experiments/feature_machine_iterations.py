@@ -81,7 +81,7 @@ class Machine:
         self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
-        """Add the two best variants with each further base kernel as new variants, and return their indices.
+        """Append copies of the two best variants with each further base kernel, and return the indices of the copies.
 
         Only a search (--rfm_search) has further base kernels; otherwise nothing is added.
 
@@ -101,8 +101,8 @@ class Machine:
     def iterations(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the iterations of a variant, each computed or loaded from the unfinished work.
 
-        Iteration 0, the fixed kernel, is left out if it equals iteration 0 of an earlier variant. If a later iteration
-        cannot be fitted, this is logged and the records of the earlier ones are returned.
+        Iteration 0, the fixed kernel, is left out if it equals iteration 0 of an earlier variant. The list ends early
+        if no further metric can be learned, or if a later iteration cannot be fitted. Both are logged.
 
         Args:
             number: Index of the variant, from 0.
@@ -157,9 +157,11 @@ class Machine:
     def _step(self, number: int, index: int) -> dict[str, Any]:
         """Carry out one iteration: solve it, learn the next metric, store record and metric, and return the record.
 
+        Stored metrics that are no longer needed are removed.
+
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
+            number: Index of the variant, from 0.
+            index: Number of the iteration, 0 for the fixed kernel.
         """
         start, variant = time.monotonic(), self.variants[number]
         with self._solved(number, index, self._metric(number, index)) as found:
@@ -173,10 +175,12 @@ class Machine:
     def _stored(self, number: int, index: int, found: Solved, start: float) -> dict[str, Any]:
         """Return the record of a solved iteration; store it on disk, and learn and store the next metric.
 
+        No metric is learned after the last iteration.
+
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
-            found: Its solution.
+            number: Index of the variant, from 0.
+            index: Number of the iteration, 0 for the fixed kernel.
+            found: Solution of the iteration.
             start: Time of `time.monotonic` at which the iteration began.
         """
         entries = entries_of(self.dataset, found.path, found.outputs)
@@ -202,8 +206,8 @@ class Machine:
         Return None if all gradients are 0 or some are not finite.
 
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
+            number: Index of the variant, from 0.
+            index: Number of the iteration, 0 for the fixed kernel.
             found: Solution of the iteration. Its coefficients at one ridge are used, see `_ridge`.
             entries: Scores of the solution, one dictionary per ridge.
         """
@@ -230,13 +234,13 @@ class Machine:
         """Learn the next metric from the gradients of a fitted function, and store it.
 
         Args:
-            number: Number of the variant.
-            index: Number of the iteration that fitted the function.
-            kernel: Kernel in the metric of this iteration.
+            number: Index of the variant, from 0.
+            index: Number of the iteration that fitted the function, 0 for the fixed kernel.
+            kernel: Kernel k(√M x, √M z) with the metric M of this iteration.
             alpha: Coefficients (n, k) of the function for the n train rows and k outputs, at one ridge.
 
         Returns:
-            The metric; None if all gradients are 0 or some are not finite.
+            The metric; None if all gradients are 0 or some are not finite, which is logged.
         """
         variant = self.variants[number]
         metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
@@ -248,17 +252,17 @@ class Machine:
         return metric
 
     def _metric(self, number: int, index: int) -> np.ndarray:
-        """Return the metric in which an iteration of a variant is fitted.
+        """Return the metric M with whose kernel k(√M x, √M z) an iteration of a variant is fitted.
 
-        It is the identity for iteration 0. For others it is loaded from the unfinished work, or learned again from the
-        iteration before.
+        It is the identity for iteration 0. For later iterations it is loaded from the unfinished work if it is stored
+        there, and otherwise learned again from the previous iteration.
 
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
+            number: Index of the variant, from 0.
+            index: Number of the iteration, 0 for the fixed kernel.
 
         Raises:
-            UserError: If all gradients of the iteration before are 0 or some are not finite.
+            UserError: If all gradients of the previous iteration are 0 or some are not finite.
         """
         if index == 0:
             variant = self.variants[number]
@@ -272,13 +276,14 @@ class Machine:
         return metric
 
     def _after(self, number: int, index: int) -> np.ndarray | None:
-        """Return the metric that is learned from an iteration; None if all gradients are 0 or some are not finite.
+        """Solve an iteration again, learn the next metric from it, store the metric and return it.
 
-        The iteration is solved again for this, except iteration 0 if its coefficients are stored.
+        Iteration 0 is not solved again if its coefficients are stored. The result is None if all gradients are 0 or
+        some are not finite.
 
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
+            number: Index of the variant, from 0.
+            index: Number of the iteration, 0 for the fixed kernel.
         """
         if index == 0:
             kept = self.files.load(f"step_{self._start(number):03d}_0000")
@@ -290,12 +295,15 @@ class Machine:
 
     @contextlib.contextmanager
     def _solved(self, number: int, index: int, metric: np.ndarray) -> Iterator[Solved]:
-        """Solve one iteration and yield the solution; its files on disk are removed after the `with` block.
+        """Fit kernel ridge regression for one iteration of a variant, and yield the solution for a `with` block.
+
+        The folder with the iteration's Gram matrix and checkpoints is removed after the block, unless the block raises
+        an exception.
 
         Args:
-            number: Number of the variant.
-            index: Number of the iteration.
-            metric: Metric in which the kernel is fitted.
+            number: Index of the variant, from 0.
+            index: Number of the iteration, 0 for the fixed kernel.
+            metric: M (d, d) of the kernel k(√M x, √M z), or its diagonal (d,).
         """
         variant = self.variants[number]
         with self.solver.solved(
@@ -313,13 +321,13 @@ class Machine:
         return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)
 
     def _keep_best(self, step: dict[str, Any], found: Solved | None) -> None:
-        """Remember an iteration that is better than all before it, and its solution.
+        """Store an iteration and its solution as the best so far in this object, if it is better than all before it.
 
         Iterations are compared at their best ridges by the rule of `linearized.experiments.select`.
 
         Args:
             step: Record of the iteration.
-            found: Its solution; None if it was computed by an earlier process.
+            found: Solution of the iteration; None if an earlier process computed it.
         """
         rank = rank_of(step, self.config.choose_by)
         if self.best is None or rank < self.best[0]:
@@ -332,10 +340,10 @@ def _weights(path: str, dim: int) -> np.ndarray:
 
     Args:
         path: Path of the model.
-        dim: Length of a row, or of a patch.
+        dim: Required number of inputs of these weights: the length of a row, or of a patch for a kernel on patches.
 
     Raises:
-        UserError: If the first weights of the model have another number of inputs.
+        UserError: If the first-layer weights of the model have another number of inputs.
     """
     from linearized.models.backend import load_backend
 

@@ -43,10 +43,11 @@ class Line:
         name: Name in the record, "sphere" or "hermite".
         label: Label in the legend of the figure.
         eigenvalues: m eigenvalues of the kernel, in decreasing order.
-        powers: Mean square of each output's target in each eigenfunction, (m, k) for k outputs.
-        rest: Mean square of the part of each output's target outside these eigenfunctions, (k,). It is not learned, and
-            acts as label noise.
-        tail: Sum of all further eigenvalues, which act as a ridge.
+        powers: Estimated mean square of each output's target in each eigenfunction, (m, k) for k outputs; 0 for
+            eigenfunctions into which the target was not decomposed.
+        rest: Mean square of the part of each output's target that is not in `powers`, (k,). This part is not learned,
+            and has the effect of label noise.
+        tail: Sum of all eigenvalues after the first m, which have the effect of an additional ridge.
         about: Further entries of the record, such as the effective dimension.
     """
 
@@ -59,7 +60,7 @@ class Line:
     about: dict[str, Any]
 
     def predict(self, n: int, ridge: float) -> float:
-        """Return the predicted loss on new rows, summed over the outputs.
+        """Return the predicted mean square error on new rows, summed over the outputs.
 
         Args:
             n: Number of train rows.
@@ -71,7 +72,9 @@ class Line:
     def described(self) -> dict[str, Any]:
         """Return the entries of the record about this curve: `label`, `explained`, `tail`, and the entries of `about`.
 
-        `explained` is the share of the target's mean square that lies in the eigenfunctions.
+        `explained` is the fraction of the target's mean square, over all outputs, that lies in the span of the
+        eigenfunctions into which the target was decomposed. `tail` is the sum of the eigenvalues that are not in
+        `eigenvalues`.
         """
         total = self.powers.sum() + self.rest.sum()
         return {"label": self.label, "explained": float(self.powers.sum() / total), "tail": self.tail, **self.about}
@@ -80,8 +83,9 @@ class Line:
 def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
     """Return the two predicted learning curves of a kernel, "sphere" and "hermite", for the train rows of a data set.
 
-    For n train rows of length d, the target is decomposed into m = n/3 eigenfunctions (at most 2,000), which costs
-    2 n m² operations. The principal components cost min(d, n)³ operations.
+    For n train rows of length d, the target is decomposed into the m eigenfunctions with the largest eigenvalues, where
+    m is n/3 but at most 2,000. The decomposition costs 2 n m² operations. The principal components cost min(d, n)³
+    operations.
 
     Args:
         settings: Settings of the kernel.
@@ -89,8 +93,9 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
         trace: Mean of k(x, x) over the train rows.
 
     Returns:
-        The two curves; none for a kernel that is not rotation-invariant, for inputs with at most two (effective)
-        dimensions, and if the Hermite eigenstructure cannot be computed, which is logged.
+        The two curves. The list is empty for a kernel that is not rotation-invariant, for inputs with at most two
+        columns or effective dimensions, and if the Hermite eigenstructure cannot be computed. The last two cases are
+        logged.
     """
     condition = getattr(KERNELS.load(settings.kernel), "ROTATION_INVARIANT", None)
     if condition is None or not condition.holds(settings):
@@ -126,9 +131,8 @@ def lines(settings: GramSettings, dataset: Dataset, trace: float) -> list[Line]:
 def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the variances of the principal components in decreasing order, and the scores of the rows.
 
-    The scores are the coordinates of the rows along the components, scaled to variance 1.
-
-    Components with negligible variance are left out.
+    The scores are the coordinates of the rows along the components, scaled to variance 1. Components whose variance is
+    at most 1e-9 times the largest one are left out.
 
     Args:
         centred: Rows minus their mean, (n, d).
@@ -145,15 +149,15 @@ def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _profile(settings: GramSettings, x: np.ndarray, square: float, offset: float) -> Profile:
-    """Return k on the idealised inputs, a sphere around their mean μ, as a function of cosines.
+    """Return the kernel k(x, z) on a sphere around the mean μ of the inputs, as a function of a cosine.
 
-    The argument of the function is the cosine of the angle between x - μ and z - μ for two inputs x and z.
+    The function maps an array of cosines of the angle between x - μ and z - μ to the values of k.
 
     Args:
         settings: Settings of the kernel.
         x: Train rows, by which a kernel may set its bandwidth.
-        square: The square of the sphere's radius, tr Σ, for the covariance Σ of the rows.
-        offset: ‖μ‖².
+        square: Square of the sphere's radius, tr Σ, for the covariance Σ of the rows.
+        offset: ‖μ‖². On the sphere, μ is orthogonal to x - μ and z - μ.
     """
     exact = dataclasses.replace(settings, dtype="float64")
     kernel = KERNELS.load(settings.kernel).build(exact, None).on(np.asarray(x, np.float32))
@@ -176,8 +180,8 @@ def _sphere(profile: Profile, dim: float, by_degree: np.ndarray, rest: np.ndarra
     Args:
         profile: k as a function of the cosine of the angle between two points of the sphere.
         dim: Effective dimension.
-        by_degree: Mean square of each output's target in the polynomials of each degree, (degrees, k).
-        rest: Mean square of each output's target in none of the degrees (k,).
+        by_degree: Mean square of each output's target in the polynomials of each degree from 0 on, (degrees, k).
+        rest: Mean square of the part of each output's target that is in none of these degrees, (k,).
         trace: Mean of k(x, x) over the train rows.
     """
     found = sphere_spectrum(profile, dim, DEGREES)

@@ -1,17 +1,19 @@
 """The neural-tangent (NT) model as a least-squares problem over its readout, bias and first-layer directions.
 
-    f_k(x) = Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x
+    f_j(x) = Σ_i relu(w_i·x) a_ij + c_j + Σ_i a⁰_ji step(w_i·x) g_i·x
 
-Here f_k is the output for class k. The N hidden units have fixed weights w_i, the columns of W (d, N), and the fixed
-readout a⁰ (k, N) of the initialisation. The readout a, the bias c and the directions g_i, the rows of G (N, d), are
-trained. They form one column v = [a, c, G] and have the same penalty. By default, as published by Ghorbani et al.
-(2020), all classes share G, which couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data
-point, then by class. X (n, d) are the inputs and Z = X W. In addition to computing Z, a product takes 2nNd operations
-for G. These are X Gᵀ in A v, and (step(Z) ∘ (U a⁰))ᵀX in Aᵀu, where U (n, k) is u as a matrix.
+Here f_j is the output for class j, one of k classes. The N hidden units have fixed weights w_i, the columns of W
+(d, N), and the fixed readout a⁰ (k, N) of the initialisation. The readout a, the bias c and the directions g_i, the
+rows of G (N, d), are trained. They are stacked in one column v = [a, c, G] and have the same penalty.
+
+A is the matrix with A v = f on the n train rows X (n, d). By default, as published by Ghorbani et al. (2020), all
+classes share G, which couples the outputs: A is (nk) × (Nk + k + Nd), and its rows are ordered by data point, then by
+class. With Z = X W, a product takes 2nNd operations for G in addition to those for Z. These are X Gᵀ in A v, and
+(step(Z) ∘ (U a⁰))ᵀX in Aᵀu, where U (n, k) is u as a matrix.
 
 A Aᵀ has a closed form, see `tangent_tiles`. If each class has its own directions, A Aᵀ is 0 between different classes,
-and the problem splits into k independent problems of n rows. In the dual, where v = Aᵀα, predictions can be computed
-without v as K(x, X)α, with the kernel K of the features.
+and the problem splits into k independent problems of n rows. In the dual, where v = Aᵀα, predictions for inputs x can
+be computed without v as K(x, X)α, where K is the kernel of the model's features.
 """
 
 import functools
@@ -35,15 +37,16 @@ from linearized.solvers.linear.solution import finite
 class TangentProblem(LeastSquares):
     """NT model as a least-squares problem over its readout a (N, k), bias c (k) and first-layer directions G (N, d).
 
-    Its output for class k is Σ_i relu(w_i·x) a_ik + c_k + Σ_i a⁰_ki step(w_i·x) g_i·x. The trained parameters a, c and
-    G form the columns v, in this order.
+    The output for class j, one of k, is Σ_i relu(w_i·x) a_ij + c_j + Σ_i a⁰_ji step(w_i·x) g_i·x, with fixed weights
+    w_i and readout a⁰ of N hidden units i. a, c and G (rows g_i) are trained, and stacked in this order in one column
+    v. A is the matrix with A v = outputs on the n train rows.
 
     Args:
         x: Inputs (n, d) in float32; may be a memory map.
         y: Labels or one-hot rows (n, k).
         weights: W (d, N), the fixed first layer.
         readout: a⁰ (k, N), the fixed readout at initialisation.
-        per_class: Whether every class has its own directions, G (k, N, d).
+        per_class: Whether every class has directions of its own, G (k, N, d); otherwise all classes share them.
         memory: Budget in bytes for X W or a Gram matrix. Temporary arrays and the solver's vectors are not included.
         mode: What stays in memory between products: "kept" (X W, 4nN bytes), "recomputed" (nothing; X W is computed in
             every pass) or, if A has fewer rows than columns, "gram" (A Aᵀ, formed once). None: the fastest mode that
@@ -206,8 +209,7 @@ class TangentProblem(LeastSquares):
     def predict(self, x: Float32[np.ndarray, "m d"], v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "m ck"]:
         """Return the outputs (m, c k) of the model for other inputs x (m, d), computed in blocks of inputs.
 
-        The result has k columns, one for each class, for each column of the parameters v (p, c), in the order of these
-        columns.
+        Columns of the result are ordered by column of the parameters v (p, c), then by class.
         """
         f = self._outputs(v, to_device(self.xp, x), None)
         return f.transpose(1, 0, 2).reshape(len(x), -1)
@@ -233,8 +235,8 @@ class TangentProblem(LeastSquares):
     ) -> Float64[np.ndarray, "m ck"]:
         """Return the outputs K(x, X)α (m, c k) of the model for other inputs x (m, d), computed in blocks in float64.
 
-        K(x, X) is the kernel of the features between x and the train rows X. The result has k columns for each column
-        of the dual coefficients α (n k, c), in the order of these columns.
+        K(x, X) is the kernel of the features between x and the train rows X. Columns of the result are ordered by
+        column of the dual coefficients α (n k, c), then by class.
         """
         f = np.empty((len(x), alpha.shape[1], self.outputs))
         size = max(16, min(_ROWS, self.memory // (32 * self.n * self.outputs**2)))
@@ -341,21 +343,26 @@ class TangentProblem(LeastSquares):
 
     @property
     def _groups(self) -> list[slice]:
-        """Slices of classes with the same directions: one slice of all classes, or one slice for each class."""
+        """Slices that divide the classes into groups, where the classes of a group share the first-layer directions G.
+
+        By default there is one slice with all classes. With `per_class` there is one slice for each class.
+        """
         return blocks(self.outputs, 1 if self.per_class else self.outputs)
 
     def _grouped(self, g: np.ndarray) -> np.ndarray:
-        """Return the directions g with an axis for the groups of classes that share directions, (c, groups, B, d)."""
+        """Return the first-layer directions of B units as (c, groups, B, d), one entry for each slice in `_groups`.
+
+        Args:
+            g: Directions (c, B, d), or (c, k, B, d) if each class has its own.
+        """
         return g if self.per_class else g[:, None]
 
     def _hidden(self, x: Any, z: Any, rows: slice, units: slice) -> Any:
-        """Return a part of x W: the inputs of some hidden units for some rows.
-
-        It is a slice of the kept matrix `z`, or computed now.
+        """Return the part of x W for some rows and hidden units, as a slice of `z` or by a product.
 
         Args:
             x: All inputs.
-            z: x W for all units, if it is kept; otherwise None.
+            z: x W for all rows and units, if it is in memory; otherwise None, and the part is computed.
             rows: The rows.
             units: The hidden units.
         """
@@ -369,7 +376,7 @@ class TangentProblem(LeastSquares):
         return blocks(self.units, block_size(rows, self.memory))
 
     def _tiles(self, rows: slice) -> list[tuple[slice, Any]]:
-        """Return X W for some train rows as a list of parts, each with the slice of its hidden units."""
+        """Return X W for some train rows in parts, as pairs of a slice of hidden units and X W for these units."""
         units = self._unit_blocks(_ROWS)
         return [(part, self._hidden(self._x, self._z, rows, part)) for part in units]
 

@@ -1,22 +1,24 @@
-"""Bundling: multiply the linear maps around trained SNNKs into one matrix each, with equal outputs and fewer weights.
+"""Bundling: multiply pairs of successive linear maps around trained SNNKs, which keeps the outputs and saves weights.
 
 An SNNK (scalable neural network kernel) from d inputs to u outputs computes the m features Φ(x) and multiplies them by
 the trained matrix Ψ, (m, u). If a linear layer follows, the product of Ψ and the layer's kernel replaces both matrices.
 If another SNNK follows, its features Φ' depend on m' fixed projections of its inputs. The product of Ψ and these
-projections then replaces both matrices ("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU
-network of width u with SNNKs of m features thus changes from u x u matrices to m x m matrices. In the table, a Dense
-after an SNNK has k units, and a Dense before an SNNK maps d₀ inputs to d outputs.
+projections then replaces both matrices. A linear layer before an SNNK is multiplied by the projections in the same way
+("Scalable Neural Network Kernels", ICLR 2024, section on bundling). A ReLU network of width u with SNNKs of m features
+thus changes from u x u matrices to m x m matrices. In the table, a Dense after an SNNK has k units, and a Dense before
+an SNNK maps d₀ inputs to d outputs.
 
 | chain                       | becomes            | weights                       |
 |-----------------------------|--------------------|-------------------------------|
 | SNNK -> Dense               | Φ -> Dense         | m u + u k  ->  m k            |
-| Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m  ->  d₀ m          |
+| Dense -> SNNK (relu, power) | Φ' -> ...          | d₀ d + d m'  ->  d₀ m'        |
 | SNNK -> SNNK (relu, power)  | Φ -> Φ' -> ...     | m u + u m'  ->  m m'          |
 
 Features of exponentials, sines and cosines, and features with `normalize`, need the norm of their input in addition to
 its projections. A linear map before such features cannot be folded into them, but a linear map after them can be folded
-into Ψ. Features with a `radius` (see `UniversalFeatures`) keep their radius: "relu" and power features compute the
-distance of a row from the centre from the projections, which folding leaves unchanged.
+into Ψ. Features with a `radius` (see `UniversalFeatures`) stay bounded by the same radius. For "relu" and power
+features, the distance of a row from the centre is computed from the projected difference of the two, which folding
+leaves unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,11 +39,12 @@ Chain = tuple[Layer, Layer]
 def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
     """Return a smaller model in which each pair of successive linear maps around SNNKs is multiplied into one matrix.
 
-    An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ. The product of Ψ and the next linear
-    map, or of a Dense and the projections of an SNNK after it, replaces both maps if it has no more weights than both
-    together. At inference the outputs are those of `model` up to a relative rounding error near 1e-6. Products with
-    projections are not trained, like the projections of any SNNK. Dropout between the two layers is removed, so bundle
-    after training, or continue training without dropout.
+    An SNNK multiplies random features Φ(x) of its inputs by a trained matrix Ψ. The first map of a pair is Ψ or a
+    linear Dense. The second map is a linear Dense after an SNNK, or the random projections of the next SNNK. Their
+    product replaces both maps if it has no more weights than both together. At inference the outputs are those of
+    `model` up to a relative rounding error near 1e-6. Products with projections are not trained, like the projections
+    of any SNNK. Dropout between the two layers is removed, so bundle after training, or continue training without
+    dropout.
 
     Args:
         model: Any built Keras model with SNNKs; it is unchanged. In functional and sequential models, including nested
@@ -62,9 +65,10 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
 
 def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
-    """Multiply the linear map at the end of a layer into the layer after it, unless the product has more weights.
+    """Multiply the linear map at the end of a layer into the layer after it, unless this adds weights.
 
-    Call this function for the layers in the order of the graph.
+    It adds weights if the product has more entries than both matrices together. Call this function for the layers in
+    the order of the graph.
 
     Args:
         first: SNNK or linear Dense.
@@ -130,7 +134,7 @@ def _features_of(layer: Layer) -> Layer:
 def _projection_of(features: UniversalFeatures) -> tuple[np.ndarray, np.ndarray]:
     """Return the random projections of features, and the vector that is added to the projected inputs.
 
-    The vector is minus the projected centre for features with a `radius`, and the random offset for other features.
+    For features with a `radius`, the vector is minus the projection of the centre. For others it is the random offset.
     """
     added = features.origin if features.radius else features.offset
     return ops.convert_to_numpy(features.projection), ops.convert_to_numpy(added)
@@ -142,7 +146,7 @@ def _with_projection(layer: SNNK, projection: np.ndarray, added: np.ndarray) -> 
     Args:
         layer: SNNK.
         projection: New projections (d, projections).
-        added: Vector that is added to the projected inputs, the counterpart of the result of `_projection_of`.
+        added: Vector that is added to the projected inputs. It replaces the vector that `_projection_of` returns.
     """
     new = SNNK.from_config(layer.get_config())
     new.build((None, len(projection)))
@@ -179,8 +183,8 @@ def _is_transparent(layer: Layer) -> bool:
 def links(model: keras.Model) -> Iterator[Chain]:
     """Yield the pairs of a layer and the only layer that uses its output, in functional and sequential models.
 
-    Models inside `model` are included. Both layers of a pair are called only once. A layer is left out if its output is
-    also an output of its model.
+    Models inside `model` are included. A pair is left out if one of its layers is called more than once, if the second
+    layer has further inputs, or if the output of the first layer is also an output of its model.
     """
     uses: dict[int, int] = {}
     found = []

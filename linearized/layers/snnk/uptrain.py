@@ -1,10 +1,10 @@
-"""Uptraining: replace parts of a trained Transformer by SNNKs, after which the model is trained further.
+"""Uptraining: replace dense layers of a trained Transformer by SNNKs, before the model is trained further.
 
 An SNNK (scalable neural network kernel) replaces a dense layer by a product of random features and a trained matrix.
-`uptrain` replaces dense layers of the last MLP blocks, and `replace_pooler` replaces the tanh pooler. The method is
-that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. An MLP block is a Dense with an activation
-followed by a linear Dense, in any Keras model: the small Transformers of `linearized.models.transformers`, those of
-keras_hub or your own.
+`uptrain` replaces the first dense layer of each of the last MLP blocks. `replace_pooler` replaces the tanh pooler. The
+method is that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. An MLP block is a Dense with an
+activation followed by a linear Dense. Any Keras model with such blocks can be changed: the small Transformers of
+`linearized.models.transformers`, those of keras_hub or your own.
 """
 
 import itertools
@@ -42,9 +42,10 @@ class MLP(NamedTuple):
 def mlp_blocks(model: keras.Model) -> list[MLP]:
     """Return the MLP blocks of a model, in the order of its layers.
 
-    A block is a Dense with an activation (or an SNNK) followed by a linear Dense, which has as many outputs as the
-    first layer has inputs. There may be dropout in between. In functional and sequential models the graph determines
-    which layer follows which. In other layers, two dense layers in consecutive attributes count as a block.
+    A block is a Dense with an activation (or an SNNK) followed by a linear Dense. The second layer must have as many
+    outputs as the first has inputs. There may be dropout in between. In functional and sequential models the graph
+    determines which layer follows which. In models and layers without a graph, the second layer is the next dense layer
+    among the attributes of the same object.
     """
     found = [*_graph_blocks(model), *_attribute_blocks(model)]
     place = {id(layer): index for index, layer in enumerate(walk(model))}
@@ -106,8 +107,10 @@ def uptrain(
         activation: Activation that the features estimate. ReLU features suit any activation if Ψ is fitted, as in the
             paper for BERT's GELU. None: the block's own activation.
         fit: Whether to fit Ψ to the outputs of the first layer of the block, and to bound the features. The fit uses
-            8 m inputs of this layer, recorded while the model runs on `inputs`. Otherwise Ψ is the unbiased estimate
-            from the layer's weights; the estimate has a large variance for inputs of the norms in a Transformer.
+            8 m inputs of this layer, recorded while the model runs on `inputs`. Otherwise Ψ is computed from the
+            layer's weights alone, and Φ(x)·Ψ is an unbiased estimate: of the arc-cosine kernel for "relu", of the
+            activation's series expansion for all others. For the others, the variance is large if the norms of the
+            layer's inputs and weights are far above 1, as they usually are in a Transformer.
         seed: Random-number seed of projections and rows.
         inputs: Typical inputs of the model, in the structure that the model accepts, such as an array. None: random
             inputs, normal numbers or tokens. The SNNK approximates the first layer of the block on such inputs, so give
@@ -221,13 +224,13 @@ def replace_pooler(
     model: keras.Model, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
     bundled: bool = False, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
-    """Return a copy of a model in which an SNNK replaces the tanh pooler, the last Dense with the activation tanh.
+    """Return a copy of a model in which an SNNK replaces the pooler, taken to be the last Dense with activation tanh.
 
-    The arguments are those of `uptrain`. With `bundled`, linear maps around SNNKs are multiplied into one matrix, such
-    as the matrix of the new SNNK and the classifier after it.
+    The arguments are those of `uptrain`, without `last`. With `bundled`, successive linear maps around SNNKs are
+    multiplied into one matrix, such as the matrix of the new SNNK and the kernel of the classifier after it.
 
     No estimator with 1,024 features approximates a steep tanh in many dimensions well. On inputs N(0, I) of length d, m
-    functions of all inputs span the polynomials of degree k only if binom(d + k, k) ≤ m. The smallest relative error is
+    functions can span all polynomials of degree at most k only if binom(d + k, k) ≤ m. The smallest relative error is
     then the error of the best polynomial of degree k. For d = 16 and z = w·x with ‖w‖ = 1, this error is:
 
     | k | m      | tanh(z) | tanh(2 z) |

@@ -13,7 +13,7 @@ from linearized.report.recipes.figure_recipe import Run, shape
 SECONDS, RATE, PAIR = 8.0, 2e10, 1.6e-3
 GRID = 20  # number of ridges of a full grid
 EIGH = 9  # operations of an eigendecomposition of n rows, in units of n³
-SEARCHED = 10  # number of metrics of --rfm_search, including those that it tries with the Gaussian kernel
+SEARCHED = 10  # variants (sets of options) that --rfm_search tries: 8, and the best 2 again with the Gaussian kernel
 PASSES = 400  # cost of block Lanczos, in units of n² k operations: passes over K in float64 and inner products
 
 
@@ -44,7 +44,10 @@ def seconds(run: Run) -> float:
 def _feature_machine(flags: Mapping[str, Any]) -> float:
     """Return the estimated seconds of a run with --kernel=RFM on one core, from its flags.
 
-    The estimate counts kernels, ridge paths, gradients and products of gradients of all metrics and iterations.
+    The run fits the fixed kernel, and in each iteration a kernel k(√M x, √M z) with a learned metric M. Every fit costs
+    the kernel matrix and the solutions at all ridges. Every learned metric costs the gradients of the fitted function
+    at the sampled train rows, and the mean outer product of these gradients. --rfm_search repeats all iterations for 10
+    variants, which are combinations of options.
     """
     n, m, d, k = shape(flags)
     at, learned = flags.get("rfm_sample") or n, flags.get("iterations", 5)
@@ -56,7 +59,8 @@ def _feature_machine(flags: Mapping[str, Any]) -> float:
 def _theory(flags: Mapping[str, Any]) -> float:
     """Return the estimated seconds of a run of `linearized theory` on one core, from its flags.
 
-    The estimate counts the pool's kernel, its eigendecomposition and the fits to random subsets of the pool's rows.
+    It is the time of three computations: the kernel between the rows of the pool and with the test rows, the
+    eigendecomposition of the pool's kernel matrix, and the fits to random subsets of the pool's rows.
     """
     n, m, d, k = shape(flags)
     pairs = (n * (n + 1) / 2 + n * m) * (PAIR if flags.get("kernel") == "CNTK" else 2 * d / RATE)
@@ -66,9 +70,9 @@ def _theory(flags: Mapping[str, Any]) -> float:
 
 
 def _tangents(flags: Mapping[str, Any], d: int) -> float:
-    """Return the estimated seconds that the measurements of --tangent_at take in a run, on one core.
+    """Return the estimated seconds that the tangent kernels measured by --tangent_at take in a run, on one core.
 
-    The kernel of infinite width on the same rows is included.
+    The estimate includes the kernel of the network of infinite width on the same rows.
 
     Args:
         flags: Flags of the run.
@@ -83,9 +87,10 @@ def _tangents(flags: Mapping[str, Any], d: int) -> float:
 
 
 def disk_bytes(run: Run) -> float:
-    """Return the estimated disk space of a run in bytes: 200 kB for its result, and a kernel's float32 Gram matrix.
+    """Return the estimated disk space of a run in bytes.
 
-    A feature machine keeps its Gram matrix in memory.
+    It is 200 kB for the result. Runs of fixed kernels also store the Gram matrix of the train rows (one triangle) and
+    the kernel between train and test rows, in float32. A feature machine (--kernel=RFM) keeps both in memory.
     """
     if run.program == "train" or run.flags.get("kernel") == "RFM":
         return 2e5

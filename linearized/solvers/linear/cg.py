@@ -1,7 +1,8 @@
-"""Conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges ρ with the matrix products of one.
+"""Conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges ρ together.
 
-The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`): in the primal if A has at least as many rows
-as columns, otherwise in the dual, where v = Aᵀα and (A Aᵀ + ρI)α = Y.
+The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`), which needs one matrix product per step for
+all ridges. It runs in the primal if A has at least as many rows as columns, otherwise in the dual, where v = Aᵀα and
+(A Aᵀ + ρI)α = Y.
 
 With float32 products the residual that CG updates drifts below the true residual. A pass therefore reduces residuals
 only as far as these products are accurate. Then residuals are recomputed in float64, and CG restarts from the current
@@ -27,7 +28,7 @@ from linearized.solvers.linear.solution import (
     ridge_batch,
 )
 
-MARGIN = 2.0  # by which iterations go on below an accuracy of the predictions, because recomputed errors are larger
+MARGIN = 2.0  # factor by which restarts aim below the allowed error of predictions: recomputed errors are larger
 FOLLOWED = 10  # smallest reduction factor of the residual in one pass, in units of the rounding error of products
 
 
@@ -82,7 +83,7 @@ def polish(
 
 
 class _Passes:
-    """Successive runs of CG on one problem, each from the solutions of the last, in one call of `solve` or `polish`.
+    """Successive runs of CG on one problem, each from the previous solutions, in one call of `solve` or `polish`.
 
     Args:
         problem: Problem to solve.
@@ -231,24 +232,28 @@ class _Passes:
         saved.save(name, state.arrays())
 
     def _limit(self, norms: float | np.ndarray) -> float | np.ndarray:
-        """Return the norm of the residual at which a run of CG ends.
+        """Return the norm of the primal residual at which a run of CG ends.
 
-        This is the tolerance or, if larger, the smallest norm that the rounding errors of the products permit.
+        This is the larger of two numbers: the tolerance of the relative residual times ‖AᵀY‖, and 10 times the relative
+        rounding error of products times the initial norm. Below the second number the residual that CG updates is not
+        accurate.
 
         Args:
-            norms: Norm of the residual from which the run starts, for one or for several ridges.
+            norms: Initial norm ‖AᵀY - (AᵀA + ρI)v‖ of the run, for one or for several ridges.
         """
         return np.maximum(self._relative * self._scale, FOLLOWED * self.problem.rounding * np.asarray(norms))
 
     def _limits(self, solutions: list[Solution], norms: np.ndarray) -> np.ndarray:
-        """Return the norm of the residual at which a restart ends, for each solution.
+        """Return the norm of the primal residual at which a restart of CG ends, for each solution.
 
-        If an accuracy of the predictions was requested, the norm must fall by the ratio of the predictions' error to
-        half of the accuracy.
+        If no largest error of the predictions was requested (`Tolerance.accuracy` is None), these are the norms from
+        `_limit`. Otherwise let q be the bound on the relative error of the predictions, divided by half of the
+        requested relative error. The limit is then norm / max(q, 1), but at least 10 times the relative rounding error
+        of products times the norm.
 
         Args:
             solutions: Solutions to continue from.
-            norms: Norms of the residuals of these solutions.
+            norms: Norms ‖AᵀY - (AᵀA + ρI)v‖ of the residuals of these solutions.
         """
         if self.tolerance.accuracy is None:
             return self._limit(norms)
