@@ -38,7 +38,7 @@ from kernel_gen.activations.base import Activation, correlation
 from kernel_gen.activations.bivariate import upper_orthant
 from linearized.base.activations import Scalar
 
-FARTHEST = 37.0  # standard deviations beyond which a normal probability is 0 in float64
+FARTHEST = 37.0  # standard deviations beyond which a normal probability is negligible, below 1e-299
 Kink = tuple[float, int, float]  # (J, p, t): factor, power and position of a kink term, see the module's docstring
 
 
@@ -118,7 +118,7 @@ class Moments:
     def threshold(self, t: float, side: int):
         """Return `|t|`/σ, the distance of a kink t from 0 in standard deviations σ of one input.
 
-        The result is at most 37 (`FARTHEST`), because inputs beyond that have probability 0 in float64.
+        The result is at most 37 (`FARTHEST`); the probability of inputs beyond that is below 1e-299.
 
         Args:
             t: Position of a kink.

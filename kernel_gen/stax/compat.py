@@ -2,8 +2,9 @@
 
 Call `install()` before `import neural_tangents`, as `kernel_gen.stax.network` does. It restores names that JAX has
 moved or removed, for the whole process. JAX's private modules are not changed, because JAX itself reads them. Names
-that still exist are unchanged, with four exceptions: `ad.linearize` has its old form again, and `eval_context`,
-`cost_analysis` and SciPy's `eigvalsh` are replaced by functions that also accept the new calls.
+that still exist are unchanged, with four exceptions. `ad.linearize` has its old form again, and `jax.core.eval_context`
+does nothing. The result of `cost_analysis` also has the old index 0, and `scipy.linalg.eigvalsh` also accepts the old
+argument `eigvals`.
 """
 
 import contextlib
@@ -20,7 +21,10 @@ from jax.interpreters import ad
 
 
 class _Costs(dict):
-    """The costs of a compiled function: a dictionary d with d[0] = d, because older versions returned a list."""
+    """The costs of a compiled function, as JAX's `cost_analysis` returns them: a dictionary d that also has d[0] = d.
+
+    Older versions of JAX returned a list with one dictionary, and neural-tangents reads the entry 0 of that list.
+    """
 
     def __missing__(self, key: Any) -> dict:
         if key == 0:
@@ -29,9 +33,9 @@ class _Costs(dict):
 
 
 class _Unknown:
-    """A marker for an output that depends on the tangents, in the form that the old `ad.linearize` returned.
+    """A marker that the old `ad.linearize` returned for each output that depends on the tangents (`is_known` is false).
 
-    All outputs of `jax.linearize` depend on them.
+    neural-tangents reads the markers. The replacement `_linearize` marks all outputs in this way.
     """
 
     @staticmethod
@@ -40,7 +44,7 @@ class _Unknown:
 
 
 class _NoNames:
-    """An empty replacement for the stack of names that profilers show."""
+    """A replacement, which stores nothing, for JAX's stack of names that profilers show."""
 
     def __add__(self, other: Any) -> "_NoNames":
         return self
@@ -58,10 +62,10 @@ def _linearize(function: Any, *primals: jax.Array, has_aux: bool = False) -> tup
 
     Args:
         function: The function f, wrapped by JAX.
-        primals: Its arguments.
+        primals: Arguments of f.
         has_aux: Not used.
 
-    Returns: The outputs, a marker for each of them, the jaxpr of the linear map, and its constants.
+    Returns: The outputs, a marker `_Unknown` for each of them, the jaxpr of the linear map, and its constants.
     """
     outputs, tangent_map = jax.linearize(function.call_wrapped, *primals)
     closed = jax.make_jaxpr(tangent_map)(*primals)
@@ -69,7 +73,17 @@ def _linearize(function: Any, *primals: jax.Array, has_aux: bool = False) -> tup
 
 
 def _transpose(primitive: Any, cotangent: Any, operand: Any, *fixed: Any, **parameters: Any) -> list:
-    """Return the transpose of a primitive that is linear in its first operand, computed by JAX's public function."""
+    """Apply the transpose of a primitive that is linear in its first operand, computed by `jax.linear_transpose`.
+
+    Args:
+        primitive: JAX primitive.
+        cotangent: Cotangent of the output.
+        operand: First operand, whose shape and data type are read.
+        fixed: Other operands.
+        parameters: Parameters of the primitive.
+
+    Returns: The cotangent of each operand; None for all except the first.
+    """
     if isinstance(cotangent, ad.Zero):
         return [ad.Zero(operand.aval), *[None] * len(fixed)]
     like = jax.ShapeDtypeStruct(operand.aval.shape, operand.aval.dtype)

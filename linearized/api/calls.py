@@ -5,11 +5,12 @@ Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `l
 The rows of a `Dataset` are used without further preprocessing. Unless a data set is given by its name, the default
 ridges of kernels and of the models RF and NT are multiples of the scale of the kernel (see
 `linearized.experiments.grids`). Flags that contain a list as text, such as ridges="0.1,1", also accept lists
-(ridges=[0.1, 1]). Results are stored in the same folders as those of the commands, and a call with the same data and
-flags loads them.
+(ridges=[0.1, 1]). Results are stored in the same folders as those of the commands. A second call with the same
+arguments, or after the command with the same flags, loads the stored result.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,21 @@ from linearized.settings.keywords import from_keywords
 Data = str | os.PathLike | tuple[Any, ...] | Dataset
 
 
-def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
+def train(model: str | os.PathLike = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult:
     """Fit a model over its ridge grid, like the command `linearized train`.
 
     Args:
-        model: Name of the model, as for the flag --model, or the path of a Keras model file.
+        model: Name of the model, as for the flag --model, or the path of a saved Keras model, a .keras file.
         data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
             a path, or a value of the flag --data.
         flags: Flags of the command by name, such as num_units=4096.
 
     Returns:
-        The result at every ridge. It is loaded if a run with the same data and flags has been stored.
+        The result at every ridge. If a run with the same model, data and flags is stored, its result is loaded and
+        nothing is fitted.
 
     Raises:
-        UserError: Under the same conditions as the command.
+        UserError: Under the same conditions as the command, and if several noise levels are given.
 
     Example:
         >>> import linearized
@@ -57,18 +59,20 @@ def train(model: str = "RF", data: Data = "DIGITS", **flags: Any) -> TrainResult
     return TrainResult(config, run(config), given_preparation(data))
 
 
-def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResult:
+def krr(kernel: str | Callable[..., Any] = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResult:
     """Fit kernel ridge regression over its ridge grid, like the command `linearized krr`.
 
     Args:
-        kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
-            module.
+        kernel: Name of the kernel, as for the flag --kernel. Or your own kernel: a function k(x1, x2) of rows (n1, d)
+            and (n2, d) that returns (n1, n2), or the text "module:function" that names it. The function must be defined
+            at the top level of a module in a .py file.
         data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
             a path, or a value of the flag --data.
         flags: Flags of the command by name, such as num_layers=2.
 
     Returns:
-        The result at every ridge. It is loaded if a run with the same data and flags has been stored.
+        The result at every ridge. If a run with the same kernel, data and flags is stored, its result is loaded and
+        nothing is fitted.
 
     Raises:
         UserError: Under the same conditions as the command, and if several noise levels are given.
@@ -88,20 +92,23 @@ def krr(kernel: str = "NTK", data: Data = "DIGITS", **flags: Any) -> KernelResul
     return KernelResult(config, run(config)[0], given_preparation(data))
 
 
-def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: Any) -> TheoryResult:
+def theory(
+    kernel: str | Callable[..., Any] = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: Any
+) -> TheoryResult:
     """Predict the error of a kernel from its spectrum and measure it, like the command `linearized theory`.
 
     Args:
-        kernel: Name of the kernel, as for the flag --kernel, or your own function, defined at the top level of a
-            module.
+        kernel: Name of the kernel, as for the flag --kernel. Or your own kernel: a function k(x1, x2) of rows (n1, d)
+            and (n2, d) that returns (n1, n2), or the text "module:function" that names it. The function must be defined
+            at the top level of a module in a .py file.
         data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,
             a path, or a value of the flag --data.
         pool: Number of train rows from which the spectrum is computed; 0: all.
         flags: Flags of the command by name, such as draws=0 or sizes=[100, 200].
 
     Returns:
-        The spectrum, the predictions and the measurements. They are loaded if a run with the same data and flags has
-        been stored.
+        The spectrum, the predictions and the measurements. If a run with the same kernel, data, pool and flags is
+        stored, its result is loaded and nothing is computed.
 
     Raises:
         UserError: Under the same conditions as the command, and if several noise levels are given.
@@ -125,20 +132,22 @@ def theory(kernel: str = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: A
 def compare(
     X: Any, y: Any = None, models: list[str] | str | None = None, seeds: int = 1, **flags: Any
 ) -> pd.DataFrame:  # fmt: skip
-    """Fit several models to the same rows, like the command `linearized compare`.
+    """Fit several models to the same rows, like the command `linearized compare`, and return a table of the results.
+
+    Runs that are already stored with the same data and flags are loaded, and only the others are made.
 
     Args:
         X: Inputs, an array or data frame; or, without `y`, a `Dataset`, the name of a data set that `linearized data`
             lists, a path, such as a folder of images, or a value of the flag --data.
         y: Labels or targets, an array or data frame.
         models: Entries of the flag --models, as a list or a comma-separated text; None: the default of the command.
-        seeds: Number of runs of each model, which differ in their random-number seeds.
+        seeds: Number of runs of each model; the runs differ in their random-number seeds.
         flags: Flags of the command by name.
 
     Returns:
         One row per model and seed, with metrics at the chosen ridge, the ridge, seconds, memory, parameters, whether
-        the model was trained to its end, and `edge`, which is "smallest" or "largest" if the ridge is at that end of
-        the grid, otherwise "". `attrs["title"]` names the data.
+        the model was trained to its end, and the folder of the run. The column `edge` is "smallest" or "largest" if the
+        chosen ridge is at that end of the grid, otherwise "". `attrs["title"]` names the data.
 
     Raises:
         UserError: Under the same conditions as the command.
@@ -159,8 +168,8 @@ def compare(
 def plot(table: pd.DataFrame) -> Any:
     """Return a figure of the table that `compare` returned.
 
-    It shows the test metric as dots. Seconds, memory, parameters and speed, as far as they were measured, have one
-    panel each, with one bar per model.
+    One panel shows the test metric as dots. Seconds, memory, parameters and speed have one panel each, with one bar per
+    model. Quantities that were not measured have no panel.
 
     Args:
         table: Table that `compare` returned, or some of its rows.
@@ -184,7 +193,7 @@ def plot(table: pd.DataFrame) -> Any:
 def data_flags(data: Data) -> dict[str, str]:
     """Return the command-line flags, by name, that select the given data in a run.
 
-    Arrays and data sets in memory are stored where child processes can read them.
+    Arrays and `Dataset` objects are written to a folder from which child processes can read them.
 
     Args:
         data: Arrays (X, y) or (X, y, X_test, y_test), a `Dataset`, the name of a data set that `linearized data` lists,

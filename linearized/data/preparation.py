@@ -25,7 +25,7 @@ class Preparation:
             class numbers.
         columns: Function that converts raw inputs to float32 rows (n, d); None: rows are flattened.
         steps: Functions of rows that return rows, such as whitening, applied in this order.
-        flat: Whether targets of regression were given as (n,).
+        flat: Whether targets of regression were given as a vector (n,), not as a matrix (n, k).
     """
 
     task: str
@@ -36,14 +36,18 @@ class Preparation:
     flat: bool = True
 
     def then(self, step: Callable[[np.ndarray], np.ndarray]) -> "Preparation":
-        """Return a copy with one more step after the others: a function of float32 rows (n, d) that returns rows."""
+        """Return a copy of this object with one more step, which is applied after the others.
+
+        Args:
+            step: Function that converts float32 rows (n, d) to rows.
+        """
         return dataclasses.replace(self, steps=(*self.steps, step))
 
     def inputs(self, x: Any) -> Float32[np.ndarray, "m d"]:
         """Convert raw inputs to float32 rows (m, d) for the model.
 
         Args:
-            x: Arrays, sparse matrices or a data frame, of the same kind as the train rows.
+            x: Inputs of m rows: an array, a sparse matrix or a data frame, of the same kind as the train rows.
 
         Raises `UserError` for anything except rows of real numbers, for rows of another length or other columns than
         the train rows, and for rows that are not finite.
@@ -62,11 +66,17 @@ class Preparation:
         return rows
 
     def labels(self, outputs: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
-        """Convert outputs of a model to labels: classes (m,) as they were given, or targets.
+        """Convert the outputs of a model to predicted labels, which depend on `task`.
 
         Args:
             outputs: Outputs of a model (m, k).
-            threshold: Value above which the single output of a binary task means the second class: 0 for logits.
+            threshold: For the task "binary": the single output means the second class if it is above this value. 0.5
+                suits outputs that were fitted to 0 and 1, and 0 suits logits.
+
+        Returns:
+            For the tasks "classes" and "binary", the class of each row (m,), in the coding of the original labels, or
+            as a class number if `classes` is None. For "regression", the outputs unchanged, which are in the units of
+            the train targets: (m, k), or (m,) if k = 1 and `flat`.
         """
         outputs = np.asarray(outputs)
         if self.task == "regression":

@@ -1,6 +1,7 @@
-"""Losses and accuracies of a model's outputs, without any penalty: square loss or cross-entropy, argmax or threshold.
+"""Losses and accuracies of a model's outputs; the ridge penalty is not included.
 
-The square loss and both accuracies are those of Ghorbani et al. (arXiv 2006.13409).
+The loss is the square loss or the cross-entropy. The predicted class is the argmax of several outputs, or one output is
+compared with a threshold. The square loss and both accuracies are those of Ghorbani et al. (arXiv 2006.13409).
 """
 
 import numpy as np
@@ -25,11 +26,13 @@ def evaluate(
     Returns:
         `loss`: the mean over rows of ‖y - f‖² for targets y and outputs f, or of the cross-entropy of the logits f.
 
-        `accuracy`: the fraction of rows with the right class, which is the argmax of f for "classes"; for "binary" it
-            is 1 if f > ½ (square loss) or f > 0 (logits). None for "regression".
+        `accuracy`: the fraction of rows whose predicted class equals the target class. For "classes" the predicted
+            class is the argmax of the k outputs f. For "binary" it is 1 if the single output f is above a threshold,
+            otherwise 0; the threshold is ½ for the square loss and 0 for the cross-entropy, where f is a logit. None
+            for "regression".
 
-        `normalised_loss`: the square loss divided by the variance of y, which is the loss of the best constant. None
-            for other losses and for constant y.
+        `normalised_loss`: the square loss divided by the variance of y, which is the loss of the best constant
+            function. None for the cross-entropy, and if y is the same for all rows.
 
     Raises:
         ValueError: The predictions do not have the shape of the targets.

@@ -252,9 +252,9 @@ class Machine:
         return metric
 
     def _metric(self, number: int, index: int) -> np.ndarray:
-        """Return the metric M with whose kernel k(√M x, √M z) an iteration of a variant is fitted.
+        """Return the metric M of an iteration of a variant, which is fitted with the kernel k(√M x, √M z).
 
-        It is the identity for iteration 0. For later iterations it is loaded from the unfinished work if it is stored
+        M is the identity for iteration 0. For later iterations it is loaded from the unfinished work if it is stored
         there, and otherwise learned again from the previous iteration.
 
         Args:

@@ -1,4 +1,4 @@
-"""Fit of one model to one dataset over a ridge grid: the runs of `linearized train`."""
+"""Fits of one model to one data set at several ridges: the runs of `linearized train`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def run_levels(config: TrainSettings) -> Iterator[Result]:
-    """Yield the results of all noise levels that the settings name, in increasing order.
+    """Yield the results of all noise levels that the settings name, in increasing order of their indices.
 
-    Each level is fitted, or loaded if it is finished, by `run`.
+    `run` makes each result, or loads it if that level is finished.
 
     Args:
         config: Settings with one noise level or several.
@@ -45,16 +45,17 @@ def run_levels(config: TrainSettings) -> Iterator[Result]:
 
 
 def run(config: TrainSettings, *, alone: bool = False) -> Result:
-    """Fit the selected ridges at one noise level, score all splits, choose a ridge, and save and return the result.
+    """Fit a model at each requested ridge for one noise level, and save and return the result.
 
-    A finished run is loaded; a killed one is resumed.
+    Each fit is scored on all splits, and one ridge is chosen by the rule of `linearized.experiments.select`. The result
+    of a finished run is loaded instead, and a run that was killed is resumed.
 
     Args:
         config: Settings with one noise level.
-        alone: Whether this process fits only this model, so that the backend may be chosen for it.
+        alone: Whether this process fits only this model, so that the Keras backend may be chosen to suit it.
 
     Raises:
-        UserError: For errors that a user can correct.
+        UserError: For errors that a user can correct, and if the settings have several noise levels.
         Busy: If another process holds the run's folder; raised before data and frameworks are loaded.
     """
     level = config.level()
@@ -66,13 +67,15 @@ def run(config: TrainSettings, *, alone: bool = False) -> Result:
 
 
 def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) -> life.Outcome:
-    """Fit the model, and return the record, the arrays and the model at the chosen ridge.
+    """Fit a model at each requested ridge, and return the record and the arrays of all fits, and the chosen model.
+
+    The chosen model is the fit at the best ridge. With --no_model it is not returned.
 
     Args:
         config: Settings of the run.
-        level: Noise level.
+        level: Index of the noise level.
         unfinished: Folder of checkpoints.
-        alone: See `run`.
+        alone: Whether this process fits only this model, see `run`.
     """
     refuse_beyond_memory(config)
     refuse_endless_run(config, config.row_counts()["train"])
@@ -135,8 +138,9 @@ def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) ->
 def _ridge_scale(config: TrainSettings, dataset: Dataset) -> float:
     """Return the number by which the ridges of the model's grid are multiplied.
 
-    It is 1 for published grids. For the user's own data and a model of fixed features, it is the mean diagonal of the
-    model's kernel. For a linearized model file it is the scale of the model's Jacobian.
+    For a linearized model file it is an estimate of the trace of A Aᵀ divided by n, where A contains the Jacobians at
+    the n train rows. For random or tangent features on the user's own data it is the expected mean of the diagonal of
+    the features' kernel matrix. In all other cases, such as published grids, it is 1.
 
     Args:
         config: Settings of the run.
@@ -173,7 +177,10 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 
 
 def _needs_no_framework(config: TrainSettings) -> bool:
-    """Return whether the model can be fitted and saved without importing Keras: least squares with weights in NumPy."""
+    """Return whether the model can be fitted and saved without importing Keras.
+
+    This holds for least-squares models whose module can write a model file without Keras (a function `exported`).
+    """
     return config.uses_least_squares() and hasattr(module_of(config), "exported")
 
 

@@ -3,7 +3,7 @@
 θ₀ are the present weights, J(x) = ∂f(x; θ₀)/∂θ is the Jacobian, and v = θ - θ₀ is trained.
 
     linear = linearize(model)          # a Keras model, at v = 0
-    linear.fit(x, y)                   # trains v; `linearized.fit_linearization` solves for it
+    linear.fit(x, y)                   # trains v; `linearized.fit_linearization` solves for v
 
 The layers of f are in inference mode and compute in float32. A call costs a forward and two backward passes of f on
 TensorFlow, and two forward passes on JAX.
@@ -113,7 +113,7 @@ class Linearization(keras.layers.Layer):
         return self.inner.compute_output_spec(keras.KerasTensor(input_shape, _input_dtype(self.inner))).shape
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration from which `from_config` creates an equal layer, without the values of weights."""
         regularizer = keras.regularizers.serialize(self.direction_regularizer)
         own = {"inner": serialize_keras_object(self.inner), "places": self.places, "offset": self.offset}
         return {**super().get_config(), **own, "direction_regularizer": regularizer}
@@ -204,8 +204,8 @@ def set_direction(model: keras.Model, v: np.ndarray) -> None:
 
     Args:
         model: Model that `linearize` returned.
-        v: One number for each weight of the variables in `Linearization.moved_variables`, in an array of any shape. The
-            variables follow in their order, each flattened.
+        v: One number for each weight of the variables in `Linearization.moved_variables`, in an array of any shape.
+            Flattened in row-major order, it contains one variable after the other, each in row-major order.
 
     Raises:
         ValueError: For another number of entries.
@@ -221,8 +221,8 @@ def set_direction(model: keras.Model, v: np.ndarray) -> None:
 def get_direction(model: keras.Model) -> np.ndarray:
     """Return the p trained parameters v of a linearised model f(x; θ₀) + J(x) v as one column (p, 1).
 
-    The variables of `Linearization.moved_variables` follow in their order, each flattened; `set_direction` accepts the
-    column.
+    v has one array for each variable in `Linearization.moved_variables`. The column contains these arrays one after the
+    other in that order, each flattened in row-major order. `set_direction` accepts the column.
 
     Args:
         model: Model that `linearize` returned.

@@ -118,8 +118,8 @@ class Scaling:
 
     With an output scale α the outputs are f = α h(x; w), and training minimises (loss + penalty) / α². Every gradient
     is thus multiplied by 1/α², so that f changes at a rate that does not depend on α while the weights w move by
-    O(1/α). The units of the last hidden layer are drawn in pairs with equal weights and opposite readouts, so that f is
-    0 at the start for every α.
+    O(1/α). The units of the last hidden layer start in pairs: both units of a pair have equal input weights and
+    opposite readout weights. Their contributions cancel, so that f is 0 at the start for every α.
 
     Args:
         config: Settings parametrization, output_scale (α; None: the outputs are h(x; w), and all weights are
@@ -148,8 +148,9 @@ class Scaling:
             number: Index of the layer, part of the random-number seed of its weights.
             ridge: λ of the penalty (λ/r) ‖W‖². The division by r makes the weights of all layers decay at the same
                 rate.
-            paired: Axis along which weights are drawn in pairs if the network has an output scale: "outputs" for the
-                last hidden layer, "inputs" for the readout.
+            paired: Axis along which initial weights form pairs if the network has an output scale: "outputs" for the
+                last hidden layer, where the weights of a pair are equal; "inputs" for the readout, where they are
+                opposite; "" for all other layers.
             **more: Further arguments of the layer's class, such as its name and number of units.
         """
         import keras
@@ -189,7 +190,10 @@ class Scaling:
 
 
 def check_pairs(config: Any) -> None:
-    """Raise `UserError` for an output scale with an odd number of units, because units are then drawn in pairs.
+    """Raise `UserError` if an output scale is set and the number of units is odd.
+
+    With an output scale, the units of the last hidden layer start in pairs that cancel each other in the output. The
+    two units of a pair have equal input weights and opposite readout weights (see `Scaling`).
 
     Args:
         config: Settings output_scale and num_units.

@@ -5,9 +5,9 @@ sets are not public (Wang et al., arXiv 1804.07461). Words are cut by WordPiece 
 vocab.txt); otherwise the words of the train set are numbered.
 
 The files have irregular rows. Rows without a label (empty, or "-" where SNLI's and MNLI's annotators did not agree) and
-rows with another number of columns (QQP) are dropped, counted, and reported in the dataset's notes. A `UserError` is
-raised if more than the fraction `ODD_SHARE` of the rows have another number of columns, for a score that is not a
-number, and for a train label that the task does not have.
+rows with another number of columns than the header (QQP) are dropped, counted, and reported in the dataset's notes. A
+`UserError` is raised if more than 1 % of the rows (`ODD_SHARE`) have another number of columns, for a score that is not
+a number, and for a train label that does not belong to the task (see `_check_labels`).
 """
 
 import collections
@@ -117,9 +117,9 @@ def _columns(header: list[str] | tuple[str, ...]) -> tuple[tuple[str, ...] | Non
 
 
 def _are_scores(labels: list[str]) -> bool:
-    """Return whether all labels are numbers and at least one of them is not whole.
+    """Return whether labels are scores rather than classes: all are numbers, and at least one is not whole.
 
-    Such labels are scores. The function is called if the names of the columns do not show whether they are.
+    The function is called if the names of the columns do not determine this.
     """
     values = [float(label) for label in labels if _NUMBER.fullmatch(label)]
     return len(values) == len(labels) and not all(value.is_integer() for value in values)
@@ -177,15 +177,16 @@ def load(folder: Path | str, length: int, size: int, vocabulary: Path | str = ""
 
 
 def _check_labels(path: Path, table: TaskTable) -> None:
-    """Raise `UserError`, which names the line, for the first label that the task does not have.
+    """Raise `UserError` for the first label that does not belong to the task; the message states its line.
 
-    CoLA, MRPC and QQP have the labels 0 and 1, whatever the file contains. A user's own task may have the columns of
-    the other tasks, so that any labels are possible. A label is then refused only if it is rare and differs in kind
-    from the others (see `_rare_foreign`).
+    Files with the columns of CoLA, MRPC or QQP must have the labels 0 and 1. All other columns, such as "sentence" and
+    "label", are used by several tasks and may be those of a user's own task. They do not determine the labels. A label
+    in such a file is refused only if it is rare and differs in kind from the others (see `_rare_foreign`). Scores, as
+    in STS-B, are not checked here.
 
     Args:
         path: The file, for the error message.
-        table: Its rows.
+        table: Rows of the file.
     """
     if table.scored:
         return
@@ -199,10 +200,11 @@ def _check_labels(path: Path, table: TaskTable) -> None:
 
 
 def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
-    """Find rare labels of a user's own task that differ in kind from all others.
+    """Find rare labels that differ in kind from all others, in a file whose columns do not determine the labels.
 
-    Labels are foreign if all other labels are numbers, or if the others are the labels of an inference task. They are
-    rare if they occur, together, on one row or on at most the fraction `ODD_SHARE` of the rows.
+    There are two cases: all labels except the rare ones are numbers (at least two different ones), or they are exactly
+    the labels of an inference task, such as "entailment" and "not_entailment". Labels are rare if they occur, together,
+    on one row or on at most 1 % of the rows (`ODD_SHARE`).
 
     Args:
         labels: Label of each row.

@@ -1,8 +1,8 @@
-"""BERT's tokens: texts are cut into words, and words into the longest pieces of a vocabulary.
+"""Conversion of texts to BERT's tokens: texts are cut into words, and words into the longest pieces of a vocabulary.
 
 Words end at blanks, punctuation and Chinese characters. This follows `tokenization.py` of BERT (Devlin et al., arXiv
 1810.04805), with the maximum word length of Transformers' `BertTokenizer`, 100 characters. It differs from BERT in one
-point: casing is determined from the vocabulary unless it is given.
+point: unless it is given, the vocabulary determines whether capitals and accents are kept.
 """
 
 import collections
@@ -51,10 +51,10 @@ def _is_chinese(character: str) -> bool:
 
 
 def _is_punctuation(character: str) -> bool:
-    """Return whether BERT makes a character a word of its own.
+    """Return whether a character is a punctuation mark by BERT's rule; such marks are words of their own.
 
-    It does so with every ASCII character that is not a letter, digit or blank, and with Unicode's categories P*.
-    Symbols such as "€" are parts of words.
+    These are the printable ASCII characters except letters, digits and the blank, and all characters of Unicode's
+    categories P*. Other symbols, such as "€", are parts of words.
     """
     if character.isascii():
         return character.isprintable() and not character.isalnum() and character != " "
@@ -65,9 +65,10 @@ class Vocabulary:
     """A numbered list of words and pieces of words, which converts texts to token numbers.
 
     Attributes:
-        numbers: The token number of each piece.
-        size: Number of pieces in the list, one more than the largest number.
-        whole_words: Whether words are looked up as a whole, instead of being cut into pieces.
+        numbers: Dictionary from a piece to its token number.
+        size: Number of pieces in the list, one more than the largest token number.
+        whole_words: Whether each word of a text is one token ([UNK] if the list lacks the word); otherwise words are
+            cut into pieces.
         cased: Whether capitals and accents of a text are kept.
     """
 
@@ -75,8 +76,8 @@ class Vocabulary:
         """Number the pieces in their order; a duplicate piece gets the last of its numbers, as in BERT.
 
         Args:
-            pieces: The pieces.
-            whole_words: Whether words are looked up as a whole, instead of being cut into pieces.
+            pieces: The pieces, including those of `SPECIAL`.
+            whole_words: Whether each word of a text is one token; otherwise words are cut into pieces.
             casing: "cased" keeps capitals and accents of a text, "uncased" removes them, "auto" keeps them if pieces
                 have capitals.
             name: Name of the vocabulary, for errors.
@@ -108,13 +109,14 @@ class Vocabulary:
 
     @classmethod
     def of_texts(cls, texts: Sequence[tuple[str, ...]], size: int, casing: str = "uncased") -> "Vocabulary":
-        """Return the vocabulary of the most frequent words of some texts, which are looked up as a whole.
+        """Return a vocabulary that contains the most frequent words of some texts.
 
-        Words of equal frequency are taken in alphabetical order.
+        It does not cut words into pieces: each word of a text becomes one token, which is [UNK] for words outside the
+        vocabulary. Words of equal frequency are chosen in alphabetical order.
 
         Args:
             texts: One or two texts for each row.
-            size: Number of words, including the four of `SPECIAL`, such as [PAD].
+            size: Largest number of entries, of which four are those of `SPECIAL`, such as [PAD].
             casing: "cased" keeps capitals and accents; "uncased" and "auto" remove them.
         """
         casing = "uncased" if casing == "auto" else casing
@@ -126,8 +128,8 @@ class Vocabulary:
     def cut(self, word: str) -> list[int]:
         """Cut a word into the longest pieces of the vocabulary, from its left, and return their numbers.
 
-        Only the number of [UNK] is returned if a part of the word is no piece, or if the word has more than
-        `LONGEST_WORD` characters. A vocabulary of whole words returns one number.
+        Only the number of [UNK] is returned if the word cannot be cut completely into pieces, or if it has more than
+        100 characters (`LONGEST_WORD`). If `whole_words` is true, the result is the number of the word, or of [UNK].
         """
         unknown = [self.numbers["[UNK]"]]
         if self.whole_words or len(word) > LONGEST_WORD:
@@ -145,8 +147,8 @@ class Vocabulary:
     def row(self, texts: tuple[str, ...], length: int) -> list[int]:
         """Return the token numbers of one or two texts: [CLS] text [SEP], or [CLS] text [SEP] text [SEP].
 
-        Tokens at the end of the longer text are dropped until both texts fit; if both are equally long, a token of the
-        second text is dropped, as in BERT.
+        If the texts are too long, the last token of the longer text is dropped repeatedly until they fit. If both are
+        equally long, the token is dropped from the second text, as in BERT.
 
         Args:
             texts: One or two texts.
@@ -162,9 +164,9 @@ class Vocabulary:
 
 
 def has_capitals(pieces: Sequence[str]) -> bool:
-    """Return whether a vocabulary distinguishes capitals: at least the fraction `CAPITALS` of its pieces have some.
+    """Return whether a vocabulary distinguishes capitals: at least 1 % of its pieces (`CAPITALS`) contain a capital.
 
-    Only pieces with letters count. Pieces in brackets, such as [UNK] and [unused1], do not.
+    Only pieces with letters that have two cases are counted, and no pieces in brackets, such as [UNK] and [unused1].
 
     Args:
         pieces: All pieces of the vocabulary.

@@ -64,8 +64,8 @@ def guard_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     A fit includes guard rows with a small weight, so that its outputs do not diverge outside the given rows. Let r be
     the 95 % quantile of the distances of the given rows from their mean. The 2·count random rows are at distances of up
-    to 2r from the mean, and the moved rows at distances of r to 4r. Both distances include the radius of calibrated
-    features, which is at most 1.5r.
+    to 2r from the mean, and the moved rows at distances of r to 4r. Both ranges contain the radius of calibrated
+    features (see `UniversalFeatures.calibrate`), which is at most 1.5r.
 
     Args:
         rows: Given rows (n, d).
@@ -122,7 +122,10 @@ def fit(layer, features, rows: np.ndarray, ridge: float | None = None, held_out:
 
 
 def relative_error(found: np.ndarray, goal: np.ndarray) -> float:
-    """Return ‖found - goal‖ / ‖goal‖ over all entries: 0 for equal arrays, and 1 where `found` is all zeros."""
+    """Return ‖found - goal‖ / ‖goal‖, with norms over all entries.
+
+    If `goal` is all zeros, the result is 0 for equal arrays and otherwise 1.
+    """
     wrong, size = np.linalg.norm(found - goal), np.linalg.norm(goal)
     return float(wrong / size) if size else float(wrong > 0)
 
@@ -142,15 +145,18 @@ def report(name: str, error: float, rows: str) -> None:
 
 
 class _Guard(NamedTuple):
-    """Features and outputs of a layer at guard rows, which keep a fit from diverging outside the given rows.
+    """Features Φ and outputs of a dense layer at guard rows, which keep a fit from diverging outside the given rows.
 
-    Outside the radius of bounded features, features and outputs are divided by (distance / radius)^growth, the factor
-    of such features. There are no guard rows if the features are not bounded. Rows at which the layer overflows are
-    left out.
+    `UniversalFeatures` with a radius R are bounded. Let s = max(1, distance / R), where distance is that of a row from
+    the centre of the features. Φ of a row outside the ball of radius R is s^growth times Φ of the point on the ball's
+    border in the same direction. Here Φ and the layer's outputs are both divided by s^growth. This leaves the equation
+    Φ·Ψ = outputs unchanged, but gives distant rows no larger weight in the fit than rows on the border.
+
+    If the features are not bounded (R = 0), there are no guard rows. Rows whose outputs overflow are left out.
 
     Attributes:
-        phi: Features (rows, m).
-        goal: Outputs (rows, u).
+        phi: Φ / s^growth, (rows, m).
+        goal: Outputs / s^growth, (rows, u).
     """
 
     phi: np.ndarray
@@ -175,7 +181,7 @@ class _Normal:
     Args:
         phi: Features (n, m) of the given rows.
         goal: Outputs (n, u) of the layer for these rows.
-        guard: Features and outputs at guard rows.
+        guard: Features and outputs at guard rows, scaled as in `_Guard`.
         weight: Total weight of the guard rows, relative to that of the given rows.
     """
 

@@ -141,7 +141,7 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
         seeds: Random-number seed of the projections for each of these layers.
         num_features: Number of features of each SNNK; None: chosen as for `uptrain`.
         activation: Activation that the features estimate; None: that of the layer.
-        fit: Whether the SNNKs are fitted to the layers; otherwise they are unbiased estimates.
+        fit: Whether Ψ of each SNNK is fitted to the layer; otherwise Ψ is computed from the layer's weights.
         seed: Random-number seed of the rows of the fit.
         inputs: Inputs of the model for the fit; None: random ones.
         options: Further arguments of `SNNK.from_dense`, as a dictionary.

@@ -44,10 +44,10 @@ def seconds(run: Run) -> float:
 def _feature_machine(flags: Mapping[str, Any]) -> float:
     """Return the estimated seconds of a run with --kernel=RFM on one core, from its flags.
 
-    The run fits the fixed kernel, and in each iteration a kernel k(√M x, √M z) with a learned metric M. Every fit costs
-    the kernel matrix and the solutions at all ridges. Every learned metric costs the gradients of the fitted function
-    at the sampled train rows, and the mean outer product of these gradients. --rfm_search repeats all iterations for 10
-    variants, which are combinations of options.
+    The run fits the fixed kernel k(x, z), and in each iteration a kernel k(√M x, √M z) with a learned metric M. Every
+    fit costs the kernel matrix and the solutions at all ridges. Every learned metric costs the gradients of the fitted
+    function at the sampled train rows, and the mean outer product of these gradients. With --rfm_search the iterations
+    are counted for 10 variants, which are combinations of options.
     """
     n, m, d, k = shape(flags)
     at, learned = flags.get("rfm_sample") or n, flags.get("iterations", 5)
@@ -59,7 +59,7 @@ def _feature_machine(flags: Mapping[str, Any]) -> float:
 def _theory(flags: Mapping[str, Any]) -> float:
     """Return the estimated seconds of a run of `linearized theory` on one core, from its flags.
 
-    It is the time of three computations: the kernel between the rows of the pool and with the test rows, the
+    It is the time of three computations: the kernel of the pool's rows with each other and with the test rows, the
     eigendecomposition of the pool's kernel matrix, and the fits to random subsets of the pool's rows.
     """
     n, m, d, k = shape(flags)
