@@ -108,6 +108,7 @@ class Source:
         directory_key: Key of the dataset's folder in directories.txt, such as "data_dir".
         settings: Names of the settings that only this dataset has; `load` accepts them.
         rows: Numbers of train and test rows if they are fixed; 0 if they are known only from the files.
+        level_word: What the parameter of the levels is, for the axes of figures.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Source:
     directory_key: str = "data_dir"
     settings: tuple[str, ...] = ()
     rows: tuple[int, int] = (0, 0)
+    level_word: str = "noise level"
 
     more_levels: ClassVar[str] = ""  # advice on how to get further noise levels, after a space
 

@@ -131,6 +131,15 @@ def test_what_a_figure_shows_is_said_of_its_own_dataset(monkeypatch, capsys, tmp
         assert f"{words}: nothing but a test" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "label"), [
+    ("feature_learning_kappa", "anisotropy κ = 0.3"), ("synth_kappa", "anisotropy κ = 0.3"),
+    ("synth_samples", "train rows n = 3"), ("fmnist_noise", "noise level τ = 0.6429"),
+])  # fmt: skip
+def test_the_axis_says_what_the_levels_are(name, label):
+    recipe = RECIPES.load(name)
+    assert plot._place(recipe, DATASETS.load(recipe.dataset), 3) == label
+
+
 def test_a_small_figure_is_run_drawn_and_read_back(directories, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # no folder of the repository is needed
     monkeypatch.setattr(type(RECIPES), "load", lambda self, name: SMALL if self is RECIPES else _load(self, name))

@@ -279,4 +279,5 @@ SYNTH = SynthSource(
     family="SYNTH",
     directory_key="synth_dir",
     settings=("synth_n", "synth_dim", "synth_eta"),
+    level_word="anisotropy",
 )

@@ -101,4 +101,4 @@ def _abscissa(recipe: FigureRecipe, source, value: int) -> float:
 
 
 def _axis_name(recipe: FigureRecipe, source) -> str:
-    return f"noise level {source.noise_name}" if recipe.axis == "noise_ind" else "train rows n"
+    return f"{source.level_word} {source.noise_name}" if recipe.axis == "noise_ind" else "train rows n"
