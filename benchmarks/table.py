@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 FIGURES, TABLE = HERE / "figures.json", HERE / "README.md"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 SCRIPTS = {
-    "kernel_ridge_path.py": "--n=5000 --dtype=float32 --solvers=potrf,refined,band:1e-3,band,block_lanczos",
+    "kernel_ridge_path.py": "--n=10000 --dtype=float32 --rival_ridges=5 "
+    "--solvers=potrf,refined,band:1e-3,band,block_lanczos",
     "auto_grid.py": "",
     "ntk_speed.py": "--units=50000",
     "cntk_speed.py": "--rival --images=12 --rival_images=4 --batches=2,4 --repeats=1",
