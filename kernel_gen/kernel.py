@@ -6,13 +6,14 @@ entries for blocks of pairs of inputs.
 
 import abc
 import contextlib
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 
 from linearized.base.array_checks import first_not_finite
 from linearized.base.errors import UserError
 
+OneKernel = TypeVar("OneKernel", bound="Kernel")
 DIAGONAL = 32  # inputs of the square blocks that a diagonal is taken from
 
 
@@ -40,7 +41,7 @@ class Kernel(abc.ABC):
     on_demand: bool = False
     positive: bool = False
 
-    def on(self, train: np.ndarray) -> Self:
+    def on(self: OneKernel, train: np.ndarray) -> OneKernel:
         """Return the kernel with the parameters that the train rows determine, such as a bandwidth.
 
         By default it is the kernel itself. The method is called once, before `prepare`.

@@ -66,8 +66,8 @@ def _refuse_infinite(values: np.ndarray) -> None:
         )
 
 
-def same_width(one: Float[np.ndarray, "n1 d1"], two: Float[np.ndarray, "n2 d2"]) -> None:
-    """Raise `UserError` if two sets of rows, `one` (n1, d1) and `two` (n2, d2), differ in their number of columns."""
+def same_width(one: Float[np.ndarray, "n1 d1 ..."], two: Float[np.ndarray, "n2 d2 ..."]) -> None:
+    """Raise `UserError` if the second axes of `one` (n1, d1, ...) and `two` (n2, d2, ...) differ in length."""
     if one.shape[1] != two.shape[1]:
         raise UserError(
             f"Both inputs must have the same number of columns. Received: {one.shape[1]} and {two.shape[1]}."

@@ -8,13 +8,13 @@ gradients.
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from linearized.base.activations import Scalar
 from linearized.base.shapes import Float
 
 CHUNK = 4096  # inputs that are processed at once, because f is evaluated at every quadrature node of every input
@@ -31,7 +31,7 @@ class Activation(abc.ABC):
         scalar: The function, called as scalar(x, xp) with the array functions `xp`; its `text` names it in messages.
     """
 
-    def __init__(self, scalar: Scalar):
+    def __init__(self, scalar: Callable[..., Any]):
         self.scalar = scalar
 
     @property

@@ -215,7 +215,7 @@ def _is_smooth(function: Callable) -> bool:
     """
     with jax.enable_x64(True):
         squares = hermite.coefficients(function, 512) ** 2
-    return squares[-32:].max() * 512 < 1e-22 * max(squares.sum(), 1e-300)
+    return bool(squares[-32:].max() * 512 < 1e-22 * max(squares.sum(), 1e-300))
 
 
 def _measured(made: Polar) -> list[float]:

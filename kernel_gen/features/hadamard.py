@@ -6,6 +6,8 @@ vector instruction, and the D x LANES numbers stay in the cache of a core. Two o
 pass over the numbers.
 """
 
+from typing import no_type_check
+
 import numba
 
 LANES = 16  # columns that are transformed together: a cache line in float32
@@ -17,6 +19,7 @@ def padded(dim: int) -> int:
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
+@no_type_check  # Numba compiles the function itself, not a wrapper
 def transform(block):
     """Replace each column x of a block by H x, in place, with the Hadamard matrix H of entries ±1.
 
@@ -45,6 +48,7 @@ def transform(block):
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
+@no_type_check  # Numba compiles the function itself, not a wrapper
 def load(x, signs, start, block):
     """Copy columns, multiplied by signs, to a block for `transform`, and pad the block with zeros.
 

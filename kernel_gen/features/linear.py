@@ -18,6 +18,7 @@ the number of zeros is odd, the additional zero is at the end.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -42,7 +43,7 @@ class DenseStep:
     weight_std: float = 1.0
     bias_std: float = 0.0
 
-    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+    def plan(self, shape: Shape, limit: float | int, random: np.random.RandomState) -> tuple[Step, Shape]:
         """Return the function that applies the layer to the features of a batch, and the shape of its result.
 
         Args:
@@ -154,7 +155,7 @@ class ConvStep:
     weight_std: float = 1.0
     bias_std: float = 0.0
 
-    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+    def plan(self, shape: Shape, limit: float | int, random: np.random.RandomState) -> tuple[Step, Shape]:
         """Return the function that applies the convolution to the features of a batch, and the shape of its result.
 
         Args:
@@ -202,7 +203,7 @@ class AvgPoolStep:
     strides: tuple[int, int] | None = None
     padding: str = "VALID"
 
-    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+    def plan(self, shape: Shape, limit: float | int, random: np.random.RandomState) -> tuple[Step, Shape]:
         """Return the function that pools the features of a batch, and the shape of its result.
 
         Args:
@@ -234,7 +235,7 @@ class AvgPoolStep:
 class GlobalAvgPoolStep:
     """Average pooling of features over all pixels of an image."""
 
-    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+    def plan(self, shape: Shape, limit: float | int, random: np.random.RandomState) -> tuple[Step, Shape]:
         """Return the function that pools the features of a batch, and the shape of its result, which has no image axes.
 
         Args:
@@ -261,7 +262,7 @@ class FlattenStep:
     for pixel i of one image and the same pixel of the other one.
     """
 
-    def plan(self, shape: Shape, limit: float, random: np.random.RandomState) -> tuple[Step, Shape]:
+    def plan(self, shape: Shape, limit: float | int, random: np.random.RandomState) -> tuple[Step, Shape]:
         """Return the function that flattens the features of a batch, and the shape of its result.
 
         Vectors are returned unchanged.
@@ -322,7 +323,7 @@ class Fold:
         rows: Rows of the result: their total if it is at most `limit`, else `limit`.
     """
 
-    def __init__(self, rows: int, places: int, extra: int, limit: float, random: np.random.RandomState):
+    def __init__(self, rows: int, places: int, extra: int, limit: float | int, random: np.random.RandomState):
         total = rows * places + extra
         self.rows = total if total <= limit else int(limit)
         self._folds = []
@@ -368,6 +369,7 @@ def add_rows(part: np.ndarray, places: np.ndarray, factors: np.ndarray, out: np.
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
+@no_type_check  # Numba compiles the function itself, not a wrapper
 def _add_rows(part, places, factors, out):
     for i in range(len(places)):
         place, factor = places[i], factors[i]

@@ -14,6 +14,8 @@ sketches have a smaller variance (Wacker, Kanagawa & Filippone, 2022).
 Inputs are columns: x is (d, columns).
 """
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
@@ -121,6 +123,7 @@ def checked_sizes(width: int, *dims: int) -> None:
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
+@no_type_check  # Numba compiles the function itself, not a wrapper
 def _one(x, signs, picks, scale, block, out):
     for start in range(0, x.shape[1], LANES):
         load(x, signs, start, block)
@@ -132,6 +135,7 @@ def _one(x, signs, picks, scale, block, out):
 
 
 @numba.njit(nogil=True, fastmath=True, error_model="numpy")
+@no_type_check  # Numba compiles the function itself, not a wrapper
 def _pair(x, y, signs1, signs2, picks1, picks2, scale, block1, block2, out):
     for start in range(0, x.shape[1], LANES):
         load(x, signs1, start, block1)

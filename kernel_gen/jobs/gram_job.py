@@ -24,7 +24,7 @@ from linearized.storage.manifest import GRAM, Band, Kind, Manifest
 class KernelJobSettings(GramSettings):
     """Settings of a kernel on a dataset, with methods that build the kernel and check the cost of its Gram matrix."""
 
-    def build(self, image_shape: tuple[int, int, int] | None) -> Kernel:
+    def build(self, image_shape: tuple[int, ...] | None) -> Kernel:
         """Return the kernel of these settings on rows, or on images (height, width, channels) if a shape is given.
 
         Raises `UserError` if it does not fit the data.

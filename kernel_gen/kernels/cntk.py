@@ -32,7 +32,7 @@ def check(settings: KernelSettings) -> None:
         raise UserError(f"A CNTK needs --weight_std above 0. Received: {settings.weight_std}.")
 
 
-def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
+def check_rows(settings: "RowSettings", image_shape: tuple[int, ...] | None) -> None:
     """Raise `UserError` for rows that are not images, and for images whose sides the network's pools do not divide.
 
     Args:
@@ -52,7 +52,7 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None
         )
 
 
-def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> "Cntk":
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None) -> "Cntk":
     """Return the CNTK with `settings.depth`, `settings.head`, `settings.kind` and `settings.activation` on images.
 
     Args:

@@ -6,11 +6,11 @@ the kernel has gradients.
 """
 
 import abc
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from kernel_gen.kernel import Kernel
+from kernel_gen.kernel import Kernel, OneKernel
 from linearized.base.shapes import Float64
 
 
@@ -28,7 +28,7 @@ class DifferentiableKernel(Kernel):
     gradient_rows: int = 1024
     metric_shape: tuple[int, ...] | None = None
 
-    def settled(self, train: np.ndarray) -> Self:
+    def settled(self: OneKernel, train: np.ndarray) -> OneKernel:
         """Return the kernel with the parameters that the original train rows (n, d) determine.
 
         Original rows are rows that no metric has been applied to yet. An example of such a parameter is the whitening

@@ -14,6 +14,7 @@ operations per entry. All layers are then computed in one pass over each row of 
 """
 
 import functools
+from typing import no_type_check
 
 import numpy as np
 
@@ -161,6 +162,7 @@ def _fused(dtype: str):
     snap = number(SNAP * np.finfo(dtype).eps)
 
     @numba.njit(fastmath=True, nogil=True, error_model="numpy")
+    @no_type_check  # Numba compiles the function itself, not a wrapper
     def fused(entries, stds1, stds2, inverses1, inverses2, first, weight_var, bias_var, want_ntk):
         tangents = np.empty_like(entries[0]) if len(entries) else np.empty(0, entries.dtype)
         for row in range(len(entries)):

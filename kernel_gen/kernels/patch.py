@@ -19,10 +19,11 @@ import copy
 import dataclasses
 import itertools
 import math
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kernel_gen.kernel import OneKernel
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.kernels.radial import median_distance
 from kernel_gen.rows import finite_rows
@@ -53,8 +54,8 @@ class Patches:
         halves: One array (n, positions) for each cell: half of ‖x‖² of each patch.
     """
 
-    cells: list[Float[np.ndarray, "n p d"]]
-    halves: list[Float[np.ndarray, "n p"]]
+    cells: list[Float[np.ndarray, "n _ d"]]
+    halves: list[Float[np.ndarray, "n _"]]
 
     def __len__(self) -> int:
         return len(self.cells[0])
@@ -63,7 +64,7 @@ class Patches:
         return Patches([cell[part] for cell in self.cells], [half[part] for half in self.halves])
 
 
-def check_rows(settings: "RowSettings", image_shape: tuple[int, int, int] | None) -> None:
+def check_rows(settings: "RowSettings", image_shape: tuple[int, ...] | None) -> None:
     """Raise `UserError` for rows that are not images, and for images with fewer patches than cells along an axis.
 
     Args:
@@ -130,7 +131,7 @@ class PatchKernel(DifferentiableKernel):
         """The shape of a patch, (size, size, channels)."""
         return (self.size, self.size, self.image_shape[2])
 
-    def settled(self, train: np.ndarray) -> Self:
+    def settled(self: OneKernel, train: np.ndarray) -> OneKernel:
         """Return the kernel with the constant of the contrast and the whitening matrix, computed from train rows.
 
         They are computed from up to 50,000 patches of up to 1,000 train images, chosen at random with a fixed seed. A
@@ -160,7 +161,7 @@ class PatchKernel(DifferentiableKernel):
             found.matrix = (vectors / roots) @ vectors.T
         return found
 
-    def on(self, train: np.ndarray) -> Self:
+    def on(self: OneKernel, train: np.ndarray) -> OneKernel:
         """Return the kernel with all parameters set from the train rows: contrast, whitening and bandwidth.
 
         A bandwidth of 0 is replaced by half the median distance between up to 1,000 patches, chosen at random with a
@@ -308,7 +309,7 @@ def _kernel(one: np.ndarray, half: np.ndarray, two: np.ndarray, other: np.ndarra
     return np.exp(entries, out=entries)
 
 
-def build(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> PatchKernel:
+def build(settings: KernelSettings, image_shape: tuple[int, ...] | None) -> PatchKernel:
     """Return the kernel between patches of images with the sizes, whitening and bandwidth of the settings.
 
     Args:

@@ -7,10 +7,10 @@ matrix is n. Images are treated as rows.
 
 import abc
 import copy
-from typing import Self
 
 import numpy as np
 
+from kernel_gen.kernel import OneKernel
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.base.errors import UserError
@@ -51,7 +51,7 @@ class RadialKernel(DifferentiableKernel):
         The gradient of f(‖x - z‖ / L) in x is this times (x - z)/L².
         """
 
-    def on(self, train: np.ndarray) -> Self:
+    def on(self: OneKernel, train: np.ndarray) -> OneKernel:
         """Return the kernel with a bandwidth of 0 replaced by the median distance between the train rows.
 
         Args:

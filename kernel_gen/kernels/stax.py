@@ -23,7 +23,7 @@ def check(settings: KernelSettings) -> None:
     check_expression(settings.architecture, settings.activation)
 
 
-def check_rows(settings: KernelSettings, image_shape: tuple[int, int, int] | None) -> None:
+def check_rows(settings: KernelSettings, image_shape: tuple[int, ...] | None) -> None:
     """Raise `UserError` for an architecture that does not fit the inputs, such as a convolution of rows.
 
     Args:

@@ -5,11 +5,11 @@ of the outer products of its gradients. M is a power of the AGOP. Such a metric 
 fitted function varies, like the first layer of a trained network. A diagonal metric stretches single coordinates.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from kernel_gen.kernel import Kernel
+from kernel_gen.kernel import Kernel, OneKernel
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from linearized.base.shapes import Float
 
@@ -32,7 +32,7 @@ class StretchedKernel(Kernel):
         self.tile, self.scale, self.dtype, self.own_threads = base.tile, base.scale, base.dtype, base.own_threads
         self.positive = base.positive
 
-    def on(self, train: np.ndarray) -> Self:
+    def on(self: OneKernel, train: np.ndarray) -> OneKernel:
         """Return the kernel with the parameters, such as a bandwidth, that the stretched train rows determine.
 
         Args:

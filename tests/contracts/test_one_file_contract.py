@@ -125,7 +125,8 @@ def test_a_model_is_one_file_and_one_line(register, directories, monkeypatch, ca
     batches = []
     fit = sgd.fit
     monkeypatch.setattr(sgd, "fit", lambda *a, **b: batches.append(b["batch_size"]) or fit(*a, **b))
-    *_, cli = fresh(monkeypatch, "linearized.experiments.train_settings", "linearized.experiments.train", "linearized.cli.train")
+    modules = ("experiments.train_settings", "experiments.train", "cli.train")
+    *_, cli = fresh(monkeypatch, *(f"linearized.{name}" for name in modules))
     flags = ["--model=TOY", "--num_train=40", "--num_test=20", "--epochs=2", "--exp_name=toy", "--toy_factor=2"]
     assert cli.command(flags) == 0
     assert "TOY, N = 3, on DIGITS" in capsys.readouterr().out
