@@ -25,10 +25,13 @@ def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int)
         image_shape: (height, width, channels); None for rows that are not images.
         dim: Number of columns of the rows, height · width · channels.
 
-    Raises `UserError` if there are no images, a pool does not divide them, or the features are too few for the network.
+    Raises `UserError` if there are no images, a pool does not divide them, the features are too few for the network, or
+    `settings.method` is landmarks.
     """
     if image_shape is None or len(image_shape) != 3:
         raise UserError(f"A CNTK needs images (height, width, channels). Received: {image_shape}.")
+    if settings.method == "landmarks":
+        raise UserError("--method=landmarks has features of NTK and RF. Received: CNTK. Take random or sketch.")
     from kernel_gen.cntk import architecture
     from kernel_gen.features import linear
     from kernel_gen.features.common import activation_of, embedding_of, scale_of

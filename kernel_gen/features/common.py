@@ -1,6 +1,8 @@
-"""Functions that convert settings to the activation, the scale of the inputs and the plan of features."""
+"""Functions that convert settings to the activation, scale and plan of features, or to features by landmarks."""
 
+from kernel_gen import KERNELS
 from kernel_gen.features.activation import Approximation
+from kernel_gen.features.landmarks import Landmarks
 from kernel_gen.features.network import EmbeddingPlan
 from kernel_gen.features.nonlinearity import Nonlinearity, nonlinearity
 from linearized.settings.embedding_settings import EmbeddedRows
@@ -15,6 +17,17 @@ def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
     """Return the `EmbeddingPlan` of these settings: the number of features and the method of their approximation."""
     how = Approximation(settings.method, settings.terms, settings.field, settings.dtype)
     return EmbeddingPlan(settings.embedding_dim, settings.embedding_width, how, settings.embedding_seed)
+
+
+def landmarks_of(settings: EmbeddedRows, dim: int) -> Landmarks:
+    """Return the features by landmarks of the kernel itself, which is built from the same settings.
+
+    Args:
+        settings: Settings of the kernel and of the features.
+        dim: Number of columns of the rows.
+    """
+    kernel = KERNELS.load(settings.kernel).build(settings, None)
+    return Landmarks(kernel, dim, settings.embedding_dim, settings.embedding_seed)
 
 
 def scale_of(settings: EmbeddedRows, published: str) -> str:

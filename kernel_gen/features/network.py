@@ -12,19 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernel_gen.features.activation import ActivationStep, Approximation
+from kernel_gen.features.function import FeatureFunction
 from kernel_gen.features.linear import AvgPoolStep, ConvStep, DenseStep, FlattenStep, GlobalAvgPoolStep, Step
 from kernel_gen.features.nonlinearity import Nonlinearity
 from kernel_gen.features.state import FeatureState, Shape, squares_of
 from kernel_gen.features.tensor_srht import Srht
-from kernel_gen.kernel import quiet
-from kernel_gen.rows import finite_rows
-from linearized.base.array_checks import refuse_not_finite
-from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float
 
 Layer = DenseStep | ConvStep | AvgPoolStep | FlattenStep | GlobalAvgPoolStep | Nonlinearity
-OVERFLOW = "Take dtype=float64, lower weight_std, or scale the inputs."
 COLUMNS = 1024  # columns of a batch, pixels included: 2 MB of 512 features
 KINDS = ("ntk", "nngp")
 
@@ -47,7 +43,7 @@ class EmbeddingPlan:
     seed: int = 0
 
 
-class Features:
+class Features(FeatureFunction):
     """Features φ with φ(x)·φ(z) ≈ the NTK or NNGP of a network of infinite width.
 
     Args:
@@ -157,25 +153,8 @@ class Features:
             raise UserError("The tangent kernel of a network without a dense layer or a convolution is 0.")
         return embedding.dim - biases, None if shape.ntk else embedding.dim - biases, least
 
-    def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
-        """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
-
-        In addition to the result, memory for one batch per core is needed. Raises `UserError` for rows of another
-        length and for numbers that are not finite.
-        """
-        if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
-            raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
-        out = np.empty((len(x), self.dim), self.dtype)
-
-        def fill(rows: slice) -> None:
-            with quiet():
-                out[rows] = self._batched(finite_rows(x[rows], self.dtype)).T
-            refuse_not_finite(out[rows], f"Features, from row {rows.start} on,", OVERFLOW)
-
-        for_each([slice(start, start + self.batch) for start in range(0, len(x), self.batch)], fill)
-        return out
-
-    def _batched(self, rows: np.ndarray) -> np.ndarray:
+    def of_batch(self, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """Return φ of a batch of finite rows (n, d), (n, m)."""
         x = (rows * self.dtype.type(self._factor)).T
         if self._image:
             high, wide, channels = self._image
@@ -185,7 +164,7 @@ class Features:
         for step in self._steps:
             state = step(state)
         features = state.ntk if self.kind == "ntk" else state.nngp
-        return features if self._fit is None else self._fit(features)
+        return (features if self._fit is None else self._fit(features)).T
 
 
 def _without_tangent(step: Step) -> Step:

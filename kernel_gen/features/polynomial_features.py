@@ -6,10 +6,7 @@ c + x·z/√d.
 
 import numpy as np
 
-from kernel_gen.kernel import quiet
-from kernel_gen.rows import finite_rows
-from linearized.base.array_checks import refuse_not_finite
-from linearized.base.blocks import for_each
+from kernel_gen.features.function import FeatureFunction
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float
 from linearized.settings.embedding_settings import EmbeddedRows
@@ -19,7 +16,7 @@ READS = reads("degree", "offset", "embedding_dim", "embedding_seed", "field")
 BATCH = 256  # rows per batch
 
 
-class PolynomialFeatures:
+class PolynomialFeatures(FeatureFunction):
     """Features φ with φ(x)·φ(z) ≈ (c + x·z/√d)^p, a polynomial kernel of rows with d columns.
 
     Args:
@@ -59,28 +56,13 @@ class PolynomialFeatures:
         )
         self.dim = rows if exact else width // 2 * 2 if complex_field else width
 
-    def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
-        """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
-
-        Raises `UserError` for rows of another length and for numbers that are not finite.
-        """
-        if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
-            raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
-        from kernel_gen.features.network import OVERFLOW
-
-        out = np.empty((len(x), self.dim), self.dtype)
-
-        def fill(rows: slice) -> None:
-            columns = finite_rows(x[rows], self.dtype).T / self.dtype.type(self.inputs**0.25)
-            if self._offset > 0:
-                constant = np.full((1, columns.shape[1]), self._offset**0.5, self.dtype)
-                columns = np.concatenate([constant, columns])
-            with quiet():
-                out[rows] = self._sketch(columns).T
-            refuse_not_finite(out[rows], f"Features, from row {rows.start} on,", OVERFLOW)
-
-        for_each([slice(start, start + BATCH) for start in range(0, len(x), BATCH)], fill)
-        return out
+    def of_batch(self, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """Return φ of a batch of finite rows (n, d), (n, m)."""
+        columns = rows.T / self.dtype.type(self.inputs**0.25)
+        if self._offset > 0:
+            constant = np.full((1, columns.shape[1]), self._offset**0.5, self.dtype)
+            columns = np.concatenate([constant, columns])
+        return self._sketch(columns).T
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> PolynomialFeatures:

@@ -2,6 +2,8 @@
 
 from linearized.settings.reads import reads, when
 
-NETWORK = reads("embedding_dim", "embedding_seed", "embedding_width", "method", "scale") | reads(
-    "terms", "field", when=when(method="sketch")
+NETWORK = (
+    reads("embedding_dim", "embedding_seed", "method", "scale")
+    | reads("embedding_width", when=when(method=("random", "sketch")))
+    | reads("terms", "field", when=when(method="sketch"))
 )

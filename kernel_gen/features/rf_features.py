@@ -10,12 +10,12 @@ from kernel_gen.features.reads import NETWORK
 from linearized.settings.embedding_settings import EmbeddedRows
 
 if TYPE_CHECKING:
-    from kernel_gen.features.network import Features
+    from kernel_gen.features.function import FeatureFunction
 
 READS = NETWORK
 
 
-def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "Features":
+def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "FeatureFunction":
     """Return the features of the RF kernel, which is the same for both kinds (NTK and NNGP).
 
     The scale "published" is "input".
@@ -25,9 +25,11 @@ def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int)
         image_shape: (height, width, channels) or None; not used.
         dim: Number of columns of the rows.
     """
-    from kernel_gen.features.common import activation_of, embedding_of, scale_of
+    from kernel_gen.features.common import activation_of, embedding_of, landmarks_of, scale_of
     from kernel_gen.features.linear import DenseStep
     from kernel_gen.features.network import Features
 
+    if settings.method == "landmarks":
+        return landmarks_of(settings, dim)
     layers = [DenseStep(), activation_of(None), DenseStep()]
     return Features(layers, dim, None, "nngp", embedding_of(settings), scale=scale_of(settings, "input"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from kernel_gen.features.function import FeatureFunction
 from kernel_gen.jobs.tiles import Tile, divide_features, feature_tiles, good_number_of_features
 from kernel_gen.jobs.work import Work
 from linearized.data.dataset import Dataset
@@ -26,8 +27,8 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
     The fields are described in `linearized.settings.embedding_settings` and `linearized.settings.run_settings`.
     """
 
-    def build(self):
-        """Return φ, a function that maps rows (n, d) of the dataset to features (n, m).
+    def build(self) -> FeatureFunction:
+        """Return φ, a function that maps rows (n, d) of the dataset to features (n, m), before it has seen train rows.
 
         Raises `UserError` if it does not fit the data.
         """
@@ -57,19 +58,23 @@ class FeatureWork(Work):
     division into tiles.
 
     Args:
-        features: The function φ, which maps rows (n, d) to (n, m). Its attributes are `dim`, the number m, `dtype`,
-            `scale`, and `batch`, the number of rows computed together.
+        features: The function φ, which maps rows (n, d) to (n, m).
     """
 
     kind: Kind = FEATURES
 
-    def __init__(self, features):
+    def __init__(self, features: FeatureFunction):
         self._features, self.dtype, self.scale, self.dim = features, features.dtype, features.scale, features.dim
         self.tile = features.batch * math.ceil(LEAST_ROWS / features.batch)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Keep the train, validation and test rows of the dataset, whose features the tasks compute."""
+        """Keep the train, validation and test rows of the dataset, whose features the tasks compute.
+
+        The parameters of φ that depend on the train rows, such as landmarks, are set from them.
+        """
         super().prepare(dataset)
+        self._features = self._features.on(dataset.train.x)
+        self.dim = self._features.dim  # may depend on the rows
         self._splits = dataset.splits()
 
     def good_number(self, rows: Mapping[str, int]) -> int:

@@ -40,8 +40,9 @@ class EmbeddedRows(RowSettings):
         maximum=10**7,
     )
     method: str = setting(
-        "random", "--features: activations by random neurons, or by sketched Hermite series",
-        choices=("random", "sketch"),
+        "random", "--features: activations by random neurons, or by sketched Hermite series; or (NTK, RF) the kernel "
+        "with embedding_dim train rows as landmarks",
+        choices=("random", "sketch", "landmarks"),
     )  # fmt: skip
     terms: int = setting(8, "--method=sketch: the degree at which series are cut", minimum=0, maximum=64)
     field: str = setting("real", "--method=sketch: signs ±1, or powers of i", choices=("real", "complex"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DRAWN = 8  # bytes of a float64, the precision in which weights are drawn
 BATCH = 256  # rows, or pixels of whole images, that are embedded together
+DIRECTIONS = 128  # least number of principal directions of landmarks
 EXACT = 4  # a layer's inputs are kept unchanged if they are at most this fraction (1 / EXACT) of its rows
 MYRTLE_CONVS = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}  # number of convolutions in each group of a Myrtle network
 
@@ -99,7 +100,8 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
     """Return a lower bound of the bytes that the computation of random features needs.
 
     It is the larger of two numbers: the bytes of the largest matrix of weights while it is drawn, and those of all
-    weights together with two copies of one batch of features.
+    weights together with two copies of one batch of features. Landmarks and
+    their kernel take the place of weights; `embedding_dim` train rows are taken to exist.
 
     Args:
         settings: The embedding's settings.
@@ -109,9 +111,26 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
     item = np.dtype(settings.dtype).itemsize
     pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
     rows = min(max(1, BATCH // pixels), settings.num_train or BATCH)
+    if settings.method == "landmarks":
+        count = min(settings.embedding_dim, settings.num_train or settings.embedding_dim)
+        return item * count * (count + landmark_directions(count, dim) + 2 * rows)
     weights = [units * inputs for units, inputs in neurons(settings, image_shape, dim)]
     drawn = max(weights, default=0) * (DRAWN + (item if item < DRAWN else 0))  # the largest matrix, while it is drawn
     return max(drawn, item * sum(weights) + 2 * item * rows * fewest_features(settings, dim))
+
+
+def landmark_directions(count: int, dim: int) -> int:
+    """Return the number of principal directions on which rows are projected for inner products with landmarks.
+
+    It grows with the number of landmarks, so that the error of the projection vanishes with that of the features. It is
+    `dim`, for rows as they are, if a projection would save nothing.
+
+    Args:
+        count: Number of landmarks.
+        dim: Length of a row.
+    """
+    directions = max(DIRECTIONS, count // 32)
+    return directions if directions + 2 < dim else dim
 
 
 def fewest_features(settings: "EmbeddedRows", dim: int) -> int:

@@ -17,13 +17,16 @@ CASES = {
         {"dense_layers": 2, "kind": "nngp", "method": "sketch", "terms": 30},
         {"dense_layers": 2, "activation": "gelu", "method": "sketch", "terms": 24, "field": "complex"},
         {"dense_layers": 2, "activation": "gelu", "bias_std": 0.2},
+        {"dense_layers": 2, "method": "landmarks"},
+        {"dense_layers": 3, "activation": "gelu", "bias_std": 0.2, "method": "landmarks"},
     ],
-    "RF": [{}],
+    "RF": [{}, {"method": "landmarks"}],
     "POLYNOMIAL": [{"degree": 1}, {"degree": 3, "offset": 0.5}, {"degree": 5, "offset": 0.0, "field": "complex"}],
     "CNTK": [{"head": "flatten", "depth": 1, "kind": "nngp"}],
 }
 EACH = [pytest.param(name, case, id=f"{name}-{i}") for name in FEATURES for i, case in enumerate(CASES[name])]
-SHALLOW = [case for case in EACH if case.values[1].get("dense_layers", 2) == 2]
+DRAWN = [case for case in EACH if case.values[1].get("method") != "landmarks"]  # those have laws of their own
+SHALLOW = [case for case in DRAWN if case.values[1].get("dense_layers", 2) == 2]
 EMBEDDING = ("method", "terms", "field")
 
 
@@ -36,12 +39,18 @@ def inputs(name):
     return np.concatenate([x, 0 * x[:1]])
 
 
+@functools.cache
+def train_rows(name):
+    """More rows of the same kind, from which landmarks are drawn."""
+    return np.concatenate([inputs(name), np.random.default_rng(1).standard_normal((200, inputs(name).shape[1]))])
+
+
 def embed(name, case, dim, seed=0, x=None, **more):
     settings = EmbeddedRows(
         features=name, embedding_dim=dim, embedding_seed=seed, **{"dtype": "float64", **case, **more}
     )
     x = inputs(name) if x is None else x
-    return FEATURES.load(name).build(settings, SHAPE, x.shape[1])(x)
+    return FEATURES.load(name).build(settings, SHAPE, x.shape[1]).on(train_rows(name))(x)
 
 
 @functools.cache
@@ -68,7 +77,7 @@ def errors_of(name, case, dim, seeds):
     return np.array([np.linalg.norm(f @ f.T - expected) / np.linalg.norm(expected) for f in found])
 
 
-@pytest.mark.parametrize("name, case", EACH)
+@pytest.mark.parametrize("name, case", DRAWN)
 def test_the_error_falls_as_one_over_the_root_of_the_dimension(name, case):
     """Over a 64-fold range, the bias of a cut series or of several layers included."""
     dims, seeds = (128, 512, 2048, 8192), (16, 12, 8, 4)
@@ -96,7 +105,7 @@ def test_one_hidden_layer_is_unbiased(name, case):
     assert (np.abs(mean - expected) <= 5 * spread + cut * scale + 1e-8).all()
 
 
-@pytest.mark.parametrize("name, case", EACH)
+@pytest.mark.parametrize("name, case", DRAWN)
 def test_the_mean_of_draws_is_nearer_than_one(name, case):
     """Whatever is not the chance of a draw, is less than most of it: 1/√24 of it is to be expected."""
     expected = exact(name, case)
@@ -152,5 +161,11 @@ def test_rows_that_do_not_fit_are_refused():
         FEATURES.load("CNTK").build(EmbeddedRows(features="CNTK"), None, 108)
     with pytest.raises(UserError, match="c of at least 0"):
         FEATURES.load("POLYNOMIAL").build(EmbeddedRows(features="POLYNOMIAL", offset=-1.0), None, 3)
+    with pytest.raises(UserError, match="NTK and RF"):
+        FEATURES.load("CNTK").build(EmbeddedRows(features="CNTK", method="landmarks"), SHAPE, 108)
+    with pytest.raises(UserError, match="--method"):
+        EmbeddedRows(features="POLYNOMIAL", method="landmarks")
+    with pytest.raises(UserError, match="embedding_width"):
+        EmbeddedRows(features="NTK", method="landmarks", embedding_width=64)
     with pytest.raises(UserError, match="--method=sketch"):
         FEATURES.load("NTK").build(EmbeddedRows(features="NTK", terms=3), None, 3)

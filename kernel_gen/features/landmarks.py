@@ -1,0 +1,203 @@
+"""Landmark features of kernels k that depend on inner products and norms: functions of the kernel with m train rows.
+
+Let K be the kernel between m landmarks, which are drawn uniformly among the train rows, with eigenvalues e_j in
+decreasing order and eigenvectors v_j. For the vector k(x) of the kernel between x and all landmarks, the features are
+
+    φ(x) = S k(x),   S = t I + Σ_{j ≤ r} (e_j^(-1/2) - t) v_j v_jᵀ,   t² = Σ_{j > r} e_j / Σ_{j > r} e_j²
+
+With r = m, S is K^(-1/2), φ are the features of Nyström (Williams & Seeger, NeurIPS 2000), and φ(x)·φ(z) is k(x, z)
+exactly if x or z is a landmark. They cost m² operations per row. With r < m only the components with the r largest
+eigenvalues are those of Nyström, and one factor t serves all others, chosen such that φ has the trace of K on the
+landmarks. This costs 2mr.
+
+The inner products x·z in k(x) cost md. For d above p + 2 they are those of the projections on the p leading principal
+directions of the landmarks, while norms are those of the whole rows, which costs (m + d)p. Projected kernels are
+positive semi-definite as well: k is a power series in the correlation with coefficients that are not negative.
+
+The features are a function of the train rows and the seed. They are biased: squared norms `|φ(x)|²` of rows that are no
+landmarks are too small by what m landmarks do not represent (by a tenth on 5,000 rows of Fashion-MNIST with m = 4,096),
+as in every approximation by Nyström, and products of different rows are much more accurate than those of as many random
+features. Both errors vanish as m grows. S does not depend on the signs of eigenvectors, so that machines agree up to
+rounding errors.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
+
+from kernel_gen.features.function import FeatureFunction
+from kernel_gen.kernel import Kernel, quiet, refuse_overflow
+from kernel_gen.rows import finite_rows
+from linearized.base.blocks import for_each
+from linearized.base.errors import UserError
+from linearized.base.shapes import Float, Float64
+from linearized.settings.memory import landmark_directions
+
+BATCH = 256  # rows per batch
+REFINED, ROOTS = 64, 3  # r is the larger one of REFINED and ROOTS · √m
+ROUNDING = 10  # eigenvalues below this many roundings of the largest one count as 0
+ITERATIONS, MORE = 4, 16  # steps of subspace iteration, and vectors in addition to those wanted
+
+
+class Landmarks(FeatureFunction):
+    """The settings of landmark features before their landmarks are known; `on` returns the features.
+
+    Args:
+        kernel: Kernel k, which depends on its inputs only through inner products and norms.
+        inputs: Number of columns d of the rows.
+        count: Largest number m of landmarks.
+        seed: Random-number seed by which landmarks are drawn.
+
+    Attributes:
+        dim: `count`; the features have fewer if there are fewer train rows.
+    """
+
+    batch = BATCH
+
+    def __init__(self, kernel: Kernel, inputs: int, count: int, seed: int):
+        self.kernel, self.inputs, self.dim, self.seed = kernel, inputs, count, seed
+        self.scale, self.dtype = kernel.scale, kernel.dtype
+
+    def on(self, train: Float[np.ndarray, "n d"]) -> "LandmarkFeatures":
+        """Return the features with landmarks among the train rows (n, d).
+
+        Raises `UserError` for no rows, rows of another length and numbers that are not finite.
+        """
+        if np.ndim(train) != 2 or np.shape(train)[1] != self.inputs or not len(train):
+            raise UserError(f"Landmarks are rows of {self.inputs} numbers, at least 1. Received: {np.shape(train)}.")
+        random = np.random.RandomState([self.seed, self.dim])
+        chosen = np.sort(random.permutation(len(train))[: self.dim])
+        return LandmarkFeatures(self.kernel, finite_rows(train[chosen], self.dtype), random)
+
+    def of_batch(self, rows: Float[np.ndarray, "n d"]) -> NoReturn:
+        """Raise `UserError`, because there are no landmarks yet."""
+        raise UserError(
+            "Features of landmarks need the train rows. Take embedding(..., method='landmarks').on(x_train)."
+        )
+
+
+class LandmarkFeatures(FeatureFunction):
+    """The features S k(x) of the kernel between x and landmarks, see the module's docstring.
+
+    Args:
+        kernel: Kernel k, which depends on its inputs only through inner products and norms.
+        landmarks: Rows (m, d) in the kernel's data type.
+        random: Generator of the vectors with which the searches for eigenvectors start.
+
+    Attributes:
+        dim: Number m of landmarks.
+        refined: Number r of components that are those of Nyström.
+        directions: Number p of principal directions; d if rows are not projected.
+    """
+
+    batch = BATCH
+
+    def __init__(self, kernel: Kernel, landmarks: Float[np.ndarray, "m d"], random: np.random.RandomState):
+        self.dim, self.inputs = landmarks.shape
+        self.kernel, self.scale, self.dtype = kernel, kernel.scale, kernel.dtype
+        self.directions = landmark_directions(self.dim, self.inputs)
+        self._project = None
+        if self.directions < self.inputs:
+            _, basis = leading(
+                lambda q: landmarks.T @ (landmarks @ q), self.inputs, self.directions, random, self.dtype
+            )
+            self._project = basis.astype(self.dtype)
+        self._landmarks = kernel.prepare(self._coordinates(landmarks, landmark=True))
+        self.refined = min(self.dim, max(REFINED, round(ROOTS * math.sqrt(self.dim))))
+        self._rest, *factors = root(self._between(landmarks), self.refined, random)
+        self._right, self._left = (factor.astype(self.dtype) for factor in factors)
+
+    def of_batch(self, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        """Return φ of a batch of finite rows (n, d), (n, m)."""
+        kernel = self._kernel(rows)
+        refined = (kernel @ self._right) @ self._left
+        kernel *= self.dtype.type(self._rest)
+        kernel += refined
+        return kernel
+
+    def _kernel(self, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
+        return self.kernel.block(self.kernel.prepare(self._coordinates(rows)), self._landmarks)
+
+    def _between(self, landmarks: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
+        """Return the kernel K between the landmarks, computed on all cores in batches of rows."""
+        entries = np.empty((self.dim, self.dim), self.dtype)
+
+        def fill(rows: slice) -> None:
+            with quiet():
+                entries[rows] = self._kernel(landmarks[rows])
+            refuse_overflow(entries[rows], ("the landmarks", rows.start), ("the landmarks", 0))
+
+        for_each([slice(start, start + BATCH) for start in range(0, self.dim, BATCH)], fill)
+        return entries
+
+    def _coordinates(self, rows: Float[np.ndarray, "n d"], *, landmark: bool = False) -> Float[np.ndarray, "n c"]:
+        """Return coordinates of rows or of landmarks: projections, and columns that keep the norms of the rows.
+
+        The norms beyond the projection are in one column for rows and in another one for landmarks, so that they do not
+        enter inner products.
+
+        Args:
+            rows: Rows (n, d).
+            landmark: Whether the rows are the landmarks.
+        """
+        if self._project is None:
+            return rows
+        out = np.zeros((len(rows), self.directions + 2), self.dtype)
+        inside = np.matmul(rows, self._project, out=out[:, : self.directions])
+        squares = np.einsum("nd,nd->n", rows, rows) - np.einsum("np,np->n", inside, inside)
+        out[:, self.directions + landmark] = np.sqrt(np.maximum(squares, 0))
+        if self.scale == "stax":  # the kernel divides by the number of columns that it gets
+            out *= self.dtype.type(math.sqrt(out.shape[1] / self.inputs))
+        return out
+
+
+def root(
+    matrix: Float[np.ndarray, "m m"], count: int, random: np.random.RandomState
+) -> tuple[float, Float64[np.ndarray, "m r"], Float64[np.ndarray, "r m"]]:
+    """Return an approximation t I + B C of the inverse square root of a positive semi-definite matrix K, as (t, B, C).
+
+    It is exact on the eigenvectors of the `count` largest eigenvalues, of which those that are 0 up to rounding are
+    left out, and the factor t on all others keeps the trace (see the module's docstring).
+
+    Args:
+        matrix: K (m, m), symmetric up to rounding.
+        count: Number of eigenvectors.
+        random: Generator of the vectors with which the search for eigenvectors starts.
+    """
+    values, vectors = leading(lambda q: matrix @ q, len(matrix), count, random, matrix.dtype)
+    there = values > ROUNDING * np.finfo(matrix.dtype).eps * values[0]
+    values, vectors = values[there], vectors[:, there]
+    trace = square = 0.0
+    if count < len(matrix):
+        scaled, vectors32 = (vectors * values).astype(matrix.dtype), vectors.astype(matrix.dtype)
+        for start in range(0, len(matrix), BATCH):
+            part = matrix[start : start + BATCH] - scaled[start : start + BATCH] @ vectors32.T
+            trace += float(np.trace(part, offset=start, dtype=np.float64))
+            square += float(np.einsum("ij,ij->", part, part, dtype=np.float64))
+    rest = math.sqrt(trace / square) if trace > 0 and square > 0 else 0.0
+    return rest, vectors, (vectors * (values**-0.5 - rest)).T
+
+
+def leading(
+    multiply: Callable[[np.ndarray], np.ndarray], size: int, count: int, random: np.random.RandomState, dtype: np.dtype
+) -> tuple[Float64[np.ndarray, " r"], Float64[np.ndarray, "m r"]]:
+    """Return the largest eigenvalues of a positive semi-definite matrix, in decreasing order, and their eigenvectors.
+
+    They are found by subspace iteration, whose error is smallest for the largest eigenvalues.
+
+    Args:
+        multiply: Function that returns the product of the matrix with an array (m, columns).
+        size: Number of rows m of the matrix.
+        count: Number of eigenvalues.
+        random: Generator of the first vectors.
+        dtype: Data type in which `multiply` is called.
+    """
+    width = min(count + MORE, size)
+    basis = np.eye(size) if width == size else random.standard_normal((size, width))
+    for _ in range(ITERATIONS if width < size else 0):
+        basis = np.linalg.qr(multiply(basis.astype(dtype)).astype(np.float64))[0]
+    values, vectors = np.linalg.eigh(basis.T @ multiply(basis.astype(dtype)))
+    order = np.argsort(-values)[:count]
+    return values[order], basis @ vectors[:, order]
