@@ -5,8 +5,9 @@
 
 Parts, each of which can be asked for alone:
 
-- fit: a two-layer gelu NTK of Fashion-MNIST, features of both kinds and ridge path, beside the exact Gram matrix with its
-  fastest solver on `--exact_train` rows; the exact way's time at `--num_train` is that times (n/n_exact)², which is too little.
+- fit: a two-layer gelu NTK of Fashion-MNIST, features and ridge path, random and by landmarks, beside the exact Gram
+  matrix with its fastest solver on `--exact_train` rows; the exact way's time at `--num_train` is that times
+  (n/n_exact)², which is too little.
 - myrtle: Myrtle-5 features an image on one core, their error on photo patches, and the fused exact CNTK's time a pair.
 - degree, dim, rows: error of the sketch against its degree, of all methods against m, and time against n.
 
