@@ -1,7 +1,6 @@
 """The base class of features: functions φ of rows, computed on all cores in batches."""
 
 import abc
-from typing import Self
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class FeatureFunction(abc.ABC):
     dtype: np.dtype
     batch: int
 
-    def on(self, train: Float[np.ndarray, "n d"]) -> Self:
+    def on(self, train: Float[np.ndarray, "n d"]) -> "FeatureFunction":
         """Return φ with the parameters that the train rows determine, such as landmarks.
 
         By default it is φ itself, which depends on its random-number seed alone.

@@ -100,8 +100,8 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
     """Return a lower bound of the bytes that the computation of random features needs.
 
     It is the larger of two numbers: the bytes of the largest matrix of weights while it is drawn, and those of all
-    weights together with two copies of one batch of features. Landmarks and
-    their kernel take the place of weights; `embedding_dim` train rows are taken to exist.
+    weights together with two copies of one batch of features. Landmarks and their kernel take the place of weights;
+    as many train rows as landmarks are taken to exist.
 
     Args:
         settings: The embedding's settings.
