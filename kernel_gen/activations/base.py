@@ -167,6 +167,16 @@ class Activation(abc.ABC):
 
         return self._programs.setdefault(("layer", terms), jax.jit(step))
 
+    def side(self, terms: int):
+        """Return the compiled method `rows` for one value of `terms`, a function of the variances.
+
+        One program serves all layers and all kernels of this activation.
+
+        Args:
+            terms: The result of the method `terms` for these variances or larger ones.
+        """
+        return self._programs.setdefault(("rows", terms), jax.jit(lambda variance: self.rows(variance, terms)))
+
     @functools.cached_property
     def _programs(self) -> dict:
         return {}

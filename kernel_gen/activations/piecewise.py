@@ -31,6 +31,7 @@ function as a `Scalar`, which evaluates the function and stores its name and its
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
@@ -88,7 +89,7 @@ class Moments:
     def __init__(self, k12, k11, k22):
         self.k12, self.variances, self.stds = k12, (k11, k22), (jnp.sqrt(k11), jnp.sqrt(k22))
         self.c, self.s = correlation(k12, *self.stds)
-        self.found = {}
+        self.found, self.orthants = {}, {}
 
     def product(self, kinks: list[Kink], smooth: tuple[float, float, float]):
         """Return E[g(u) g(v)] of a piecewise polynomial g, entry by entry, for (u, v) normal with these covariances.
@@ -110,6 +111,7 @@ class Moments:
                 for order, part in enumerate(parts):
                     if smooth[order] or (order == 0 and square):
                         total += part * jump * self.stds[side] ** p * self.single(p, t, side, order)
+        self._find_orthants([t for _, _, t in kinks])
         for jump1, p, t1 in kinks:
             for jump2, q, t2 in kinks:
                 total += jump1 * jump2 * self.stds[0] ** p * self.stds[1] ** q * self.joint(p, q, t1, t2)
@@ -186,7 +188,7 @@ class Moments:
         if p == q == 0:
             if t1 == t2 == 0:
                 return 0.25 + jnp.arctan2(c, self.s) / (2 * math.pi)
-            return upper_orthant(h, k, c, self.s)
+            return self.orthants[abs(t1), abs(t2), _side(t1) * _side(t2)]
         # Conditional means of z₁ - h at z₂ = k and of z₂ - k at z₁ = h
         mean1, mean2 = (None, None) if t1 == t2 == 0 else (c * k - h, c * h - k)
         if p == 0:  # the same recursion in the other index
@@ -196,6 +198,23 @@ class Moments:
         own = _phi(h) * self.given(q, mean2) if p == 1 else (p - 1) * self.joint(p - 2, q, t1, t2)
         cross = q * self.joint(p - 1, q - 1, t1, t2) if q else _phi(k) * self.given(p - 1, mean1)
         return own + c * cross - (h * self.joint(p - 1, q, t1, t2) if t1 else 0)
+
+    def _find_orthants(self, positions: list[float]) -> None:
+        """Compute P(z₁ > h, z₂ > k) for each pair of kinks at these positions, except for pairs at 0.
+
+        A loop over the pairs computes them, because XLA takes a second to compile each copy of `upper_orthant`.
+        """
+        pairs = {(abs(t1), abs(t2), _side(t1) * _side(t2)) for t1 in positions for t2 in positions if t1 or t2}
+        pairs = sorted(pairs - self.orthants.keys())
+        if not pairs:
+            return
+        limits = [
+            jnp.stack([jnp.broadcast_to(self.threshold(pair[side], side), std.shape) for pair in pairs])
+            for side, std in enumerate(self.stds)
+        ]
+        signs = jnp.asarray([sign for *_, sign in pairs], self.c.dtype)
+        found = jax.lax.map(lambda each: upper_orthant(each[0], each[1], each[2] * self.c, self.s), (*limits, signs))
+        self.orthants.update(zip(pairs, found, strict=True))
 
 
 def _side(t: float) -> int:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernel_gen.activations import activation
+from kernel_gen.activations.base import Activation
 from kernel_gen.cntk import recursion_jax as cntk_jax
 from kernel_gen.cntk.architecture import Architecture
 from kernel_gen.cntk.fused import Cntk
@@ -81,8 +82,6 @@ class GeneralCntk(Cntk):
         self.activation = activation(settings.activation)
         self.own_threads = True
         self.place = _place(settings.device)
-        self._heads = jax.jit(self._pair, static_argnums=3)
-        self._step = jax.jit(self._layer, static_argnums=2)
 
     def prepare(self, x: np.ndarray) -> Images:
         """Return the images in rows (n, height·width·channels), with the variances of their pixels in each layer.
@@ -120,7 +119,7 @@ class GeneralCntk(Cntk):
                 if same and j < i:
                     heads[i, j] = heads[j, i]
                 else:
-                    heads[i, j] = self._heads(one.image(i), two.image(j), same and i == j, terms)
+                    heads[i, j] = self._pair(one.image(i), two.image(j), same and i == j, terms)
         entries = self.readout(heads if self.kind == "ntk" else heads[..., :1])
         if not np.isfinite(entries).all():
             raise UserError(
@@ -139,21 +138,14 @@ class GeneralCntk(Cntk):
             twin: Whether both are the same image.
             terms: One number for each activation: the length of its series or the index of its quadrature rule.
         """
-        k = jnp.einsum("ycx,vcu->yvxu", one[0], two[0], precision="highest")
+        k = _covariances(one[0], two[0])
         t, counts = k, iter(terms)  # Θ is still 0
         for stage, variances1, variances2 in zip(self.stages, one[1], two[1], strict=True):
-            for layer in range(stage.convs):
+            for first, second in zip(variances1, variances2, strict=True):
                 k, t = self._convolved(k), self._convolved(t)
-                k = _itself(k, variances1[layer], twin)
-                count = next(counts)
-                sides = (
-                    self.activation.rows(variances1[layer][_LEFT], count),
-                    self.activation.rows(variances2[layer][_RIGHT], count),
-                )
-                k, slope = self.activation.pair(k, *sides, count)
-                t = k + slope * t
-            k, t = (cntk_jax.pool(m, *stage.pool) for m in (k, t))
-        return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
+                k, t = _activated(k, t, first, second, twin, activation=self.activation, terms=next(counts))
+            k, t = _pooled(k, stage.pool), _pooled(t, stage.pool)
+        return _means(k, t)
 
     def _variances(self, image: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
         """Return the variances of an image's pixels before each activation, and the number of terms of each activation.
@@ -166,7 +158,7 @@ class GeneralCntk(Cntk):
 
         Raises `UserError` for variances that overflow or are beyond the range of the activation.
         """
-        k, found, counts = jnp.einsum("ycx,vcu->yvxu", image, image, precision="highest"), [], []
+        k, found, counts = _covariances(image, image), [], []
         for stage in self.stages:
             maps = np.empty((stage.convs, stage.height, stage.width), self.dtype)
             for layer in range(stage.convs):
@@ -178,17 +170,13 @@ class GeneralCntk(Cntk):
                         "--weight_std."
                     )
                 counts.append(self.activation.terms(float(maps[layer].max()), self.dtype.name))
-                k = self._step(k, maps[layer], counts[-1])
+                k, _ = _activated(k, k, maps[layer], maps[layer], True, activation=self.activation, terms=counts[-1])
             found.append(maps)
-            k = cntk_jax.pool(k, *stage.pool)
+            k = _pooled(k, stage.pool)
         return found, counts
 
-    def _layer(self, k: jax.Array, variances: jax.Array, terms: int) -> jax.Array:
-        sides = (self.activation.rows(variances[where], terms) for where in (_LEFT, _RIGHT))
-        return self.activation.pair(_itself(k, variances, True), *sides, terms)[0]
-
     def _convolved(self, k: jax.Array) -> jax.Array:
-        return self.dtype.type(self.q) * cntk_jax.sum_of_nine(k) + self.dtype.type(self.bias)
+        return _convolved(k, self.dtype.type(self.q), self.dtype.type(self.bias))
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -197,6 +185,52 @@ class GeneralCntk(Cntk):
 
 
 _LEFT, _RIGHT = np.s_[:, None, :, None], np.s_[None, :, None, :]
+
+# The steps of the recursion are programs of their own, each compiled once per shape for all layers and kernels: one
+# program of a whole network would contain a copy of the activation for each layer, and compile as many times as long.
+
+
+@jax.jit
+def _covariances(one: jax.Array, two: jax.Array) -> jax.Array:
+    """Return the covariances (y, y', x, x') between the pixels of two images (height, channels, width)."""
+    return jnp.einsum("ycx,vcu->yvxu", one, two, precision="highest")
+
+
+@jax.jit
+def _convolved(k: jax.Array, q: jax.Array, bias: jax.Array) -> jax.Array:
+    return q * cntk_jax.sum_of_nine(k) + bias
+
+
+@functools.partial(jax.jit, static_argnames=("activation", "terms"))
+def _activated(
+    k: jax.Array, t: jax.Array, variances1: jax.Array, variances2: jax.Array, twin: bool, *, activation: Activation,
+    terms: int,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """Return K and T = K + Θ after an activation, two arrays (y, y', x, x').
+
+    Args:
+        k: K before the activation.
+        t: Θ before the activation.
+        variances1: Variances (height, width) of the first image's pixels before the activation.
+        variances2: Variances of the second image's pixels.
+        twin: Whether both are the same image.
+        activation: The activation; equal names give the same object.
+        terms: Its length of series or index of quadrature rule.
+    """
+    one, two = activation.rows(variances1[_LEFT], terms), activation.rows(variances2[_RIGHT], terms)
+    k, slope = activation.pair(_itself(k, variances1, twin), one, two, terms)
+    return k, k + slope * t
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _pooled(k: jax.Array, size: tuple[int, int]) -> jax.Array:
+    return cntk_jax.pool(k, *size)
+
+
+@jax.jit
+def _means(k: jax.Array, t: jax.Array) -> jax.Array:
+    """Return the means of K and of T = K + Θ over the pairs of a pixel with itself, (2,)."""
+    return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
 
 
 def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:

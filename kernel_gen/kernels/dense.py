@@ -79,7 +79,6 @@ class DenseKernel(Kernel):
         self.num_layers, self.kind = num_layers, kind
         self.weight_var, self.bias_var = weight_std**2, bias_std**2
         self.dtype, self.scale = np.dtype(dtype), scale
-        self._sides = jax.jit(self.activation.rows, static_argnums=1)
 
     def prepare(self, x: np.ndarray) -> Layers:
         """Return the rows of `x` (n, d) with the quantities that each activation needs, for `block`.
@@ -140,9 +139,10 @@ class DenseKernel(Kernel):
             variance: Variances of the inputs of one layer, (n,).
             terms: Length of the activation's series, or index of its quadrature rule.
         """
+        program = self.activation.side(terms)
         with jax.enable_x64(True):
             parts = [
-                jax.tree.map(lambda array: np.asarray(array, self.dtype), self._sides(variance[i : i + CHUNK], terms))
+                jax.tree.map(lambda array: np.asarray(array, self.dtype), program(variance[i : i + CHUNK]))
                 for i in range(0, max(len(variance), 1), CHUNK)
             ]
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=-1), *parts)
