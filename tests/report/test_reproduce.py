@@ -134,6 +134,7 @@ def test_what_a_figure_shows_is_said_of_its_own_dataset(monkeypatch, capsys, tmp
 @pytest.mark.parametrize(("name", "label"), [
     ("feature_learning_kappa", "anisotropy κ = 0.3"), ("synth_kappa", "anisotropy κ = 0.3"),
     ("synth_samples", "train rows n = 3"), ("fmnist_noise", "noise level τ = 0.6429"),
+    ("nfmnist_noise", "noise threshold = 7"),
 ])  # fmt: skip
 def test_the_axis_says_what_the_levels_are(name, label):
     recipe = RECIPES.load(name)

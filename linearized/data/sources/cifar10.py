@@ -219,6 +219,7 @@ CIFAR10 = ImageSource(
     name="CIFAR10",
     title="CIFAR-10, low frequencies replaced by noise",
     noise_name="threshold",
+    level_word="noise",
     noise_levels=THRESHOLDS_32,
     noise="low_frequency_colour",
     task="classes",

@@ -68,6 +68,7 @@ NDIGITS = ImageSource(
     name="NDIGITS",
     title="scikit-learn's digits 8x8, low frequencies replaced by noise",
     noise_name="threshold",
+    level_word="noise",
     noise_levels=THRESHOLDS_8,
     noise="low_frequency",
     **_COMMON,

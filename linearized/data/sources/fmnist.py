@@ -166,6 +166,7 @@ NFMNIST = ImageSource(
     name="NFMNIST",
     title="Fashion-MNIST, low frequencies replaced by noise",
     noise_name="threshold",
+    level_word="noise",
     noise_levels=THRESHOLDS_28,
     noise="low_frequency",
     **_COMMON,

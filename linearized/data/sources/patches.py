@@ -174,6 +174,7 @@ NPATCHES = ImageSource(
     name="NPATCHES",
     title="ten photos' 32x32 colour patches, low frequencies replaced by noise",
     noise_name="threshold",
+    level_word="noise",
     noise_levels=THRESHOLDS_32,
     noise="low_frequency_colour",
     **_COMMON,
