@@ -6,13 +6,18 @@ while another thread draws.
 """
 
 import contextlib
+import ctypes
 import functools
+import importlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import PathFinder
 from typing import Any
 
 import numpy as np
+import scipy
 from threadpoolctl import ThreadpoolController
 
 from linearized.base.platforms import usable_cores
@@ -45,9 +50,17 @@ def _blas() -> ThreadpoolController:
 
     It is cached because a search takes 3 ms once TensorFlow and JAX are loaded.
     """
-    import scipy.linalg  # noqa: F401 - loads SciPy's BLAS, so that the search finds it
-
+    _load_blas_of_scipy()
     return ThreadpoolController().select(user_api="blas")
+
+
+def _load_blas_of_scipy() -> None:
+    """Load SciPy's BLAS, so that a search finds it, without importing scipy.linalg, which takes far longer."""
+    spec = PathFinder.find_spec("_fblas", [os.path.join(folder, "linalg") for folder in scipy.__path__])
+    try:
+        ctypes.CDLL(spec.origin)
+    except (AttributeError, OSError):  # a SciPy without this file, or a system that cannot load it in this way
+        importlib.import_module("scipy.linalg")
 
 
 @contextlib.contextmanager

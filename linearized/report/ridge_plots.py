@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -77,20 +76,20 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
             the name of the run above the figure); suitable for one panel.
     """
     panels = list(panels) or ridge_panels(record)
-    ridges = pd.DataFrame(record["ridges"]).replace({None: np.nan})
-    single = len(ridges) == 1
+    entries = record["ridges"]
+    single = len(entries) == 1
     width = NARROW if narrow else 1.5 + 4.3 * len(panels)
     figure, axes = new_figure(width, 1.9 if single else 3.3, ncols=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         loss = record["settings"].get("loss") or record["solver"].get("loss", "square")
         if single:
-            _dots(axis, ridges.iloc[0], panel, loss)
+            _dots(axis, entries[0], panel, loss)
             continue
         if panel == "selection":
-            _selection(axis, ridges)
+            _selection(axis, entries)
         else:
-            _splits(axis, ridges, panel, loss)
-        _ridge_axis(axis, record, ridges["ridge"])
+            _splits(axis, entries, panel, loss)
+        _ridge_axis(axis, record)
     if not narrow:
         wrapped_title(figure, f"{record['title']}{_ridge_of(record) if single else ''}")
     if not single:
@@ -112,7 +111,17 @@ def _ridge_of(record: Mapping[str, Any]) -> str:
     return f"{ridge}{solved}"
 
 
-def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
+def _column(entries: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """Return a quantity at every ridge, (entries,); NaN where it was not measured.
+
+    Args:
+        entries: Entries of the record, one per ridge.
+        name: Key of the entries.
+    """
+    return np.array([np.nan if entry.get(name) is None else entry[name] for entry in entries], float)
+
+
+def _dots(axis: Axes, entry: Mapping[str, Any], metric: str, loss: str) -> None:
     """Draw the metric at a single ridge, one dot per split that has it.
 
     Args:
@@ -122,60 +131,63 @@ def _dots(axis: Axes, entry: pd.Series, metric: str, loss: str) -> None:
         loss: Kind of the loss, for the label of the axis.
     """
     rows = [
-        (split.replace("_", "-"), float(entry[f"{split}_{metric}"]), 0.0, colour, MARKERS[place])
+        (split.replace("_", "-"), float(value), 0.0, colour, MARKERS[place])
         for place, (split, (_, colour)) in enumerate(_SPLITS.items())
-        if f"{split}_{metric}" in entry and pd.notna(entry[f"{split}_{metric}"])
+        if not np.isnan(value := _column([entry], f"{split}_{metric}")[0])
     ]
     dot_chart(axis, rows, metric)
     axis.set_xlabel(metric_name(metric, loss))
 
 
-def _splits(axis: Axes, ridges: pd.DataFrame, metric: str, loss: str) -> None:
+def _splits(axis: Axes, entries: Sequence[Mapping[str, Any]], metric: str, loss: str) -> None:
     """Draw one line per split, with a cross on each ridge that did not converge.
 
-    For a ridge that diverged, the cross is at the edge of the panel, because its values would dominate the scale.
+    For a ridge that diverged, the cross is at the edge of the panel, because its values would dominate the scale. If
+    all ridges diverged, their values are drawn.
 
     Args:
         axis: Axis to draw on.
-        ridges: Table with one row per ridge.
+        entries: Entries of the record, one per ridge.
         metric: "loss" or "accuracy".
         loss: Kind of the loss, for the label of the axis.
     """
-    diverged = ridges["diverged"].eq(True) if "diverged" in ridges else pd.Series(False, ridges.index)
-    edge = ridges.loc[diverged, "ridge"] if not diverged.all() else ridges["ridge"].iloc[:0]
-    ridges = ridges.drop(edge.index)
-    lines = [name for name in _PREDICTED if metric == "loss" and name in ridges and ridges[name].notna().any()]
+    kept = [entry for entry in entries if not entry.get("diverged")]
+    edge = [entry["ridge"] for entry in entries if entry.get("diverged")] if kept else []
+    shown = kept or entries
+    ridges = _column(shown, "ridge")
+    values = {name: _column(shown, name) for name in (*(f"{split}_{metric}" for split in _SPLITS), *_PREDICTED)}
+    lines = [name for name in _PREDICTED if metric == "loss" and not np.isnan(values[name]).all()]
     for split, (line, colour) in _SPLITS.items():
-        if (column := f"{split}_{metric}") in ridges and ridges[column].notna().any():
+        if not np.isnan(column := values[f"{split}_{metric}"]).all():
             if split == "leave_one_out" and lines:  # it equals the predicted loss
                 continue
             label = split.replace("_", "-")
             dots = {"linestyle": "none", "marker": "o", "markersize": 5} if split == "test" and lines else {}
-            axis.plot(ridges["ridge"], ridges[column], **{"linestyle": line, "marker": ".", **dots}, color=colour,
-                      label=label)  # fmt: skip
+            axis.plot(ridges, column, **{"linestyle": line, "marker": ".", **dots}, color=colour, label=label)
     for name in lines:
         label, line, colour = _PREDICTED[name]
-        axis.plot(ridges["ridge"], ridges[name].astype(float), linestyle=line, color=colour, linewidth=1.2, label=label)
-    if "predicted_loss" in lines and (ridges["predicted_error"] > 0).any():
-        middle, error = ridges["predicted_loss"].astype(float), ridges["predicted_error"].astype(float)
-        axis.fill_between(ridges["ridge"], middle - error, middle + error, color="0.6", alpha=0.7, linewidth=0,
-                          zorder=1, label="± its standard error")  # fmt: skip
-    missed = ridges[[fell_short(entry) for entry in ridges.to_dict("records")]]
-    if len(missed):
-        axis.plot(missed["ridge"], missed[f"test_{metric}"], "x", color=COLOURS[1], markersize=9, label="not converged")
+        axis.plot(ridges, values[name], linestyle=line, color=colour, linewidth=1.2, label=label)
+    if "predicted_loss" in lines and ((error := _column(shown, "predicted_error")) > 0).any():
+        middle = values["predicted_loss"]
+        axis.fill_between(ridges, middle - error, middle + error, color="0.6", alpha=0.7, linewidth=0, zorder=1,
+                          label="± its standard error")  # fmt: skip
+    tested, missed = values[f"test_{metric}"], np.array([fell_short(entry) for entry in shown])
+    if missed.any():
+        axis.plot(ridges[missed], tested[missed], "x", color=COLOURS[1], markersize=9, label="not converged")
     axis.set_ylabel(metric_name(metric, loss))
     cap_accuracy(axis, metric)
-    if len(edge):
+    if edge:
         height = np.full(len(edge), 0.03 if metric == "accuracy" else 0.97)  # the end of the axis with bad values
         axis.plot(edge, height, "x", color=COLOURS[1], markersize=9, markeredgewidth=2.5, label="diverged",
                   transform=axis.get_xaxis_transform())  # fmt: skip
-    if metric == "loss" and (ridges["test_loss"].dropna() > 0).all():
+    if metric == "loss" and (tested[~np.isnan(tested)] > 0).all():
         log_axis(axis, "y")
         if lines:
-            axis.set_ylim(bottom=max(axis.get_ylim()[0], ridges[["test_loss", *lines]].min().min() / LOWEST))
+            lowest = min(np.nanmin(values[name]) for name in ("test_loss", *lines))
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], lowest / LOWEST))
 
 
-def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> None:
+def _ridge_axis(axis: Axes, record: Mapping[str, Any]) -> None:
     """Draw the axis of ridges, with vertical lines at up to three ridges.
 
     These are the chosen ridge, the best converged ridge and the ridge with the best test scores. A ridge that is the
@@ -184,7 +196,6 @@ def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> Non
     Args:
         axis: Axis to draw on.
         record: Record of the run.
-        ridges: The ridges of the run.
     """
     chosen = record["chosen"]
     for name, line in (("chosen", ":"), ("chosen_converged", "--"), ("chosen_published", "-.")):
@@ -193,10 +204,10 @@ def _ridge_axis(axis: Axes, record: Mapping[str, Any], ridges: pd.Series) -> Non
             flaw = f", {choice['flaw']}" if choice.get("flaw") else ""
             place, label = record["ridges"][choice["position"]]["ridge"], f"chosen by {choice['by']}{flaw}"
             axis.axvline(place, color="0.4", linewidth=1.3, linestyle=line, label=label)
-    _log_ridges(axis, ridges, record.get("ridge_symbol", "λ"))
+    _log_ridges(axis, _column(record["ridges"], "ridge"), record.get("ridge_symbol", "λ"))
 
 
-def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
+def _log_ridges(axis: Axes, ridges: np.ndarray, symbol: str) -> None:
     margin, positive = 2 if len(ridges) > 1 else 10, ridges[ridges > 0]
     if len(positive):  # a ridge of 0 cannot be shown on a logarithmic axis
         log_axis(axis, "x")
@@ -204,22 +215,23 @@ def _log_ridges(axis: Axes, ridges: pd.Series, symbol: str) -> None:
     axis.set_xlabel(f"ridge {symbol}")
 
 
-def _selection(axis: Axes, ridges: pd.DataFrame) -> None:
+def _selection(axis: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
     """Draw generalised cross-validation on the left axis and degrees of freedom on the right axis, against the ridge.
 
     Args:
         axis: Axis to draw on.
-        ridges: Table with one row per ridge.
+        entries: Entries of the record, one per ridge.
     """
-    names = [name for name in _SELECTION if name in ridges and ridges[name].notna().any()]
-    axes = [axis, axis.twinx()] if len(names) == 2 else [axis]
-    for here, name in zip(axes, names, strict=True):
+    columns = {name: _column(entries, name) for name in _SELECTION}
+    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+    axes = [axis, axis.twinx()] if len(columns) == 2 else [axis]
+    for here, (name, column) in zip(axes, columns.items(), strict=True):
         title, colour, marker = _SELECTION[name]
-        here.plot(ridges["ridge"], ridges[name], marker=marker, markersize=3, color=colour)
+        here.plot(_column(entries, "ridge"), column, marker=marker, markersize=3, color=colour)
         here.set_ylabel(title, color=colour)
         here.spines["right"].set_visible(here is not axis)
         here.grid(here is axis)
-        if (ridges[name].dropna() > 0).all():
+        if (column[~np.isnan(column)] > 0).all():
             log_axis(here, "y")
 
 
@@ -292,8 +304,8 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
     lambdas = []
     for place, (name, record) in enumerate(records.items()):
         scale = record["data"]["n_train"] if record.get("ridge_symbol") == "ρ" else 1
-        ridges = np.array([entry["ridge"] / scale for entry in record["ridges"]])
-        values = np.array([np.nan if entry.get(metric) is None else entry[metric] for entry in record["ridges"]], float)
+        ridges = _column(record["ridges"], "ridge") / scale
+        values = _column(record["ridges"], metric)
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         axis.plot(ridges, values, LINES[place % len(LINES)], color=colour, marker=marker, markersize=4,
                   markerfacecolor="none", label=name)  # fmt: skip
@@ -301,7 +313,7 @@ def ridge_comparison(records: Mapping[str, Mapping[str, Any]], *, metric: str = 
         axis.plot(ridges[chosen], values[chosen], marker=marker, color=colour, markersize=9)
         lambdas += ridges.tolist()
     axis.plot([], [], "o", color="0.4", markersize=9, label="chosen ridge")
-    _log_ridges(axis, pd.Series(lambdas), "λ = ρ / n")
+    _log_ridges(axis, np.array(lambdas), "λ = ρ / n")
     axis.set_ylabel(metric_name(metric))
     if metric.endswith("loss"):
         log_axis(axis, "y")

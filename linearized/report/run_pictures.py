@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from linearized.report.feature_machine_plots import feature_machine
 from linearized.report.ridge_plots import ridge_curves, training_curves
 from linearized.report.style import save_figure
-from linearized.report.tangent_plots import lazy_to_rich
 from linearized.settings.command import run_command
 from linearized.settings.config import Settings, setting
 from linearized.storage.results import load, load_arrays
@@ -33,8 +31,12 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
     if again or not (folder / "curves.png").is_file():
         save_figure(ridge_curves(record), folder / "curves.png")
     if record.get("tangents", {}).get("epochs") and (again or not (folder / "tangents.png").is_file()):
+        from linearized.report.tangent_plots import lazy_to_rich  # imports pandas, which takes as long as the drawing
+
         save_figure(lazy_to_rich(record), folder / "tangents.png")
     if "feature_machine" in record and (again or not (folder / "features.png").is_file()):
+        from linearized.report.feature_machine_plots import feature_machine
+
         arrays = load_arrays(folder, "feature_machine")
         picture = feature_machine(
             record, arrays["feature_machine/metric"], network=arrays.get("feature_machine/network")

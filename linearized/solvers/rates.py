@@ -21,9 +21,6 @@ from linearized.base.directories import cache
 from linearized.base.platforms import processor
 from linearized.base.reading import Absent, Unreadable, read_json
 from linearized.base.seals import write_json
-from linearized.solvers.linear import block_lanczos
-from linearized.solvers.linear.band import banded
-from linearized.solvers.linear.band.reduction import BandReduction
 from linearized.storage.files import whole_file
 
 FILE = "rates.json"
@@ -136,6 +133,8 @@ def _stored(path: Any, machine: dict[str, Any]) -> Rates | None:
 
 def measured_rates() -> Rates:
     """Measure the rates of this machine, which takes one to four seconds on one core."""
+    from linearized.solvers.linear.band import banded  # imports scipy.linalg, which stored rates do not need
+
     random = np.random.default_rng(0)
     single = random.standard_normal((SIDE, SIDE), np.float32)
     double, total = single[:1024, :1024].astype(np.float64), np.zeros((SIDE, SIDE))
@@ -214,6 +213,8 @@ def _lanczos_step(length: int) -> float:
     Returns:
         Seconds per step.
     """
+    from linearized.solvers.linear import block_lanczos
+
     problem, ridges = _Diagonal(length), np.logspace(-3, 3, 20)
 
     def steps(count: int) -> float:
@@ -224,6 +225,8 @@ def _lanczos_step(length: int) -> float:
 
 def _reduction(matrix: np.ndarray) -> tuple[float, np.ndarray]:
     """Reduce a symmetric matrix to a banded matrix; return the CPU seconds of the reduction, and the banded matrix."""
+    from linearized.solvers.linear.band.reduction import BandReduction
+
     reduction = BandReduction(np.array(matrix))
     began = time.thread_time()
     while not reduction.done:

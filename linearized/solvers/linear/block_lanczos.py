@@ -24,7 +24,6 @@ systems as in Frommer, Computing 70, 2003.)
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
 from absl import logging
 
 from linearized.base.errors import UserError
@@ -373,10 +372,12 @@ def _independent(block: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarra
     """
     if min(block.shape) == 0:
         return np.empty((len(block), 0)), np.empty((0, block.shape[1]))
-    q, square = np.linalg.qr(block)  # without pivoting, because LAPACK's pivoted QR of all rows would not use BLAS-3
-    turn, r, order = scipy.linalg.qr(square, mode="economic", pivoting=True, check_finite=False)
-    rank = int(np.sum(np.abs(np.diag(r)) > floor))
-    return q @ turn[:, :rank], r[:rank, np.argsort(order)]
+    q, r = np.linalg.qr(block)  # without pivoting, because LAPACK's pivoted QR of all rows would not use BLAS-3
+    turn, lengths, right = np.linalg.svd(r, full_matrices=False)
+    rank = int(np.sum(lengths > floor))
+    if rank == len(lengths):
+        return q, r
+    return q @ turn[:, :rank], lengths[:rank, None] * right[:rank]
 
 
 def _block(problem: LinearProblem) -> int:
