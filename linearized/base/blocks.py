@@ -1,6 +1,6 @@
 """Parallel work on blocks of rows, with random numbers drawn in the order of the rows.
 
-NumPy's legacy `RandomState.normal` fills an array row by row from one stream of random numbers, so that blocks drawn in
+NumPy's legacy `RandomState` fills an array row by row from one stream of random numbers, so that blocks drawn in
 order are bit-identical to one large draw. Each thread draws a block while it holds a lock, and processes the block
 while another thread draws.
 """
@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import functools
 import importlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +55,7 @@ def _blas() -> ThreadpoolController:
 
 def _load_blas_of_scipy() -> None:
     """Load SciPy's BLAS, so that a search finds it, without importing scipy.linalg, which takes far longer."""
-    spec = PathFinder.find_spec("_fblas", [os.path.join(folder, "linalg") for folder in scipy.__path__])
+    spec = PathFinder.find_spec("_fblas", [f"{folder}/linalg" for folder in scipy.__path__])
     try:
         ctypes.CDLL(spec.origin)
     except (AttributeError, OSError):  # a SciPy without this file, or a system that cannot load it in this way
@@ -105,7 +104,8 @@ def for_each_drawn(
         shape: Function that returns the shape of the noise of an item.
         work: Function of an item and its noise.
     """
-    _spread(items, lambda item: (item, random.normal(size=shape(item))), work)
+    # `normal` draws the same bits in 1.15 times the time, because it also scales and shifts them.
+    _spread(items, lambda item: (item, random.standard_normal(shape(item))), work)
 
 
 def _spread(items: Sequence[Any], take: Callable[[Any], tuple], work: Callable[..., None]) -> None:

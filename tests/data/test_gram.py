@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernel_gen.jobs.tiles import divide
 from linearized.base.errors import UserError
-from linearized.storage.gram import open_gram
+from linearized.storage.gram import CACHE, open_gram
 from linearized.storage.manifest import Manifest, save_once
 from linearized.storage.shards import write_shard
 
@@ -104,6 +104,12 @@ def test_reading_does_not_hold_the_matrix(tmp_path):
     finally:
         tracemalloc.stop()
     assert np.isfinite(total) and peak < 1500 * 1500 * 4 / 10
+
+
+def test_blocks_of_rows_fit_in_the_cache_by_default(tmp_path):
+    make(tmp_path, 1500, num_shards=10, tile=40)
+    sizes = [entries.nbytes for _, entries in open_gram(tmp_path).row_blocks()]
+    assert len(sizes) > 2 and max(sizes) <= CACHE
 
 
 def test_missing_shards_are_named_with_their_command(tmp_path):
