@@ -14,6 +14,7 @@ import numpy as np
 from kernel_gen import KERNELS
 from kernel_gen.kernel import Kernel, quiet, refuse_overflow, underflow
 from kernel_gen.kernels.own import own_kernel
+from kernel_gen.rows import mirror
 from linearized.base.array_checks import real_array
 from linearized.base.blocks import for_each
 from linearized.base.errors import UserError
@@ -86,7 +87,7 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
         one = kernel.prepare(x1)
         two = one if same else kernel.prepare(x2)
     entries = np.empty((len(one), len(two)), kernel.dtype)
-    side = kernel.tile
+    side = kernel.side(max(entries.shape))
 
     def fill(tile: tuple[int, int]) -> None:
         rows, columns = (slice(start, start + side) for start in tile)
@@ -97,8 +98,7 @@ def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
         if diagonal:
             if words := underflow(kernel, found, x1[rows]):
                 warnings.warn(words, stacklevel=4)
-            lower = np.tril_indices(len(found), -1)
-            found[lower] = found.T[lower]
+            mirror(found)
         entries[rows, columns] = found
         if same and not diagonal:
             entries[columns, rows] = found.T

@@ -72,6 +72,14 @@ class Kernel(abc.ABC):
                 exact.
         """
 
+    def side(self, rows: int) -> int:
+        """Return the side of the square blocks in which a matrix in memory is computed; by default it is `tile`.
+
+        Args:
+            rows: Number of rows or columns of the matrix, the larger one.
+        """
+        return self.tile
+
     def diagonal(self, rows: Any) -> np.ndarray:
         """Return k(x, x) of n inputs, (n,) in float64.
 

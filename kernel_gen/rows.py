@@ -81,3 +81,17 @@ def inner_products(one: Rows, two: Rows) -> Float[np.ndarray, "n1 n2"]:
     """
     same_width(one.values, two.values)
     return one.values @ two.values.T
+
+
+def mirror(matrix: Float[np.ndarray, "n n"], step: int = 256) -> None:
+    """Replace the lower triangle of a matrix by the transpose of its upper triangle, in place.
+
+    Args:
+        matrix: The matrix, of which the lower triangle is not read.
+        step: Rows that are replaced together.
+    """
+    for start in range(0, len(matrix), step):
+        rows = slice(start, start + step)
+        matrix[rows, :start] = matrix[:start, rows].T
+        square = matrix[rows, rows]
+        square[...] = np.triu(square) + np.triu(square, 1).T

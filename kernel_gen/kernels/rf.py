@@ -10,6 +10,7 @@ and W has entries N(0, 1/d) by default. W is drawn from a random-number seed, an
 hidden units.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ import numpy as np
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.rows import finite_rows, same_width
+from linearized.base.machine_memory import working_bytes
 from linearized.base.shapes import Float, Float64
 from linearized.base.weights import weight_blocks
 from linearized.settings.gram_settings import KernelSettings
@@ -32,6 +34,7 @@ READS = (
 GRADIENTS = when(num_units=0)
 ROTATION_INVARIANT = when(num_units=0)
 CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
+ENTRY = 24  # bytes per entry of a matrix in memory: a product, the sum of products, its copy, and the matrix itself
 
 
 class FiniteFeatures(Kernel):
@@ -96,6 +99,18 @@ class FiniteFeatures(Kernel):
                 right = left if same else _features(two, chunk, features2)
                 total += np.matmul(left, right.T, out=product)
         return total.astype(self.dtype, copy=False)
+
+    def side(self, rows: int) -> int:
+        """Return the side of the tiles of a matrix in memory: all rows if they fit, otherwise equal parts that fit.
+
+        Each tile draws the weights again, and the features of a row are computed once for each tile of its row.
+
+        Args:
+            rows: Number of rows or columns of the matrix, the larger one.
+        """
+        most = max(self.tile, math.isqrt(working_bytes() // ENTRY))
+        parts = max(-(-rows // most), 1)
+        return max(-(-rows // parts), 1)
 
     def diagonal(self, rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
         """Return k(x, x) of the rows x that `prepare` returned, (n,) in float64.

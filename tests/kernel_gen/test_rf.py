@@ -52,6 +52,23 @@ def test_finite_in_float64_has_float64_weights_and_sums(rows):
     np.testing.assert_allclose(found, features @ features.T + 1, rtol=1e-13)
 
 
+@pytest.mark.parametrize("entries, side, blocks", [(0, 3, 10), (16, 4, 6), (100, 10, 1)])
+def test_finite_matrix_in_memory_has_as_few_tiles_as_fit(rows, monkeypatch, entries, side, blocks):
+    """A tile has all rows if they fit; otherwise tiles have equal sides, at least that of `FiniteFeatures.tile`."""
+    x, calls = np.tile(rows, (10, 1))[:10], []
+    kernel, block = rf.FiniteFeatures(500), rf.FiniteFeatures.block
+    prepared = kernel.prepare(x)
+    expected = block(kernel, prepared, prepared, same=True)
+    monkeypatch.setattr(rf.FiniteFeatures, "tile", 3)
+    monkeypatch.setattr(rf, "working_bytes", lambda: rf.ENTRY * entries)
+    monkeypatch.setattr(rf.FiniteFeatures, "block", lambda *a, **k: calls.append(k) or block(*a, **k))
+    assert kernel.side(10) == side and kernel.side(0) == 1
+    found = gram("RF", x, num_units=500)
+    assert len(calls) == blocks
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(found, found.T)
+
+
 @pytest.mark.parametrize("law", ["gaussian", "sphere"])
 def test_finite_tends_to_infinite(rows, law):
     exact = gram("RF", rows, dtype="float64")
