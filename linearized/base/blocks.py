@@ -16,7 +16,6 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 import numpy as np
-import scipy
 from threadpoolctl import ThreadpoolController
 
 from linearized.base.platforms import usable_cores
@@ -55,6 +54,8 @@ def _blas() -> ThreadpoolController:
 
 def _load_blas_of_scipy() -> None:
     """Load SciPy's BLAS, so that a search finds it, without importing scipy.linalg, which takes far longer."""
+    import scipy  # here, because `--help` does not need it
+
     spec = PathFinder.find_spec("_fblas", [f"{folder}/linalg" for folder in scipy.__path__])
     try:
         ctypes.CDLL(spec.origin)
