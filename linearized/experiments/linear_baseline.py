@@ -19,7 +19,8 @@ def linear_baseline(dataset: Dataset, rule: str, metric: str = "accuracy") -> di
     """Fit a linear function w·x + b to the targets at 34 ridges, and return the scores at the best one.
 
     The fit minimises Σᵢ‖yᵢ - w·xᵢ - b‖² + ρ‖w‖² over w and b on the n train rows; b is not penalised. Ridges ρ run from
-    1e-10 to 10 times the largest eigenvalue of the centred XᵀX. It costs O(n d min(n, d)) operations in float64.
+    1e-10 to 10 times the largest eigenvalue of the centred XᵀX. It costs 2 n d min(n, d) operations in float64, and
+    as many again for leave-one-out errors.
 
     Args:
         dataset: Rows and labels.
@@ -35,14 +36,14 @@ def linear_baseline(dataset: Dataset, rule: str, metric: str = "accuracy") -> di
     constant = targets.mean(axis=0)
     squares, directions = _spectrum(x, mean)
     ridges = RIDGES * squares.max(initial=1e-300)
-    n, scores = len(x), np.zeros((len(squares), targets.shape[1]))
+    n, cross = len(x), np.zeros((x.shape[1], targets.shape[1]))
     for rows in _blocks(n):
-        scores += ((x[rows] - mean) @ directions).T @ (targets[rows] - constant)
+        cross += (x[rows] - mean).T @ (targets[rows] - constant)
     shrink = 1 / (squares[:, None] + ridges)  # (directions, ridges)
-    weights = shrink.T[:, :, None] * scores
+    weights = directions @ (shrink.T[:, :, None] * (directions.T @ cross))  # (ridges, d, outputs)
 
     def predict(inputs: np.ndarray) -> np.ndarray:
-        parts = [(inputs[rows] - mean) @ directions @ weights + constant for rows in _blocks(len(inputs))]
+        parts = [(inputs[rows] - mean) @ weights + constant for rows in _blocks(len(inputs))]
         return np.concatenate(parts, axis=1)
 
     entries = [{"ridge": float(ridge)} for ridge in ridges]
