@@ -74,20 +74,31 @@ def gram(
         raise UserError(f"A Kernel has its settings already. Received also: {', '.join(settings) or 'bias_std'}.")
     elif not isinstance(kernel, Kernel):
         kernel = own_kernel(kernel, KernelSettings(dtype=_name(dtype)).dtype)
-    return _gram(kernel.on(x1 if x2 is None else x2), x1, x2)
+    return in_tiles(kernel.on(x1 if x2 is None else x2), x1, x2)
 
 
-def _gram(kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None) -> np.ndarray:
+def in_tiles(
+    kernel: Kernel, x1: np.ndarray, x2: np.ndarray | None = None, *, side: int | None = None
+) -> Float[np.ndarray, "n1 n2"]:
     """Return the kernel matrix (n1, n2) of rows (n1, d) and (n2, d), computed in rectangular parts (tiles).
 
     Without `x2` the matrix is that of `x1` with itself: tiles of the upper triangle are computed and mirrored.
+
+    Args:
+        kernel: Kernel whose parameters are set.
+        x1: Rows (n1, d).
+        x2: Rows (n2, d), or None.
+        side: Largest number of rows and columns of a tile; None: `kernel.side`, which may take more memory to be faster
+            than `kernel.tile`.
+
+    Raises `UserError` for entries that are not finite. Warns if the diagonal underflows.
     """
     same = x2 is None
     with quiet():
         one = kernel.prepare(x1)
         two = one if same else kernel.prepare(x2)
     entries = np.empty((len(one), len(two)), kernel.dtype)
-    side = kernel.side(max(entries.shape))
+    side = side or kernel.side(max(entries.shape))
 
     def fill(tile: tuple[int, int]) -> None:
         rows, columns = (slice(start, start + side) for start in tile)

@@ -19,7 +19,6 @@ import numpy as np
 from kernel_gen.kernel import Kernel
 from kernel_gen.kernels.ntk import FullyConnected
 from kernel_gen.rows import finite_rows, same_width
-from linearized.base.machine_memory import working_bytes
 from linearized.base.shapes import Float, Float64
 from linearized.base.weights import weight_blocks
 from linearized.settings.gram_settings import KernelSettings
@@ -34,7 +33,7 @@ READS = (
 GRADIENTS = when(num_units=0)
 ROTATION_INVARIANT = when(num_units=0)
 CHUNK = 2048  # features that are summed in the dtype of the products before they are added in float64
-ENTRY = 24  # bytes per entry of a matrix in memory: a product, the sum of products, its copy, and the matrix itself
+SCRATCH = 2**30  # bytes for a product and the sum of products of a tile in memory, beside the matrix itself
 
 
 class FiniteFeatures(Kernel):
@@ -98,17 +97,21 @@ class FiniteFeatures(Kernel):
                 left = _features(one, chunk, features1)
                 right = left if same else _features(two, chunk, features2)
                 total += np.matmul(left, right.T, out=product)
+        del product  # its memory is that of the copy in float32
         return total.astype(self.dtype, copy=False)
 
     def side(self, rows: int) -> int:
         """Return the side of the tiles of a matrix in memory: all rows if they fit, otherwise equal parts that fit.
 
-        Each tile draws the weights again, and the features of a row are computed once for each tile of its row.
+        A tile of side s takes (8 + b) s² bytes beside the matrix, for b bytes per entry, and it fits if these are at
+        most `SCRATCH`, which is the case up to s = 9,459 in float32 and 8,192 in float64. The features and weights,
+        see `FiniteFeatures`, are not counted. Each tile draws the weights again, and the features of a row are computed
+        once for each tile of its row.
 
         Args:
             rows: Number of rows or columns of the matrix, the larger one.
         """
-        most = max(self.tile, math.isqrt(working_bytes() // ENTRY))
+        most = max(self.tile, math.isqrt(SCRATCH // (8 + self.dtype.itemsize)))
         parts = max(-(-rows // most), 1)
         return max(-(-rows // parts), 1)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kernel_gen.gram_in_memory import gram
+from kernel_gen.gram_in_memory import in_tiles
 from kernel_gen.kernel import Kernel, quiet, refuse_overflow
 from linearized.base.blocks import for_each
 from linearized.base.shapes import Float, Float64, Int64
@@ -163,11 +163,15 @@ class ComputedGram:
     def to_memory(self, dtype: np.dtype | str | None = None) -> Float[np.ndarray, "n n"]:
         """Compute the whole matrix and return it as an array.
 
+        In this process, the memory beside the array is that of the prepared rows and of a tile of side `kernel.tile`
+        per core, as in a product; an array of another type than the kernel's is a copy.
+
         Args:
             dtype: Data type of the array; None: the data type of the kernel.
         """
         if isinstance(self._place, Here):
-            return gram(self._kernel, self._x).astype(dtype or self.dtype, copy=False)
+            whole = in_tiles(self._kernel, self._x, side=self._kernel.tile)
+            return whole.astype(dtype or self.dtype, copy=False)
         whole, bands = np.empty(self.shape, dtype or self.dtype), self._bands()
         found = self._place.ordered(entries, ((self._shared, band) for band in bands))
         for band, rows in zip(bands, found, strict=True):

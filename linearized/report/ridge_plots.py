@@ -183,7 +183,8 @@ def _splits(axis: Axes, entries: Sequence[Mapping[str, Any]], metric: str, loss:
     if metric == "loss" and (tested[~np.isnan(tested)] > 0).all():
         log_axis(axis, "y")
         if lines:
-            lowest = min(np.nanmin(values[name]) for name in ("test_loss", *lines))
+            drawn = np.concatenate([tested, *(values[name] for name in lines)])  # the test losses may all be missing
+            lowest = np.nanmin(drawn)
             axis.set_ylim(bottom=max(axis.get_ylim()[0], lowest / LOWEST))
 
 

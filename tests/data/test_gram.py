@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernel_gen.jobs.tiles import divide
 from linearized.base.errors import UserError
-from linearized.storage.gram import CACHE, open_gram
+from linearized.storage.gram import CACHE, TRANSPOSED, Gram, open_gram
 from linearized.storage.manifest import Manifest, save_once
 from linearized.storage.shards import write_shard
 
@@ -110,6 +110,16 @@ def test_blocks_of_rows_fit_in_the_cache_by_default(tmp_path):
     make(tmp_path, 1500, num_shards=10, tile=40)
     sizes = [entries.nbytes for _, entries in open_gram(tmp_path).row_blocks()]
     assert len(sizes) > 2 and max(sizes) <= CACHE
+
+
+def test_the_matrix_in_memory_is_read_in_blocks_of_many_rows(tmp_path, monkeypatch):
+    """Blocks of few long rows would be written as columns in short pieces, which is slow."""
+    k, sizes, row_blocks = make(tmp_path, 1500, num_shards=10, tile=40)["train"], [], Gram.row_blocks
+    monkeypatch.setattr("linearized.storage.gram.CACHE", 1500 * 4)
+    monkeypatch.setattr(Gram, "row_blocks", lambda self, memory: (
+        sizes.append(rows.stop - rows.start) or (rows, block) for rows, block in row_blocks(self, memory)))  # fmt: skip
+    np.testing.assert_array_equal(open_gram(tmp_path).to_memory(), k)
+    assert np.mean(sizes) > TRANSPOSED / 2 and sum(sizes) == 1500
 
 
 def test_missing_shards_are_named_with_their_command(tmp_path):

@@ -1,5 +1,7 @@
 """Random features: infinite against its formula and neural-tangents, finite against ΦΦᵀ and the infinite one."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -60,13 +62,40 @@ def test_finite_matrix_in_memory_has_as_few_tiles_as_fit(rows, monkeypatch, entr
     prepared = kernel.prepare(x)
     expected = block(kernel, prepared, prepared, same=True)
     monkeypatch.setattr(rf.FiniteFeatures, "tile", 3)
-    monkeypatch.setattr(rf, "working_bytes", lambda: rf.ENTRY * entries)
+    monkeypatch.setattr(rf, "SCRATCH", 12 * entries)
     monkeypatch.setattr(rf.FiniteFeatures, "block", lambda *a, **k: calls.append(k) or block(*a, **k))
     assert kernel.side(10) == side and kernel.side(0) == 1
     found = gram("RF", x, num_units=500)
     assert len(calls) == blocks
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("dtype, largest", [("float32", 9459), ("float64", 8192)])
+def test_tiles_in_memory_are_bounded_in_bytes(dtype, largest):
+    kernel = rf.FiniteFeatures(8, dtype=dtype)
+    assert kernel.side(5000) == 5000 and kernel.side(largest) == largest
+    assert kernel.side(largest + 1) == -(-(largest + 1) // 2)
+    assert (8 + kernel.dtype.itemsize) * kernel.side(20_000) ** 2 <= 2**30
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_memory_beside_the_matrix_is_at_most_the_bound(dtype, parts, monkeypatch):
+    n, itemsize = 1200, np.dtype(dtype).itemsize
+    x = np.random.default_rng(0).standard_normal((n, 4)).astype(dtype)
+    monkeypatch.setattr(rf, "SCRATCH", (8 + itemsize) * (n // parts) ** 2)
+    monkeypatch.setattr(rf, "CHUNK", 8)
+    monkeypatch.setattr(rf.FiniteFeatures, "tile", 1)
+    gram("RF", x[:8], num_units=8, dtype=dtype)  # what is imported and drawn once
+    tracemalloc.start()
+    try:
+        found = gram("RF", x, num_units=8, dtype=dtype)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    least = 8 * (n // parts) ** 2  # the sum in float64
+    assert least < peak - found.nbytes < rf.SCRATCH + 2**18  # the features, rows and weights are a few 10 kB
 
 
 @pytest.mark.parametrize("law", ["gaussian", "sphere"])

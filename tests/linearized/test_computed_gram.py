@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kernel_gen import KERNELS, gram
+from kernel_gen.kernels.rf import FiniteFeatures
 from linearized.base.errors import UserError
 from linearized.cluster.tiles import places
 from linearized.experiments.krr import KernelFitSettings as Config
@@ -36,6 +37,19 @@ def test_products_columns_and_diagonal_are_those_of_the_matrix(tile, own_threads
     np.testing.assert_allclose(ours.diagonal(), np.diagonal(whole), rtol=1e-12)
     assert ours.trace() == pytest.approx(np.trace(whole)) and ours.computing_columns() > 0
     np.testing.assert_array_equal(ours.to_memory(), whole)
+
+
+def test_the_matrix_in_memory_is_computed_in_tiles_of_the_size_of_products(monkeypatch):
+    """A kernel that takes larger tiles elsewhere, as RF of finite width does, needs no more memory here."""
+    kernel, sizes, block = FiniteFeatures(300), [], FiniteFeatures.block
+    whole = gram(kernel, X)
+    monkeypatch.setattr(FiniteFeatures, "tile", 40)
+    monkeypatch.setattr(FiniteFeatures, "block", lambda self, one, two, **same: (
+        sizes.append((len(one), len(two))) or block(self, one, two, **same)))  # fmt: skip
+    assert kernel.side(len(X)) == len(X)
+    found = ComputedGram(kernel, X).to_memory()
+    assert sorted(sizes) == [(10, 10), (40, 10), (40, 10), (40, 40), (40, 40), (40, 40)]
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
 def test_workers_give_the_products_and_the_entries_of_one_process():

@@ -97,6 +97,10 @@ def test_predicted_losses_are_lines_through_the_measured_dots():
     corners = band.get_paths()[0].vertices
     assert {(10, 1.4), (10, 1.6), (1000, 3.6)} <= {(round(x), round(y, 6)) for x, y in corners}
     assert figure.axes[0].get_ylim()[0] == pytest.approx(0.4 / 3)  # train losses leave the panel
+    for entry in kernel["ridges"]:
+        entry["test_loss"] = None
+    axis = plots.ridge_curves(kernel, ["loss"]).axes[0]  # without a warning
+    assert axis.get_ylim()[0] == pytest.approx(0.4 / 3)
 
 
 @pytest.mark.parametrize("metric, column", [("test_loss", "predicted_loss"),
