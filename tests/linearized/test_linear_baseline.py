@@ -13,10 +13,10 @@ def ridges_of(dataset: Dataset) -> np.ndarray:
     return RIDGES * np.linalg.eigvalsh(np.cov(x.T, bias=True) * len(x)).max()
 
 
-@pytest.mark.parametrize("n", [60, 12], ids=["tall", "wide"])
+@pytest.mark.parametrize(("n", "side"), [(60, 4), (12, 4), (100, 7)], ids=["tall", "wide", "more columns than ridges"])
 @pytest.mark.parametrize("task", ["classes", "binary", "regression"])
-def test_the_fit_at_the_chosen_ridge_is_scikit_learns(tiny, task, n):
-    dataset = tiny(task, n=n)
+def test_the_fit_at_the_chosen_ridge_is_scikit_learns(tiny, task, n, side):
+    dataset = tiny(task, n=n, side=side)
     found = linear_baseline(dataset, "test")
     y, t = (dataset.targets(split).astype(float) for split in (dataset.train, dataset.test))
     losses = []
