@@ -59,5 +59,5 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
     for name, value in own.items():
         KernelSettings.from_dict({"kernel": made.kernel, name: value})  # raises if the kernel does not accept the value
         object.__setattr__(made, name, value)  # settings of datasets, which are written to files, accept names only
-    refuse_large_embedding(made, shape, dim)
+    refuse_large_embedding(made, shape, dim, 0)
     return FEATURES.load(made.features).build(made, shape, dim)

@@ -1,5 +1,7 @@
 """Functions that convert settings to the activation, scale and plan of features, or to features by landmarks."""
 
+import copy
+
 from kernel_gen import KERNELS
 from kernel_gen.features.activation import Approximation
 from kernel_gen.features.landmarks import Landmarks
@@ -20,14 +22,15 @@ def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
 
 
 def landmarks_of(settings: EmbeddedRows, dim: int) -> Landmarks:
-    """Return the features by landmarks of the kernel itself, which is built from the same settings.
+    """Return the features by landmarks of the kernel itself, which is built from the same settings, and in float64.
 
     Args:
         settings: Settings of the kernel and of the features.
         dim: Number of columns of the rows.
     """
-    kernel = KERNELS.load(settings.kernel).build(settings, None)
-    return Landmarks(kernel, dim, settings.embedding_dim, settings.embedding_seed)
+    build, wide = KERNELS.load(settings.kernel).build, copy.copy(settings)
+    object.__setattr__(wide, "dtype", "float64")  # `replace` would refuse activations that are functions
+    return Landmarks(build(settings, None), build(wide, None), dim, settings.embedding_dim, settings.embedding_seed)
 
 
 def scale_of(settings: EmbeddedRows, published: str) -> str:

@@ -34,10 +34,18 @@ class FeatureFunction(abc.ABC):
     def on(self, train: Float[np.ndarray, "n d"]) -> "FeatureFunction":
         """Return φ with the parameters that the train rows determine, such as landmarks.
 
-        By default it is φ itself, which depends on its random-number seed alone.
+        By default it is φ itself, which depends on its random-number seed alone. `dim` is known afterwards; what costs
+        time is left to `ready`.
 
         Args:
             train: Train rows (n, d).
+        """
+        return self
+
+    def ready(self) -> "FeatureFunction":
+        """Compute what φ derives from the train rows, unless it is there already, and return φ; by default nothing.
+
+        Calls of φ do this first. A program that calls φ in several threads saves time if it does this before.
         """
         return self
 
@@ -49,6 +57,7 @@ class FeatureFunction(abc.ABC):
         """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")
+        self.ready()
         out = np.empty((len(x), self.dim), self.dtype)
 
         def fill(rows: slice) -> None:

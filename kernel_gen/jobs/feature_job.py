@@ -40,7 +40,7 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
 
     def refuse_large(self) -> None:
         """Raise `UserError` if the random weights of the features, or one batch of features, do not fit in memory."""
-        refuse_large_embedding(self, self.described().image_shape, self.dim())
+        refuse_large_embedding(self, self.described().image_shape, self.dim(), self.row_counts()["train"])
 
     def amount(self) -> int:
         """Return the number of rows to embed, those of all blocks (train, validation, test) of the dataset."""
@@ -70,12 +70,16 @@ class FeatureWork(Work):
     def prepare(self, dataset: Dataset) -> None:
         """Keep the train, validation and test rows of the dataset, whose features the tasks compute.
 
-        The parameters of φ that depend on the train rows, such as landmarks, are set from them.
+        φ takes the train rows that determine it, such as landmarks, but computes nothing from them yet.
         """
         super().prepare(dataset)
         self._features = self._features.on(dataset.train.x)
         self.dim = self._features.dim  # may depend on the rows
         self._splits = dataset.splits()
+
+    def start(self) -> None:
+        """Compute what φ derives from the train rows, such as the kernel between landmarks, unless it is there."""
+        self._features.ready()
 
     def good_number(self, rows: Mapping[str, int]) -> int:
         """Return the default number of shards, each of about 64 MiB of features.

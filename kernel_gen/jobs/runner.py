@@ -179,6 +179,8 @@ def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Til
     """
     if not todo:
         return
+    with at_most(threads):
+        job.work.start()
     inside, threads = (threads, 1) if job.work.own_threads else (1, threads)
     waiting: collections.deque[tuple[Tile, Future]] = collections.deque()
     with at_most(inside), ThreadPoolExecutor(threads) as pool:

@@ -47,6 +47,12 @@ class Work(abc.ABC):
         """
         self.rows = {name: len(split) for name, split in dataset.splits().items()}
 
+    def start(self) -> None:  # noqa: B027 - most computations have nothing in common to their tiles
+        """Compute what all tiles need, unless it is there already; by default nothing.
+
+        It is called, with all threads at its disposal, before the tiles of each shard, if some are to be computed.
+        """
+
     @abc.abstractmethod
     def good_number(self, rows: Mapping[str, int]) -> int:
         """Return the default number of shards.

@@ -14,6 +14,7 @@ from linearized.experiments.grids import listed_ridges
 from linearized.models import declared
 from linearized.settings.centre_settings import refuse_many_centres
 from linearized.settings.memory import (
+    DOUBLE,
     DRAWN,
     fewest_features,
     refuse_beyond_machine,
@@ -30,7 +31,6 @@ from linearized.settings.operations import (
 from linearized.storage.manifest import kind_of
 
 FLOAT = 4  # bytes of a float32
-DOUBLE = 8  # bytes of a float64
 COPIES = {"band": 1, "cholesky": 1, "eigh": 3}  # solver -> arrays of K's size in memory at once; others stream K
 KEPT = {"sgd": 3, "adam": 4, "adamw": 4, "newton_cg": 4}  # solver -> arrays of the parameters' size in memory at once
 EPOCH = 4.0  # operations of an epoch per multiplication in a row's outputs: product and sum, and both for the gradient
@@ -134,8 +134,9 @@ def refuse_large_fit(config: Any) -> None:
         config: `KernelFitSettings` of the fit.
     """
     if config.features:
-        refuse_large_embedding(config, config.described().image_shape, config.dim())
-        features = fewest_features(config, config.dim())
+        rows = config.row_counts()["train"]
+        refuse_large_embedding(config, config.described().image_shape, config.dim(), rows)
+        features = fewest_features(config, config.dim(), rows)
         refuse_beyond_machine(
             equations_bytes(config, features), f"Ridge regression with --embedding_dim={config.embedding_dim}",
             "Lower --embedding_dim.",

@@ -160,7 +160,7 @@ def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int])
     itemsize = np.dtype(config.dtype).itemsize
     refuse_beyond_machine(COPIES * itemsize * rows**2, f"A pool of {rows:,} rows", "Lower --pool.")
     if config.features:
-        refuse_large_embedding(config, config.described().image_shape, config.dim())
+        refuse_large_embedding(config, config.described().image_shape, config.dim(), rows)
     else:
         refuse_large_kernel(config)
     refuse_endless_matrix(config, level, counts)

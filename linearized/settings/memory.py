@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from linearized.settings.embedding_settings import EmbeddedRows
     from linearized.settings.gram_settings import RowSettings
 
+DOUBLE = 8  # bytes of a float64
 DRAWN = 8  # bytes of a float64, the precision in which weights are drawn
 BATCH = 256  # rows, or pixels of whole images, that are embedded together
 DIRECTIONS = 128  # least number of principal directions of landmarks
@@ -80,43 +81,54 @@ def refuse_large_kernel(settings: "RowSettings") -> None:
         refuse_large_draws(settings.dim(), settings.num_units, settings.block, itemsize)
 
 
-def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> None:
+def refuse_large_embedding(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int, train: int) -> None:
     """Raise `UserError` if an embedding's weights, or one batch of its features, do not fit in memory.
 
     Args:
         settings: The embedding's settings.
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         dim: Length of an input.
+        train: Number of train rows; 0 if it is not known yet.
     """
     width = f" --embedding_width={settings.embedding_width}" if settings.embedding_width else ""
     lower = "--embedding_dim or --embedding_width" if width else "--embedding_dim"
     refuse_beyond_machine(
-        embedding_bytes(settings, image_shape, dim),
+        embedding_bytes(settings, image_shape, dim, train),
         f"--features={settings.features} with --embedding_dim={settings.embedding_dim}{width}", f"Lower {lower}.",
     )  # fmt: skip
 
 
-def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int) -> int:
+def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: int, train: int) -> int:
     """Return a lower bound of the bytes that the computation of random features needs.
 
     It is the larger of two numbers: the bytes of the largest matrix of weights while it is drawn, and those of all
-    weights together with two copies of one batch of features. Landmarks and their kernel take the place of weights;
-    as many train rows as landmarks are taken to exist.
+    weights together with two copies of one batch of features. For features by landmarks see `landmark_bytes`.
 
     Args:
         settings: The embedding's settings.
         image_shape: (height, width, channels) of the inputs, or None for vectors.
         dim: Length of an input.
+        train: Number of train rows; 0 if it is not known yet.
     """
     item = np.dtype(settings.dtype).itemsize
+    if settings.method == "landmarks":
+        return landmark_bytes(min(settings.embedding_dim, train), dim, item)
     pixels = image_shape[0] * image_shape[1] if settings.features == "CNTK" and image_shape else 1
     rows = min(max(1, BATCH // pixels), settings.num_train or BATCH)
-    if settings.method == "landmarks":
-        count = min(settings.embedding_dim, settings.num_train or settings.embedding_dim)
-        return item * count * (count + landmark_directions(count, dim) + 2 * rows)
     weights = [units * inputs for units, inputs in neurons(settings, image_shape, dim)]
     drawn = max(weights, default=0) * (DRAWN + (item if item < DRAWN else 0))  # the largest matrix, while it is drawn
-    return max(drawn, item * sum(weights) + 2 * item * rows * fewest_features(settings, dim))
+    return max(drawn, item * sum(weights) + 2 * item * rows * fewest_features(settings, dim, train))
+
+
+def landmark_bytes(count: int, dim: int, itemsize: int) -> int:
+    """Return a lower bound of the bytes that features by landmarks need: the kernel between landmarks, and their rows.
+
+    Args:
+        count: Number of landmarks.
+        dim: Length of a row.
+        itemsize: Bytes of one number in the precision of the features; the kernel between landmarks is in float64.
+    """
+    return count * (DOUBLE * count + itemsize * dim)
 
 
 def landmark_directions(count: int, dim: int) -> int:
@@ -133,16 +145,20 @@ def landmark_directions(count: int, dim: int) -> int:
     return directions if directions + 2 < dim else dim
 
 
-def fewest_features(settings: "EmbeddedRows", dim: int) -> int:
+def fewest_features(settings: "EmbeddedRows", dim: int, train: int) -> int:
     """Return a lower bound of the number of features of an embedding.
 
     The bound is `embedding_dim` - 1, or the minimum of `embedding_dim` and `dim` for features that may be exact with
-    one feature per entry of an input, such as those of a polynomial kernel of degree 1.
+    one feature per entry of an input, such as those of a polynomial kernel of degree 1. By landmarks there are as many
+    features as train rows if these are fewer than `embedding_dim`.
 
     Args:
         settings: The embedding's settings.
         dim: Length of an input.
+        train: Number of train rows; 0 if it is not known yet.
     """
+    if settings.method == "landmarks":
+        return min(settings.embedding_dim, train)
     exact = settings.degree == 1 if settings.features == "POLYNOMIAL" else settings.terms < 2
     few = exact and (settings.features == "POLYNOMIAL" or settings.method == "sketch")
     return min(settings.embedding_dim, dim) if few else settings.embedding_dim - 1

@@ -186,6 +186,7 @@ BEYOND_MEMORY = [
     (kernel_fit, ["--dataset=SYNTH", "--synth_n=4000000000", "--ridges=1,2,3,4,5,6,7"], "Lower --num_train"),
     (kernel_fit, ["--kernel=RF", "--num_units=100000000", "--block=0"], "Give a --block"),
     (kernel_fit, ["--features=NTK", "--embedding_dim=200000"], "Lower --embedding_dim"),
+    (embed, ["--method=landmarks", "--embedding_dim=200000", "--dataset=SYNTH"], "--embedding_dim=200000 needs"),
     (generate, ["--kernel=RF", "--num_units=100000000", "--block=0"], "--num_units=100000000 --block=0 needs"),
     (generate, ["--kernel=RF", "--num_units=99999999", "--block=90000000"], "Lower --block"),
     (embed, ["--embedding_dim=10000000", "--dense_layers=3"], "--embedding_dim=10000000 needs"),
@@ -223,7 +224,7 @@ def test_estimates_count_what_is_held(directories):
     assert parse(kernel_fit.KernelFitSettings, ["--validation=37"]).row_counts()["train"] == 1400
     assert memory.draw_bytes(64, 1000, 300, 4) == 64 * 300 * 12 and memory.draw_bytes(64, 1000, 0, 8) == 64 * 1000 * 8
     config = parse(kernel_fit.KernelFitSettings, ["--features=NTK", "--embedding_dim=101", "--solver=eigh"])
-    assert needs.equations_bytes(config, memory.fewest_features(config, config.dim())) == 4 * 8 * 100**2
+    assert needs.equations_bytes(config, memory.fewest_features(config, config.dim(), 0)) == 4 * 8 * 100**2
 
 
 @pytest.mark.parametrize("flags", [
@@ -255,9 +256,30 @@ def test_estimate_of_an_embedding_is_a_lower_bound_of_its_arrays(directories, fl
         if hasattr(one, "__self__"):
             left.append(one.__self__)
     batch = 2 * 32 * features.dim * 4
-    estimate = memory.embedding_bytes(config, shape, config.dim())
+    estimate = memory.embedding_bytes(config, shape, config.dim(), 32)
     assert estimate <= 3 * held + batch  # a draw is made in float64 and then copied to float32
     assert 8 * estimate >= held
+
+
+@pytest.mark.parametrize("rows", [["--num_train=90"], []], ids=["some", "all"])
+def test_landmarks_are_at_most_the_train_rows(directories, rows):
+    """Neither an embedding nor a fit is refused because `embedding_dim` is large, and the bound is that of the rows."""
+    flags = ["--features=NTK", "--method=landmarks", "--dataset=DIGITS", *rows, "--embedding_dim=100000"]
+    for settings in (kernel_fit.KernelFitSettings, embed.EmbedSettings):
+        config = parse(settings, flags)
+        train = config.row_counts()["train"]
+        assert memory.fewest_features(config, 64, train) == train
+        assert memory.embedding_bytes(config, None, 64, train) == train * (8 * train + 4 * 64)
+    needs.refuse_large_fit(parse(kernel_fit.KernelFitSettings, flags))
+    parse(embed.EmbedSettings, flags).refuse_large()
+
+
+def test_landmarks_beyond_memory_are_refused_once_the_rows_are_known(monkeypatch):
+    phi = kernel_gen.embedding("NTK", 4, method="landmarks", embedding_dim=10**6)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=2**23, available=2**23))
+    assert phi.on(np.ones((1000, 4))).dim == 1000
+    with pytest.raises(UserError, match="1,100 landmarks needs"):
+        phi.on(np.ones((1100, 4)))
 
 
 def test_library_calls_refuse_draws_and_embeddings_beyond_memory():

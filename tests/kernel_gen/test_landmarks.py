@@ -1,17 +1,21 @@
 """Features by landmarks: against Nyström in NumPy, by their laws, projected, and as a job."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from kernel_gen import embedding, gram
-from kernel_gen.features.landmarks import LandmarkFeatures, leading, root
+from kernel_gen.features import landmarks
+from kernel_gen.features.landmarks import Landmarks, leading, root
 from kernel_gen.jobs.feature_job import EmbedSettings
-from kernel_gen.jobs.runner import run
+from kernel_gen.jobs.runner import run, shard_commands
 from kernel_gen.kernel import Kernel
+from linearized.base.blocks import cores
 from linearized.base.errors import UserError
+from linearized.base.platforms import usable_cores
 from linearized.data.loading import load_preprocessed
 from linearized.storage.embeddings import open_embedding
 
@@ -53,7 +57,7 @@ def test_root_is_exact_on_leading_eigenvectors_and_keeps_the_trace():
     basis = np.linalg.qr(random.standard_normal((300, 300)))[0]
     values = np.concatenate([np.geomspace(1e3, 50, 40), np.geomspace(10, 1, 260)])
     matrix = (basis * values) @ basis.T
-    rest, right, left = root(matrix, 40, np.random.RandomState(0))
+    rest, right, left = root(matrix, 40, np.random.RandomState(0), np.dtype("float64"))
     found = rest * np.eye(300) + right @ left
     others = np.sqrt(values[40:].sum() / np.square(values[40:]).sum())
     expected = (basis * np.concatenate([values[:40] ** -0.5, np.full(260, others)])) @ basis.T
@@ -63,7 +67,7 @@ def test_root_is_exact_on_leading_eigenvectors_and_keeps_the_trace():
 
 def test_leading_eigenvalues_of_many():
     matrix = np.diag(2.0 ** -np.arange(200.0))
-    values, vectors = leading(lambda q: matrix @ q, 200, 12, np.random.RandomState(0), np.dtype("float64"))
+    values, vectors = leading(lambda q: matrix @ q, 200, 12, np.random.RandomState(0))
     np.testing.assert_allclose(values, 2.0 ** -np.arange(12.0), rtol=1e-6)
     np.testing.assert_allclose(np.abs(vectors[:12]), np.eye(12), atol=1e-5)
 
@@ -130,19 +134,34 @@ class Linear(Kernel):
         return one @ two.T
 
 
+class Rounded(Kernel):
+    """A kernel of which each entry has a rounding error of its own."""
+
+    def __init__(self, kernel, random):
+        self.kernel, self.random = kernel, random
+        self.tile, self.scale, self.dtype = kernel.tile, kernel.scale, kernel.dtype
+
+    def prepare(self, x):
+        return self.kernel.prepare(x)
+
+    def block(self, one, two, *, same=False):
+        found = self.kernel.block(one, two, same=same)
+        errors = np.finfo(found.dtype).eps * self.random.uniform(-1, 1, found.shape)
+        return (found * (1 + errors)).astype(found.dtype)
+
+
 def test_projections_keep_norms_and_take_inner_products_of_principal_directions():
     x, kernel = wide(700, 40, noise=0.5), Linear()
-    phi = LandmarkFeatures(kernel, x[:500], np.random.RandomState(0))
-    phi(x[500:])
-    landmarks, rows = kernel.prepared[0], kernel.prepared[-1]
-    for coordinates, given in ((landmarks, x[:500]), (rows, x[500 : 500 + 200])):
+    Landmarks(kernel, Linear(), 300, 500, 0).on(x[:500])(x[500:])
+    columns, rows = kernel.prepared
+    for coordinates, given in ((columns, x[:500]), (rows, x[500 : 500 + 200])):
         assert coordinates.shape[1] == 130
         np.testing.assert_allclose(np.linalg.norm(coordinates, axis=1), np.linalg.norm(given, axis=1))
     values, vectors = np.linalg.eigh(x[:500].T @ x[:500])
     project = vectors[:, np.argsort(-values)[:40]]  # the subspace; the other directions are noise alone
     exact = x[500:] @ project @ project.T @ x[:500].T
-    assert np.linalg.norm(rows @ landmarks.T - exact) < 0.05 * np.linalg.norm(exact)
-    assert np.linalg.norm(rows @ landmarks.T - x[500:] @ x[:500].T) < 0.05 * np.linalg.norm(exact)
+    assert np.linalg.norm(rows @ columns.T - exact) < 0.05 * np.linalg.norm(exact)
+    assert np.linalg.norm(rows @ columns.T - x[500:] @ x[:500].T) < 0.05 * np.linalg.norm(exact)
 
 
 def test_equal_rows_and_rows_of_zeros_have_finite_features():
@@ -151,6 +170,50 @@ def test_equal_rows_and_rows_of_zeros_have_finite_features():
         found = phi(np.concatenate([train[:3], np.eye(8)]))
         assert np.isfinite(found).all()
         np.testing.assert_allclose(found[:3] @ found[:3].T, gram("NTK", train[:3]), atol=1e-4)
+
+
+def test_other_train_rows_are_other_landmarks(digits):
+    train, test = digits
+    found = made(train[:100], 100)
+    np.testing.assert_array_equal(found.on(train[100:300])(test), made(train[100:300], 100)(test))
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_that_overflow_are_refused_with_advice_and_no_warning():
+    x = 1e21 * np.random.default_rng(0).standard_normal((80, 200))
+    for train, rows in ((x, x), (1e-21 * x, x)):
+        with pytest.raises(UserError, match=r"Projected rows must be finite.*dtype=float64"):
+            made(train, 70)(rows)
+
+
+SMOOTH = {"activation": "gelu", "bias_std": 1.0, "weight_std": 0.3}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"activation": "gelu"}, {"activation": "leaky_relu(1)"}, {}, SMOOTH],
+    ids=["gelu", "linear", "relu", "smooth"],
+)
+def test_machines_whose_kernels_round_otherwise_agree_up_to_the_root_of_rounding(digits, settings):
+    """Each landmark occurs twice, so that K is singular; that of a linear network has the rank 64 in any case."""
+    train, test = np.concatenate([digits[0][:300]] * 2), digits[1]
+    found, random = [], np.random.default_rng(0)
+    for _ in range(2):
+        phi = embedding("NTK", 64, embedding_dim=600, method="landmarks", **settings)
+        phi.kernel, phi.exact = Rounded(phi.kernel, random), Rounded(phi.exact, random)
+        found.append(phi.on(train)(test))
+    error = np.linalg.norm(found[0] - found[1]) / np.linalg.norm(found[0])
+    assert 0 < error < np.sqrt(np.finfo(np.float32).eps)
+
+
+def test_directions_that_rounding_makes_have_the_factor_0():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((400, 50))
+    matrix = x @ x.T
+    noise = 1e-7 * np.trace(matrix) / 400 * random.uniform(0, 1, 400)
+    for dtype, zero in (("float32", True), ("float64", False)):
+        rest, _, _ = root(matrix + np.diag(noise), 64, np.random.RandomState(0), np.dtype(dtype))
+        assert (rest == 0) == zero
 
 
 def test_features_without_train_rows_or_with_others_are_refused(digits):
@@ -164,6 +227,24 @@ def test_features_without_train_rows_or_with_others_are_refused(digits):
         phi.on(train[:0])
     with pytest.raises(UserError, match="finite"):
         phi.on(np.full((5, 64), np.nan))
+
+
+def test_the_root_is_computed_once_and_only_for_rows(directories, monkeypatch, digits):
+    """Neither a listing of commands nor a finished job needs it; many shards and threads share it."""
+    roots = []
+    monkeypatch.setattr(landmarks, "root", lambda *given: roots.append(cores()) or root(*given))
+    config = EmbedSettings(
+        dataset="DIGITS", num_train=900, num_test=300, embedding_dim=50, num_shards=3, method="landmarks", threads=2
+    )
+    assert len(shard_commands(config)) == 3 and not roots
+    assert run(config) == [0, 1, 2] and len(roots) == 1
+    assert roots[0] == min(2, usable_cores())  # on the cores of the job, not on that of one tile
+    assert run(config) == [] and len(roots) == 1
+    phi = made(digits[0], 40)
+    assert (phi.dim, len(roots)) == (40, 1)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(phi, [digits[1]] * 4))
+    assert len(roots) == 2
 
 
 def test_a_job_takes_landmarks_from_the_train_rows_alone(directories):
