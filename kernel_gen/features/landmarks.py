@@ -28,7 +28,7 @@ coordinates, and 8m² bytes. Each process does this once, so that a job that is 
 S does not depend on the signs of eigenvectors. Where K is well conditioned, machines agree up to rounding errors.
 Where it is not, S amplifies those of k(x), by 1/√(10 ε) at most for components of Nyström in arithmetic of precision
 ε, because those with e_j <= 10 ε e_1 are left out, and t is 0 where the other eigenvalues are below m ε of the trace.
-Features of two machines then differ by about √ε of their norm, 3e-4 in float32.
+Features of two machines then differ by up to about √ε of their norm, 3e-4 in float32.
 """
 
 import math
