@@ -238,6 +238,11 @@ class Recorder:
     def __init__(self, settings):
         self._settings, self.names = settings, set()
 
+    @property
+    def __class__(self):
+        """The class of the settings, which the checks of types compare."""
+        return type(self._settings)
+
     def __getattr__(self, name):
         if name in type(self._settings).__dataclass_fields__:
             self.names.add(name)
