@@ -9,7 +9,7 @@ With r = m, S is K^(-1/2), φ are the features of Nyström (Williams & Seeger, N
 exactly if x or z is a landmark. They cost m² multiplications per row. With r < m only the components with the r largest
 eigenvalues are those of Nyström, and one factor t serves all others, chosen such that φ has the trace of K on the
 landmarks. This costs 2mr multiplications; r is 3√m, and at least 64. The error of products then falls as 1/√m or faster
-for rows that are not projected (below); with p = 128 directions, which m <= 4,096 has, it falls more slowly: from 1.1 %
+for rows that are not projected (below); with p = 128 directions, which m <= 4,096 has, it falls more slowly: from 1.2 %
 at m = 1,024 to 0.8 % at 4,096 on Fashion-MNIST.
 
 The inner products x·z in k(x) cost md. For d above p + 2 they are those of the projections on the p leading principal

@@ -2,10 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.extras import MOST_WORKERS, SCHEDULER_HELP, checked_address
 from linearized.experiments.grids import GRIDS, listed_ridges
@@ -16,7 +14,7 @@ from linearized.settings.data_settings import MOST_ROWS, LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import GramSettings, KernelSettings, RowSettings
 from linearized.settings.reads import SET, Declarations, reads, when
-from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, RunSettings
+from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, KernelRunSettings
 from linearized.solvers import AUTO_GRAM, GRAM_SOLVER_READS, GRAM_SOLVERS
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ SOLVER_READS = GRAM_SOLVER_READS | {
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSettings, RunSettings):
+class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSettings, KernelRunSettings):
     """Settings of `linearized krr` (and `python kernel_fit.py`): kernel, data, ridges, solver and where to run.
 
     Three kinds of fit are possible. By default the Gram matrix K of all train rows is computed or loaded. With
@@ -189,18 +187,3 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
     def label(self) -> str:
         """Return the kernel's short name with the number of centres, for folders and titles, such as NTK2_ntk_c2000."""
         return f"{super().label()}_c{self.centres}" if self.centres else super().label()
-
-    def run_name(self) -> str:
-        """Return the name of the folder of the result, for settings of a single noise level.
-
-        It is unique to the settings that determine the result.
-        """
-        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
-        return f"{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
-
-    def folder(self) -> Path:
-        """Return the path of the folder in which the result is stored, for settings of a single noise level.
-
-        It is `rkhs_dir` of directories.txt, then the experiment's name, then `run_name()`.
-        """
-        return directory("rkhs_dir") / self.exp_name / self.run_name()

@@ -2,10 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from linearized.base.directories import directory
 from linearized.base.errors import UserError
 from linearized.base.lists import listed_numbers
 from linearized.experiments.grids import listed_ridges
@@ -14,14 +12,14 @@ from linearized.settings.data_settings import MOST_ROWS, LevelsSettings
 from linearized.settings.embedding_settings import EmbeddedRows, EmbeddingSettings
 from linearized.settings.gram_settings import GramSettings, RowSettings
 from linearized.settings.reads import SET, when
-from linearized.settings.run_settings import RunSettings
+from linearized.settings.run_settings import KernelRunSettings
 
 LARGEST_SHARE = 3  # predictions are compared with measurements up to n = N/3; larger sizes are marked in the table
 SMALLEST, FEWEST_SIZES, MOST_SIZES = 8, 5, 64  # smallest default size; number of default sizes; most listed sizes
 
 
 @dataclasses.dataclass(frozen=True)
-class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
+class TheorySettings(EmbeddedRows, LevelsSettings, KernelRunSettings):
     """Settings of `linearized theory`: kernel and rows as for `linearized krr`, then sizes, ridges and draws.
 
     Sizes are the numbers of train rows for which losses are predicted; draws are random parts of the pool on which they
@@ -29,6 +27,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
     """
 
     GROUP = "Theory"
+    PREFIX = "theory_"
 
     num_train: int = setting(
         0, "rows of the pool, whose spectrum is computed and from which train rows are drawn; 0: all train rows",
@@ -125,18 +124,3 @@ class TheorySettings(EmbeddedRows, LevelsSettings, RunSettings):
 
     def _subset(self) -> str:
         return self.subset if self.reads("subset") else RowSettings.__dataclass_fields__["subset"].default
-
-    def run_name(self) -> str:
-        """Return the name of the folder of the result, for settings of a single noise level.
-
-        It is unique to the settings that determine the result.
-        """
-        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
-        return f"theory_{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
-
-    def folder(self) -> Path:
-        """Return the path of the folder in which the result is stored, for settings of a single noise level.
-
-        It is `rkhs_dir` of directories.txt, then the experiment's name, then `run_name()`.
-        """
-        return directory("rkhs_dir") / self.exp_name / self.run_name()

@@ -1,7 +1,10 @@
 """Flags that name a run and bound its work, shared by every command that writes a folder of results."""
 
 import dataclasses
+from pathlib import Path
+from typing import ClassVar
 
+from linearized.base.directories import directory
 from linearized.settings.config import Settings, setting
 
 EXPERIMENT_HELP = "the experiment: a folder of results below nn_dir (of kernels: below rkhs_dir)"
@@ -25,6 +28,32 @@ class RunSettings(Settings):
         -1, "a number of your cluster's, added to the run's name; -1: none", minimum=-1, maximum=2**63 - 1
     )
     checkpoint_seconds: float = setting(30.0, CHECKPOINT_HELP, minimum=0.0, maximum=MOST_SECONDS, identity=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRunSettings(RunSettings):
+    """Settings that name a run on a kernel and its folder, for classes that have data and a kernel.
+
+    Attributes:
+        PREFIX: Text with which the names of the runs start.
+    """
+
+    PREFIX: ClassVar[str] = ""
+
+    def run_name(self) -> str:
+        """Return the name of the folder of the result, for settings of a single noise level.
+
+        It is unique to the settings that determine the result.
+        """
+        job = f"_job{self.job_id}" if self.job_id >= 0 else ""
+        return f"{self.PREFIX}{self.data_name()}_{self.label()}_noise{self.noise_ind}_{self.key()}{job}"
+
+    def folder(self) -> Path:
+        """Return the path of the folder in which the result is stored, for settings of a single noise level.
+
+        It is `rkhs_dir` of directories.txt, then the experiment's name, then `run_name()`.
+        """
+        return directory("rkhs_dir") / self.exp_name / self.run_name()
 
 
 @dataclasses.dataclass(frozen=True)
