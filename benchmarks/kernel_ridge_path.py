@@ -188,7 +188,8 @@ def tell(rows: dict[str, dict]) -> None:
         if fit:
             rival = min(fit, key=lambda name: rows[name]["cpu"])
             work = f"KRR, n = {FLAGS.n:,}, {len(RIDGES)} ridges, {OUTPUTS} outputs, {FLAGS.dtype}, {solver}"
-            record(work, row["cpu"], rival, rows[rival]["cpu"], error=error)
+            scaled = f" at {FLAGS.rival_ridges} ridges, scaled," if FLAGS.rival_ridges else ""
+            record(work, row["cpu"], rival + scaled, rows[rival]["cpu"], error=error)
 
 
 def main(_):
