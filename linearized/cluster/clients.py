@@ -109,6 +109,7 @@ def processes(
             f"{len(environments)} workers take {needed / 2**30:,.0f} GiB of memory before they run anything, and "
             f"this machine has {have / 2**30:,.0f}. Lower --workers."
         )
+    import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     scheduler = {
@@ -130,6 +131,9 @@ def processes(
         for index, environment in enumerate(environments)
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
+        # 15 s after a death the cluster would close the nanny if no worker is connected. The nanny starts a new one,
+        # and if that died, too, it is just being replaced.
+        stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
         with told("The workers cannot start", remedy):
             cluster = SpecCluster(
                 workers=workers, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL

@@ -19,12 +19,16 @@ RUN = {"rtol": 1e-9, "atol": 0.0}
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers, processes of one thread, on the loopback address."""
+    """Two workers, processes of one thread, on the loopback address.
+
+    The cluster closes the nanny of a worker that is absent 15 s after its death, and does not notice when this is
+    a second death, of a worker that is being replaced: two tests that kill workers must not depend on their distance.
+    """
     import dask
     from distributed import LocalCluster
 
     with (
-        dask.config.set({"distributed.scheduler.worker-ttl": None}),
+        dask.config.set({"distributed.scheduler.worker-ttl": None, "distributed.deploy.lost-worker-timeout": "1 day"}),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
     ):
         yield cluster

@@ -145,6 +145,20 @@ def test_workers_that_never_return_end_the_tiles(monkeypatch):
             list(results)
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_twice_is_replaced_twice():
+    clients.configure("--workers", retries=3)
+    with clients.processes([{}], clients.new_credentials("--workers")) as client:
+        for pause in (0, 14.8):  # the second death: 15 s after the first, when the cluster looks for lost workers
+            time.sleep(pause)
+            (victim,) = client.run(os.getpid).values()
+            os.kill(victim, signal.SIGKILL)
+        time.sleep(3)
+        client.wait_for_workers(1, timeout=60)
+        (found,) = client.run(os.getpid).values()
+        assert found != victim and client.submit(abs, -1).result(timeout=60) == 1
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask", None)
     with pytest.raises(UserError, match=r"--workers=2 needs the extra \[cluster\]"), places(workers=2):
