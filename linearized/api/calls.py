@@ -5,8 +5,8 @@ Data are a pair (X, y), four arrays (X, y, X_test, y_test), a `Dataset` (from `l
 The rows of a `Dataset` are used without further preprocessing. Unless a data set is given by its name, the default
 ridges of kernels and of the models RF and NT are multiples of the scale of the kernel (see
 `linearized.experiments.grids`). Flags that contain a list as text, such as ridges="0.1,1", also accept lists
-(ridges=[0.1, 1]). Results are stored in the same folders as those of the commands. A second call with the same
-arguments, or after the command with the same flags, loads the stored result.
+(ridges=[0.1, 1]). Results are stored in the same folders as those of the commands. If an earlier call or a command with
+the same settings has stored a result, it is loaded.
 """
 
 import os
@@ -95,7 +95,7 @@ def krr(kernel: str | Callable[..., Any] = "NTK", data: Data = "DIGITS", **flags
 def theory(
     kernel: str | Callable[..., Any] = "NTK", data: Data = "DIGITS", pool: int = 0, **flags: Any
 ) -> TheoryResult:
-    """Predict the error of a kernel from its spectrum and measure it, like the command `linearized theory`.
+    """Predict the error of kernel ridge regression from the kernel's spectrum and measure it, like `linearized theory`.
 
     Args:
         kernel: Name of the kernel, as for the flag --kernel. Or your own kernel: a function k(x1, x2) of rows (n1, d)
@@ -166,7 +166,7 @@ def compare(
 
 @suggests_keywords
 def plot(table: pd.DataFrame) -> Any:
-    """Return a figure of the table that `compare` returned.
+    """Draw the table that `compare` returned: the test metric of each model, and the costs of the models.
 
     One panel shows the test metric as dots. Seconds, memory, parameters and speed have one panel each, with one bar per
     model. Quantities that were not measured have no panel.

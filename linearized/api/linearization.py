@@ -30,13 +30,13 @@ class LinearizedPath:
     """Linearizations f(x; θ₀) + J(x) v of a Keras model f, fitted at several ridges, in the order requested.
 
     θ₀ are the weights of f. J is the Jacobian of f with respect to p of these weights, and v contains the p fitted
-    changes of these weights.
+    changes of these weights. After a fit with `offset=False`, f(x; θ₀) is replaced by 0.
 
     Attributes:
         ridges: Values of ρ; each v minimises ‖J v - (y - f₀)‖² + ρ‖v‖², for the targets y and the outputs f₀ = f(x; θ₀)
             of the train rows.
-        solutions: v (`value`, (p, 1)) and the solver's diagnostics at each ridge, see
-            `linearized.solvers.linear.solution.Solution`; `predictions` there are J v on the train rows.
+        solutions: One `linearized.solvers.linear.solution.Solution` per ridge: v as `value` (p, 1), J v on the train
+            rows as `predictions`, and the solver's diagnostics.
         solver: Name of the solver.
         reason: Reason for the choice of the solver.
     """

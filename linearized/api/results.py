@@ -124,7 +124,7 @@ class KernelResult(_Run):
 
     @cached_property
     def path(self) -> "RidgePath":  # noqa: F821
-        """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, one for each stored ridge.
+        """The coefficients α (ridges, n, k) of (K + ρI)α = y and the solver's diagnostics, for each stored ridge.
 
         Here n is the number of train rows and k the number of outputs. All ridges are stored if α takes up to 512 MiB,
         otherwise only the chosen ones. `solutions` has one `linearized.solvers.linear.solution.Solution` per stored

@@ -13,7 +13,7 @@ from linearized.learning_theory.eigenframework import Prediction, predict
 
 
 class TheoryResult:
-    """Result of `linearized.theory`: the spectrum of a kernel on a pool of N rows, and losses that it predicts.
+    """Result of `linearized.theory`: the spectrum of a kernel on N rows (the pool), predicted losses and measured ones.
 
     Attributes:
         config: Settings of the run.
@@ -36,9 +36,9 @@ class TheoryResult:
 
     @property
     def best(self) -> pd.DataFrame:
-        """The learning curve: one row of `table` for each number of train rows.
+        """The learning curve: the rows of `table` at the ridge with the smallest predicted loss.
 
-        Each is the row at the ridge with the smallest predicted loss for that number.
+        There is one row for each number of train rows, which has a best ridge of its own.
         """
         return self.table.iloc[self.record["best"]].reset_index(drop=True)
 

@@ -1,1 +1,1 @@
-"""Shared utilities of the suite: errors, reading of files, registries, tables, progress, fixed random weights."""
+"""Utilities that the other packages share: errors, file reading, registries, tables, progress lines, random weights."""

@@ -56,7 +56,7 @@ class Scalar:
 
 @dataclasses.dataclass(frozen=True)
 class OwnFunction(Scalar):
-    """A user-defined function, f(x) or f(x, xp), imported from the text `package.module:function`."""
+    """A user-defined activation function f(x) or f(x, xp), imported by its text `package.module:function`."""
 
     @property
     def text(self) -> str:
@@ -111,7 +111,10 @@ class _Activations(FunctionRegistry):
         return parse(name)
 
     def base(self, name: str) -> str:
-        """Return the canonical spelling of the name of an activation, given without arguments.
+        """Return the canonical spelling of the name of an activation, such as "leaky_relu".
+
+        Args:
+            name: Name without arguments.
 
         Raises `UserError` for an unknown name; the message lists each known name with its formula.
         """
@@ -183,9 +186,9 @@ def _value(node: ast.expr) -> float:
 
 
 def _checked(name: str, places: list[float], named: dict[str, float]) -> tuple[tuple[str, float | int] | float, ...]:
-    """Return the arguments of a function as a `Scalar` stores them, in the order of its signature.
+    """Check the arguments of an activation function, and return them in the form in which a `Scalar` stores them.
 
-    Arguments at their defaults are left out.
+    They are in the order of the function's signature; arguments at their defaults are left out.
 
     Args:
         name: Name in the registry.

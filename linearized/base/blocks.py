@@ -53,7 +53,10 @@ def _blas() -> ThreadpoolController:
 
 
 def _load_blas_of_scipy() -> None:
-    """Load SciPy's BLAS, so that a search finds it, without importing scipy.linalg, which takes far longer."""
+    """Load SciPy's BLAS library, so that a search for BLAS libraries finds it.
+
+    The library alone is loaded if possible, because importing scipy.linalg takes far longer.
+    """
     import scipy  # here, because `--help` does not need it
 
     spec = PathFinder.find_spec("_fblas", [f"{folder}/linalg" for folder in scipy.__path__])
@@ -77,7 +80,7 @@ def at_most(count: int) -> Iterator[None]:
 def row_blocks(rows: int, row_bytes: int, *, block_bytes: int = 2**21) -> list[slice]:
     """Return slices that divide `rows` rows of `row_bytes` bytes each into blocks.
 
-    A block takes at most `block_bytes` bytes, but has at least 64 rows (the last block has the remaining ones).
+    Each block has as many rows as fit in `block_bytes` bytes, but at least 64. The last block has the remaining rows.
     """
     step = max(64, block_bytes // max(row_bytes, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

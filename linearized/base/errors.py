@@ -24,9 +24,9 @@ def _shown(character: str) -> str:
 
 
 class Interrupted(UserError):
-    """An error for work that was stopped from outside, such as by a full disk.
+    """An error for work that an outside cause stopped, such as a full disk.
 
-    What was finished remains valid, and the same command continues from there.
+    Finished parts of the work remain valid, and the same command continues after them.
     """
 
 

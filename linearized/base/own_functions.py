@@ -82,8 +82,8 @@ def named_function(function: Any, flag: str) -> str:
         function: The function.
         flag: Name of the setting, for the error message.
 
-    Raises `UserError` if another process could not import the function (see `reference_to`), because results are stored
-    under this text and could not be found again.
+    Results are stored under this text, so every process must be able to import the function by it. Raises `UserError`
+    if that is not possible (see `reference_to`).
     """
     text = reference_to(function)
     if text is None:

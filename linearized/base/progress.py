@@ -42,7 +42,7 @@ def fitted(parts: Sequence[Part], width: int, separator: str = "  ") -> str:
 
     Args:
         parts: Texts with their ranks, in the order of the line.
-        width: Width of the terminal in cells.
+        width: Width of the terminal in characters.
         separator: Text between two parts.
     """
     kept = [part for part in parts if part.text]
@@ -118,7 +118,10 @@ def terminal() -> Console | None:
 
 
 class Logged:
-    """A rate-limited logger: `log(lambda: text)` logs at most one line per `every` seconds and ignores other calls."""
+    """A logger that logs at most one line per `every` seconds and ignores the calls between.
+
+    It is called as `log(lambda: text)`, so that the text of an ignored call is never computed.
+    """
 
     def __init__(self, every: float = LOG_EVERY):
         self._every, self._last = every, time.monotonic()

@@ -54,10 +54,10 @@ class Registry(Mapping[str, str]):
         raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} The choices are: {', '.join(self._paths)}.")
 
     def entry(self, name: str) -> str:
-        """Return the name under which declarations list the settings that the entry `name` reads.
+        """Return the name that stands for `name` in the lists of the settings that each entry of a registry reads.
 
         This is `name` itself. Subclasses that accept names outside of the table, such as user-defined functions, return
-        one common name for all of these.
+        one common name for all of these. `linearized.settings.reads` describes the lists.
 
         Args:
             name: Value as returned by `canonical`.
@@ -65,10 +65,10 @@ class Registry(Mapping[str, str]):
         return name
 
     def source_digest(self, name: str) -> str | None:
-        """Return a digest of the code or file of the user to which a name refers; None for every name of this table.
+        """Return a digest of the user's file to which a name refers; None for every name of this table.
 
-        Subclasses that accept user-defined functions or files return a digest of the content, which shows whether
-        results were made with an earlier content. They raise `UserError` if the function or file cannot be read.
+        Subclasses that accept user-defined functions or files return a digest of the file's content, which shows
+        whether results were made with an earlier content. They raise `UserError` if the file cannot be read.
         """
         return None
 
@@ -102,7 +102,7 @@ class FunctionRegistry(Registry):
         return name
 
     def entry(self, name: str) -> str:
-        """Return the name under which declarations list the settings that the entry `name` reads.
+        """Return the name that stands for `name` in the lists of the settings that each entry of a registry reads.
 
         This is `FUNCTION_ENTRY` for every text `package.module:function`, and `name` itself for all other names.
         """

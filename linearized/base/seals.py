@@ -1,8 +1,9 @@
-"""Seals: the last bytes of a file hold a digest of all bytes before them, so that a changed bit is detected before use.
+"""Seals: digests at the end of files, which readers compare to detect changed bytes before they use a file.
 
-The same seal works for every format that the suite writes, because each allows bytes after its end: HDF5, pickle and
-npy ignore them, a zip archive (npz, keras) takes them as its comment, and in JSON they are the last key of the object.
-A reader compares the digest before it parses the file.
+The last bytes of a sealed file contain the digest of all bytes before them. This works for every format that the suite
+writes, because each format allows bytes after its end: HDF5, pickle and npy ignore them, in a zip archive (npz, keras)
+they are the comment, and in JSON they are the last key of the object. A reader compares the digest before it parses the
+file.
 
 Large byte ranges of a file, such as the rows of a Gram matrix, can be left out of the digest, so that opening the file
 does not read them. Such a range (`SealedPart`) has a separate checksum, and an index at the end of the file lists all
@@ -57,16 +58,16 @@ def _digest(pieces: Iterable[bytes | memoryview]) -> bytes:
 
 
 def seal(*pieces: bytes | memoryview) -> bytes:
-    """Return the seal of some bytes: `LENGTH` bytes with their digest, to be written after them.
+    """Return the seal of the content of a file: `LENGTH` bytes, with the digest of the content, that end the file.
 
     Args:
-        *pieces: The bytes in consecutive pieces.
+        *pieces: The content in consecutive pieces.
     """
     return _START + _digest(pieces) + _END
 
 
 def is_sealed(content: bytes | memoryview) -> bool:
-    """Return whether the bytes of a file end with the seal of all bytes before it; False if they have no seal at all.
+    """Return whether a file ends with the correct seal of the bytes before it; False if it has no seal at all.
 
     Costs one pass of BLAKE2b (about 1 GB/s). Raises `Damaged` if the digest differs or the seal itself is broken.
     """
@@ -132,7 +133,7 @@ class Index(NamedTuple):
         about: Further entries of the index.
         start: Offset of the index in the file.
         text: Bytes of the index without the seal.
-        digest: Hex digits in the seal.
+        digest: Digest in the seal, as hexadecimal digits.
     """
 
     parts: list[SealedPart]

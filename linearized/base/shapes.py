@@ -1,4 +1,4 @@
-"""Array types with shapes for signatures, such as `Float64[np.ndarray, "n d"]`.
+"""Array types for annotations that state data type and shape, such as `Float64[np.ndarray, "n d"]`.
 
 If jaxtyping was imported before this module, these are the types of jaxtyping. The tests import it first, to check
 types and shapes in every call. Otherwise an annotation is the array type alone, because importing jaxtyping takes a

@@ -1,4 +1,4 @@
-"""Start of commands of the suite by another command, such as `python -m kernel_gen` for a missing Gram matrix.
+"""Functions by which one command of the suite starts another, such as `python -m kernel_gen` for a missing Gram matrix.
 
 A child is a new process, or a fork of the command's spare. The spare is an idle process beside the command, which can
 fork children quickly. A command has a spare if the fork server (`linearized.launch.warm_server`) runs it and a command

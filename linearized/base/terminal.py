@@ -38,7 +38,7 @@ class Column:
 
     @property
     def narrowest(self) -> int:
-        """Smallest width, in cells, that truncates no number and no word of the title."""
+        """Smallest width, in characters of the terminal, that truncates no number and no word of the title."""
         title = max(map(cell_len, self.title.split()), default=1)
         if not self.text:
             return max(title, *map(cell_len, self.cells), 1)
@@ -47,12 +47,12 @@ class Column:
 
     @property
     def widest(self) -> int:
-        """Width, in cells, at which the title and every cell fit on one line."""
+        """Width, in characters of the terminal, at which the title and every cell fit on one line."""
         return max(cell_len(self.title), *map(cell_len, self.cells), 1)
 
 
 def width_of(console: Console) -> int:
-    """Return the maximum width of the output in cells: that of the terminal, or `UNLIMITED` for a file or a pipe."""
+    """Return the maximum width of the output in characters: the terminal's, or `UNLIMITED` for a file or a pipe."""
     return console.width if console.is_terminal else UNLIMITED  # COLUMNS is no sign of a terminal: readline exports it
 
 
@@ -61,10 +61,10 @@ def layout(columns: Sequence[Column], width: int) -> dict[int, int] | None:
 
     Args:
         columns: Columns of the table.
-        width: Width of the output in cells.
+        width: Width of the output in characters.
 
-    Returns: Width in cells of each displayed column, keyed by its position in `columns`; None if not even the columns
-        of rank 0 fit.
+    Returns: Width in characters of each displayed column, by its index in `columns`; None if not even the columns of
+        rank 0 fit.
     """
     shown = {place: column.narrowest for place, column in enumerate(columns)}
     while _outer(shown) > width:
@@ -125,7 +125,7 @@ def print_columns(
 
 
 def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
-    """Format a table as lines of at most `width` cells, without rules between rows and columns.
+    """Format a table as lines of at most `width` characters, without rules between rows and columns.
 
     The first line has the titles. If the table is wider than `width`, columns of the highest rank are left out first.
     """
@@ -140,7 +140,7 @@ def plain_lines(columns: Sequence[Column], width: int) -> list[str]:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Wrap a text between words into lines that begin with `indent` and have at most `width` cells in total.
+    """Wrap a text between words into lines of at most `width` characters, each of which begins with `indent`.
 
     A word longer than the width, such as a path, is not broken.
     """
@@ -174,7 +174,7 @@ def say_written(path: Path | str, console: Console | None = None) -> None:
 
 
 def shell_lines(words: Sequence[str], width: int) -> str:
-    """Return a quoted shell command, continued with backslashes on new lines where it exceeds `width` cells."""
+    """Return a quoted shell command, continued with backslashes on new lines where it exceeds `width` characters."""
     lines = [""]
     for word in map(shlex.quote, words):
         if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width - 2:

@@ -98,7 +98,7 @@ def _command_lines(command: str, width: int) -> str:
 
     Args:
         command: The command as one line.
-        width: Width of the terminal in cells.
+        width: Width of the terminal in characters.
     """
     try:
         return shell_lines(shlex.split(command), width)

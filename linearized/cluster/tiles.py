@@ -55,7 +55,7 @@ class Here:
     """Tiles that are computed one after the other in this process, each on all cores.
 
     Attributes:
-        parts: Smallest number of tiles into which to divide work whose tiles may have any size.
+        parts: Smallest number of tiles into which a caller divides its work, if it can choose the size of the tiles.
     """
 
     parts = 1
@@ -65,15 +65,18 @@ class Here:
         return value
 
     def ordered(self, function: Callable, tiles: Iterable[tuple], *, room: float = float("inf")) -> Iterator[Any]:
-        """Yield the result of each tile; see `OnWorkers.ordered`. `room` is ignored, because no result waits."""
+        """Yield the result of each tile, computed by `function(*tile)`, in the order of the tiles.
+
+        The arguments are those of `OnWorkers.ordered`. `room` is ignored, because no result waits.
+        """
         return itertools.starmap(function, tiles)
 
 
 class OnWorkers:
     """Tiles that are computed by the workers of a Dask scheduler.
 
-    As in `Here`, the attribute `parts` is the smallest number of tiles into which to divide work whose tiles may have
-    any size.
+    The attribute `parts` is the smallest number of tiles into which a caller divides its work, if it can choose the
+    size of the tiles.
 
     Args:
         client: A `distributed.Client`, which the caller closes.
@@ -153,7 +156,7 @@ class OnWorkers:
                     self.client.cancel(list(running.values()))
 
     def _next(self, ended: queue.SimpleQueue) -> Any:
-        """Return the next item of the queue.
+        """Wait for the next item of a queue of finished tiles, and return it.
 
         Raises `UserError` if no item has arrived for 5 minutes (`PATIENCE`) and there is no worker either."""
         while True:

@@ -1,4 +1,4 @@
-"""Guard process that runs one command and ends it, with all its children, when the requesting process is gone.
+"""Guard process: it runs one command for a worker, and ends the command with all its children if the worker ends.
 
 A worker may be killed at any moment. Another worker then runs its command again, so the first run must not continue.
 The worker holds the other end of the guard's standard input. When this end closes, for any reason, the guard interrupts

@@ -1,4 +1,4 @@
-"""A launch from Python: start the workers, run the commands on them and print the table."""
+"""The steps of a launch: start workers, run a list of commands on them, and print a table of their outcomes."""
 
 import dataclasses
 import shlex
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run_all(settings: WhereSettings, commands: Sequence[Command]) -> "list[CommandResult]":
-    """Start the workers, run all commands on them, print the table and return the results in order.
+    """Start workers, run all commands on them, print a table of their outcomes and return these outcomes in order.
 
     A failure stops no other command; KeyboardInterrupt stops all of them.
 

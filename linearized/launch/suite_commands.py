@@ -64,7 +64,7 @@ class SuiteCommand:
     def shape(self) -> tuple[str, ...]:
         """Words of the command without the flags whose values are numbers.
 
-        Commands whose words are otherwise equal are assumed to import the same frameworks.
+        Two commands of the same shape are assumed to import the same frameworks.
         """
         return tuple(word for word in self.words if not re.fullmatch(r"--\w+=[-+.,:\deE]*", word))
 
@@ -80,9 +80,9 @@ class SuiteCommand:
         return (*MODULES[self.name], *ahead)
 
     def chooses_backend(self) -> bool:
-        """Return whether the command chooses Keras' backend by its flags with numbers.
+        """Return whether the command itself chooses the backend of Keras, by numbers such as that of the epochs.
 
-        An import of Keras before the fork would decide the backend instead."""
+        Keras must then not be imported before the fork, because the import would decide the backend."""
         given = dict(word[2:].split("=", 1) for word in self.words if word.startswith("--") and "=" in word)
         if self.name != "train" or given.get("backend", "auto") != "auto":
             return False

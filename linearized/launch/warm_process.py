@@ -1,9 +1,9 @@
-"""Commands that run as forks of fork servers: processes that have imported the commands' modules once.
+"""Commands that run as forks of fork servers. A fork server is a process that has imported the modules of commands.
 
 This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
 commands with the same interpreter, environment, working folder and modules. A server also imports the frameworks (JAX,
 Keras, Numba) that an earlier command imported, if the flags of the two commands differ only in numbers. It does not
-import Keras for training commands whose numbers decide the backend of Keras.
+import Keras for training commands that choose the backend of Keras by such numbers.
 """
 
 import socket
@@ -22,7 +22,7 @@ MOST_IDLE = 4  # kinds of servers of one environment that wait for commands; the
 
 
 class _Kind(NamedTuple):
-    """Properties that all commands of one fork server have in common."""
+    """Properties that are the same for all commands of one fork server, such as the working folder."""
 
     python: str
     path: str

@@ -10,7 +10,7 @@ METRICS = ("accuracy", "loss")
 
 @dataclasses.dataclass(frozen=True)
 class ChoiceSettings(Settings):
-    """Setting of the metric by which the ridges of a run, and the iterations of a feature machine, are compared."""
+    """Setting of the metric, accuracy or loss, by which a run selects its ridge and a feature machine its iteration."""
 
     GROUP = "Run"
 

@@ -36,7 +36,7 @@ def setting(
         choices: A registry (its aliases are accepted) or the allowed strings.
         minimum: Inclusive lower bound of a number; None: the bound in `WIDEST`.
         maximum: Inclusive upper bound of a number; None: the bound in `WIDEST`.
-        identity: False for a setting that does not change the result (memory, folders); it takes no part in the run's
+        identity: False for a setting that does not change the result (memory, folders) and is not part of the run's
             name.
         name: Whether the text becomes one component of a path, see `linearized.base.names.checked_name`.
         objects: Whether Python code may pass a function or an object in place of the string.
@@ -59,8 +59,8 @@ class Settings:
     """Base class of every command's settings, a frozen dataclass with one field per flag.
 
     When an object is made, each value is checked against the bounds and choices of its field, and values that follow
-    from others are completed. A value that differs from its default although nothing reads it, such as the width of a
-    network for a kernel, raises `UserError`.
+    from others are set. A setting without effect that differs from its default, such as the width of a network for a
+    kernel, raises `UserError`.
 
     Attributes:
         GROUP: Heading of `--help` under which the settings of a class are listed.
@@ -84,9 +84,9 @@ class Settings:
 
     @classmethod
     def draft(cls, **values: Any) -> "Settings":
-        """Return settings whose combination is not checked: values that nothing reads are accepted.
+        """Return settings whose combination is not checked: settings without effect may differ from their defaults.
 
-        Each value is still checked against its own bounds and choices, and raises `UserError`.
+        A value outside of its own bounds and choices still raises `UserError`.
 
         Args:
             **values: Settings by name; others have their defaults.
@@ -110,7 +110,7 @@ class Settings:
         return {}
 
     def declarations(self) -> Declarations:
-        """Return `kinds`, which is computed once for each class and each state of the registries."""
+        """Return the result of `kinds`, which is computed once for each class and each content of the registries."""
         return _declarations(type(self), all_entries())
 
     def chosen(self) -> Mapping[str, str | None]:
@@ -232,9 +232,9 @@ class Settings:
     def key(self) -> str:
         """Return eight hex digits that identify the result; they are a part of the name of its folder.
 
-        They are a digest of the settings that are read and determine the result, and of the content of files among
-        them. They are the same on every machine. Settings at their defaults are left out, so that a setting that a
-        later version adds does not rename any folder.
+        They are a digest of those settings that are read and determine the result, and of the content of files that
+        settings name. They are the same on every machine. Settings at their defaults are left out. A setting that a
+        later version adds therefore does not rename any folder.
         """
         identity, kinds, chosen = self.identity(), self.declarations(), self.chosen()
         named = ((self.STORED.get(field.name, field.name), field) for field in dataclasses.fields(self))
@@ -248,7 +248,7 @@ class Settings:
 
 @functools.cache
 def _declarations(settings_class: type[Settings], _entries: tuple) -> Declarations:
-    """Return the declarations of a class of settings; `_entries` is `all_entries()`, on which they depend."""
+    """Return `settings_class.kinds()`, cached for each class and each value of `_entries`, which is `all_entries()`."""
     return settings_class.kinds()
 
 

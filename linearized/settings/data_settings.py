@@ -1,4 +1,4 @@
-"""Flags that select rows of a dataset, shared by every command that loads one, and the checks that need no data.
+"""Flags of every command that loads a dataset: the dataset and its rows. They are checked without loading the data.
 
 For a dataset of the suite, nothing is loaded here: its description (`linearized.data.source.Source`) states its image
 shape, task and noise levels, so that settings that cannot fit the data are refused before any file is read.
@@ -108,11 +108,11 @@ class DataSettings(OwnDataSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return the declarations of the base class, with those of data sets and of the selection of rows.
+        """Return which settings are read by which data set and for which selection of rows (see `Settings.kinds`).
 
-        `Settings.kinds` describes the result. The added key "dataset" has one entry per data set of the suite. The
-        added key "" stands for the selection of rows and has two entries: "divided" for the user's own data without a
-        test part, which are split into train and test rows; "" for all other data.
+        The key "dataset" has one entry per data set of the suite. The key "" stands for the selection of rows and has
+        two entries: "divided" for the user's own data without a test part, which are split into train and test rows;
+        "" for all other data. Further keys are those of the base class.
         """
         own = {name: reads(*DATASETS.load(name).settings) for name in DATASETS}
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}

@@ -52,13 +52,13 @@ class EmbeddedRows(RowSettings):
 
     @classmethod
     def kinds(cls) -> Declarations:
-        """Return which settings are read by which kernel, with the key "features" (see `Settings.kinds`)."""
+        """Return which settings each kernel and each kind of random features reads (see `Settings.kinds`)."""
         return {**super().kinds(), "features": declared(FEATURES)}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected entries (see `Settings.chosen`), with the key "features" for random features.
+        """Return the selected kernel or the selected random features, by the keys "kernel" and "features".
 
-        With `--features`, the key "kernel" is None, because the kernel itself is not computed.
+        The other one of the two values is None. Further keys are those of the base class (see `Settings.chosen`).
         """
         return {**super().chosen(), "features": self.features or None, **({"kernel": None} if self.features else {})}
 

@@ -1,4 +1,4 @@
-"""The text of `--help`: flags in groups (data, model, solver, run), then flags that only some models, ... read."""
+"""The text of `--help`: flags in groups (data, model, solver, run), then flags of some models or kernels only."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ def help_text(settings_class: type[Settings], doc: str) -> str:
 def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
     """Return the heading of `--help` under which a flag is listed.
 
-    If only some models, kernels, ... read the flag, the heading contains their names, such as "Model RF, NT". Otherwise
-    it is the group of the flag or of the class that defines the flag.
+    If only some models, kernels or solvers read the flag, the heading contains their names, such as "Model RF, NT".
+    Otherwise it is the group of the flag or of the class that defines the flag.
 
     Args:
         settings_class: Class of the command's settings.
@@ -64,10 +64,10 @@ def group_of(settings_class: type[Settings], field: dataclasses.Field) -> str:
 
 
 def _heading(found: dict[str, list[str]]) -> str:
-    """Return a heading such as "Model RF, NT" for a flag that only some models, kernels, ... read.
+    """Return a heading such as "Model RF, NT" for a flag that only some models, kernels or solvers read.
 
     Args:
-        found: Names of these entries by registry, such as {"model": ["RF", "NT"]}.
+        found: Names of these models, kernels or solvers by registry, such as {"model": ["RF", "NT"]}.
     """
     names = list(dict.fromkeys(name for entries in found.values() for name in entries))
     return f"{KIND_TITLES[next(kind for kind in found if kind in KIND_TITLES)]} {', '.join(names)}"

@@ -41,7 +41,7 @@ def refuse_beyond_machine(needed: int, what: str, advice: str) -> None:
 
 
 def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
-    """Return the bytes of the random weights drawn at once: in float64, and as a copy in the kernel's precision.
+    """Return the bytes of one block of random weights: in float64, plus a copy if the kernel's precision is lower.
 
     Args:
         dim: Number of rows of the matrix of weights.
@@ -53,7 +53,9 @@ def draw_bytes(dim: int, units: int, block: int, itemsize: int) -> int:
 
 
 def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
-    """Raise `UserError` if the random weights of the finite RF kernel that are drawn at once do not fit in memory.
+    """Raise `UserError` if one block of the random weights of a finite RF kernel does not fit in memory.
+
+    A finite RF kernel is computed from `units` random neurons. Their weights are drawn in blocks of columns.
 
     Args:
         dim: Number of rows of the matrix of weights.
@@ -69,9 +71,10 @@ def refuse_large_draws(dim: int, units: int, block: int, itemsize: int) -> None:
 
 
 def refuse_large_kernel(settings: "RowSettings") -> None:
-    """Raise `UserError` if the random weights of a finite RF kernel that are drawn at once do not fit in memory.
+    """Raise `UserError` if one block of the random weights of a finite RF kernel does not fit in memory.
 
-    Other kernels have no random weights and are accepted.
+    A finite RF kernel (`--num_units` above 0) is computed from random neurons. Other kernels have no random weights and
+    are accepted.
 
     Args:
         settings: Settings of the kernel and of the rows.
@@ -102,7 +105,7 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
     """Return a lower bound of the bytes that the computation of random features needs.
 
     It is the larger of two numbers: the bytes of the largest matrix of weights while it is drawn, and those of all
-    weights together with two copies of one batch of features. For features by landmarks see `landmark_bytes`.
+    weights together with two copies of one batch of features. With `--method=landmarks` it is `landmark_bytes`.
 
     Args:
         settings: The embedding's settings.
@@ -121,7 +124,9 @@ def embedding_bytes(settings: "EmbeddedRows", image_shape: tuple[int, ...] | Non
 
 
 def landmark_bytes(count: int, dim: int, itemsize: int) -> int:
-    """Return a lower bound of the bytes that features by landmarks need: the kernel between landmarks, and their rows.
+    """Return a lower bound of the bytes that features by landmarks need: the landmarks and the kernel between them.
+
+    Landmarks are train rows; the features of a row are computed from its kernel with them.
 
     Args:
         count: Number of landmarks.
@@ -132,10 +137,11 @@ def landmark_bytes(count: int, dim: int, itemsize: int) -> int:
 
 
 def landmark_directions(count: int, dim: int) -> int:
-    """Return the number of principal directions on which rows are projected for inner products with landmarks.
+    """Return the number of principal directions onto which rows are projected before products with landmarks.
 
-    It grows with the number of landmarks, so that the error of the projection vanishes with that of the features. It is
-    `dim`, for rows as they are, if a projection would save nothing.
+    Landmarks are train rows from which features are computed. The number of directions grows with their number, so that
+    the error of the projection decreases like the error of the features. If a projection would save nothing, `dim` is
+    returned and rows are not projected.
 
     Args:
         count: Number of landmarks.
@@ -148,9 +154,9 @@ def landmark_directions(count: int, dim: int) -> int:
 def fewest_features(settings: "EmbeddedRows", dim: int, train: int) -> int:
     """Return a lower bound of the number of features of an embedding.
 
-    The bound is `embedding_dim` - 1, or the minimum of `embedding_dim` and `dim` for features that may be exact with
-    one feature per entry of an input, such as those of a polynomial kernel of degree 1. By landmarks there are as many
-    features as train rows if these are fewer than `embedding_dim`.
+    The bound is `embedding_dim` - 1. Some features may be exact with one feature per entry of an input, such as those
+    of a polynomial kernel of degree 1; for these it is the minimum of `embedding_dim` and `dim`. With
+    `--method=landmarks` it is the minimum of `embedding_dim` and `train`.
 
     Args:
         settings: The embedding's settings.

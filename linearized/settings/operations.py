@@ -97,7 +97,9 @@ def refuse_endless_centres(settings: "RowSettings", centres: int, rows: int) -> 
 
 
 def gram_pairs(rows: dict[str, int]) -> int:
-    """Return the number of pairs in a Gram matrix: each pair of train rows once, and train rows with all others.
+    """Return the number of pairs of rows for which a Gram matrix has to be computed.
+
+    Each pair of train rows counts once. Each train row is also paired with every validation and test row.
 
     Args:
         rows: Number of rows by part: train, validation, test. Unknown numbers are 0, which makes the result a lower
@@ -157,7 +159,9 @@ def drawn(settings: "EmbeddedRows", image_shape: tuple[int, ...] | None, dim: in
 
 
 def _coupled_pixels(settings: "KernelSettings", image_shape: tuple[int, ...]) -> int:
-    """Return the number of pairs of pixels of two images for which a CNTK is computed, summed over its convolutions.
+    """Return the number of pairs of pixels that one entry of a CNTK needs, summed over the kernel's convolutions.
+
+    The CNTK is the tangent kernel of a convolutional network. A pair has one pixel in each of two images.
 
     Args:
         settings: The kernel's settings.

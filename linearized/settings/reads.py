@@ -1,4 +1,4 @@
-"""Declarations of which models, kernels, ... read which settings, and refusal of settings that nothing reads.
+"""Declarations of the settings that each model, kernel or solver reads, and refusal of settings without effect.
 
 A registry is a table of models, kernels, solvers or data sets; its entries are selected by flags (`--model=RF`,
 `--solver=cg`, ...). The module of an entry declares which settings the entry reads, and under which conditions:

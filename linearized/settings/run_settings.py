@@ -1,4 +1,4 @@
-"""Flags that name a run and bound its work, shared by every command that writes a folder of results."""
+"""Flags that commands with a folder of results share: name of the folder, time between checkpoints, and shards."""
 
 import dataclasses
 from pathlib import Path
@@ -32,7 +32,7 @@ class RunSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class KernelRunSettings(RunSettings):
-    """Settings that name a run on a kernel and its folder, for classes that have data and a kernel.
+    """Settings that name a kernel's run and its folder; base class of settings that also have data and a kernel.
 
     Attributes:
         PREFIX: Text with which the names of the runs start.
@@ -60,7 +60,8 @@ class KernelRunSettings(RunSettings):
 class ShardSettings(Settings):
     """Settings of a job that is divided into shards, files that several processes can make.
 
-    They select the shard to make, the number of threads, and the time to wait for another job on the same shard.
+    They select the shard to make, the number of threads, and the time to wait for another job on the same shard, or
+    list the commands of the unfinished shards.
     """
 
     GROUP = "Run"
