@@ -1,4 +1,4 @@
-"""Child processes that end together with the process that started them, however that process ends.
+"""Child processes that end together with their parent (the process that started them), however it ends.
 
 On Linux, the kernel sends each child a signal when its parent ends (`prctl`). On other systems, the processes of a pool
 check every second whether the parent still exists, and started commands run to completion.

@@ -59,7 +59,10 @@ def warn_of_unused_gpu(framework: str, devices: Iterable[str]) -> None:
 
 
 def checked_address(address: str) -> str:
-    """Return the address of a Dask scheduler unchanged. Raises `UserError` unless it is tcp:// or tls://host:port."""
+    """Return the address of a Dask scheduler unchanged if it has the form tcp://host:port or tls://host:port.
+
+    Raises `UserError` for any other text.
+    """
     match = ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match[3]) < 2**16:
         raise UserError(

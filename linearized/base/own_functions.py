@@ -108,10 +108,10 @@ def folders() -> list[str]:
 
 
 def takes_namespace(function: Any) -> bool:
-    """Return whether a function has exactly two positional arguments without defaults, f(x, xp), rather than one, f(x).
+    """Return whether a function is to be called as f(x, xp); False if it is to be called as f(x).
 
-    `xp` is the namespace of array functions to use, such as jax.numpy. Functions without a signature, such as NumPy's
-    ufuncs, count as f(x).
+    It is True for functions with exactly two positional arguments without defaults. `xp` is the namespace of array
+    functions to use, such as jax.numpy. Functions without a signature, such as NumPy's ufuncs, count as f(x).
     """
     try:
         parameters = inspect.signature(function).parameters.values()

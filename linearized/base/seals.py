@@ -39,7 +39,7 @@ class Damaged(ValueError):
 
 
 class SealedPart(NamedTuple):
-    """A byte range of a file that the seal's digest leaves out, because its reader compares a separate checksum.
+    """A byte range of a file that is not part of the seal's digest, because it has a separate checksum.
 
     Attributes:
         offset: Position of the first byte in the file.

@@ -162,7 +162,7 @@ def say(text: str, console: Console | None = None, *, indent: str = "") -> None:
 
 
 def say_written(path: Path | str, console: Console | None = None) -> None:
-    """Print the path of a result, on a terminal relative to the working folder if the path is inside it."""
+    """Print the path of a result. On a terminal, a path inside the working folder is printed relative to it."""
     console = console or Console()
     path = Path(path)
     if console.is_terminal and path.is_relative_to(Path.cwd()):

@@ -194,8 +194,9 @@ def failures(doing: str) -> Iterator[None]:
 
 
 def dask_setup(worker: object) -> None:
-    """Put a worker in its own process group, so that Ctrl-C on the terminal reaches only this suite's command.
+    """Put a worker process in its own process group, so that Ctrl-C on the terminal does not reach the worker.
 
-    Dask calls this in each worker when it starts.
+    The command that started the worker receives Ctrl-C, and ends the worker. Dask calls this function in each worker
+    when the worker starts.
     """
     os.setpgrp()

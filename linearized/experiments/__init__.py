@@ -1,1 +1,1 @@
-"""Experiments: one module per command that takes the settings of the command and writes a folder of results."""
+"""Experiments: modules that do the work of the commands, from the settings of a command to a folder of results."""

@@ -39,7 +39,7 @@ def chosen_backend(config: Any, rows: int, batch: int, *, alone: bool) -> tuple[
         alone: Whether this process fits only this model. Otherwise the choice would also apply to its other models.
 
     Raises:
-        UserError: If `--backend` differs from what $KERAS_BACKEND, Keras' own file or an import has decided.
+        UserError: If `--backend` differs from a backend that $KERAS_BACKEND, keras.json or an earlier import has set.
     """
     if config.backend == "auto":
         backend, reason = _automatic(config, rows, batch, alone)

@@ -35,7 +35,8 @@ def fitted(
 ) -> life.Outcome:  # fmt: skip
     """Fit kernel ridge regression on centres at every ridge, and return the record and the arrays of the result.
 
-    The record has the entries that `kernel_record.scored` returns, and an entry "centres" with these values:
+    The record is the content of `result.json`. It has the entries that `kernel_record.scored` returns, and an entry
+    "centres" with these values:
 
     - `asked`: number of centres that the settings request.
     - `count`: number of centres that are used. Centres that depend linearly on others are left out.
@@ -48,7 +49,7 @@ def fitted(
 
     Args:
         config: `KernelFitSettings` of one noise level.
-        level: Noise level.
+        level: Index of the noise level.
         dataset: Rows and labels.
         work: Folder of checkpoints of the unfinished run.
         kernel_of: Function of (settings, data set) that returns the kernel, with parameters such as a bandwidth

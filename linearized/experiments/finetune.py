@@ -57,7 +57,7 @@ def run(config: FinetuneSettings) -> Result:
 
 
 def _tuned(config: FinetuneSettings, path: Path, digest: str, unfinished: Path) -> life.Outcome:
-    """Fine-tune the model, and return the record, the arrays and the model to save.
+    """Fine-tune the model, and return the model and the contents of `result.json` and `arrays.h5` to save.
 
     Args:
         config: Settings of the command.

@@ -110,9 +110,9 @@ def kernel_grid(
 
     - "published" is the grid of arXiv 2006.13409: from 1e-4 to 1e3 for the NTK of exactly three dense layers, and from
       0.1 to 1e5 for other NTKs, RF and POLYNOMIAL.
-    - "by_scale" runs from 1e-4 to 1e3 for every kernel of inputs divided by √d, whose entries are about d times
-      smaller, and from 0.1 to 1e5 for kernels of raw inputs. NTKs of three and more dense layers have inputs divided by
-      √d; with ridges above 1e3 they predict hardly more than the mean.
+    - "by_scale" runs from 1e-4 to 1e3 for kernels of inputs divided by √d, and from 0.1 to 1e5 for kernels of raw
+      inputs, whose entries are about d times larger. NTKs of three and more dense layers have inputs divided by √d;
+      with ridges above 1e3 they predict hardly more than the mean.
 
     Kernels that are not in that paper (such as CNTK, or any with another `--scale`) always have the grid "by_scale".
 

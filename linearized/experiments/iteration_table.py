@@ -18,7 +18,7 @@ def shown_steps(machine: Mapping[str, Any], metric: str) -> list[int]:
     """Return the indices of the iterations to show: all of the best variant, and the best one of every other variant.
 
     Args:
-        machine: Entry "feature_machine" of a record; the returned indices refer to its list "steps".
+        machine: Entry "feature_machine" of a `result.json`; the returned indices refer to its list "steps".
         metric: Value of `--choose_by`: "accuracy" or "loss".
     """
     steps, best = machine["steps"], machine["steps"][machine["best"]]
@@ -41,7 +41,7 @@ def print_iterations(record: Mapping[str, Any], console: Console | None = None) 
     """Print the table of iterations of a feature machine, each at its best ridge.
 
     Args:
-        record: Record of the run.
+        record: Content of the run's `result.json`.
         console: Console to print to; None: the console of this process.
     """
     machine = record["feature_machine"]

@@ -26,12 +26,13 @@ def scored(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score the fits of a fixed kernel at every ridge, and return the record and the arrays of the result.
 
-    Record and arrays are those of `record_of`. The entry of each ridge additionally has the test loss that is predicted
-    from the train rows by leave-one-out (`predicted_loss`) and by generalised cross-validation (`predicted_by_gcv`).
+    Record (content of `result.json`) and arrays are those of `record_of`. The entry of each ridge additionally has the
+    test loss that is predicted from the train rows by leave-one-out (`predicted_loss`) and by generalised
+    cross-validation (`predicted_by_gcv`).
 
     Args:
         config: `KernelFitSettings`.
-        level: Noise level.
+        level: Index of the noise level.
         dataset: Rows and labels.
         path: Solutions at every ridge.
         outputs: Outputs (ridges, rows, k) by the name of the split, as `outputs_of` returns them.
@@ -77,12 +78,12 @@ def label_offset(dataset: Dataset) -> float:
 
 
 def outputs_of(dataset: Dataset, path: RidgePath, blocks: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the fitted functions' outputs (ridges, rows, k) on each split, by its name, in units of the labels.
+    """Return the outputs (ridges, rows, k) of the fitted functions by the name of the split, in units of the labels.
 
     Args:
         dataset: Rows and labels.
         path: Solutions at every ridge.
-        blocks: K between the rows of a split and the train rows, by the name of the split; None if it has no rows.
+        blocks: K between the rows of a split and the train rows, by the name of the split; None for an empty split.
     """
     offset = label_offset(dataset)
     outputs = {"train": np.stack([solution.predictions for solution in path.solutions]) + offset}
@@ -111,14 +112,14 @@ def entries_of(dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarr
 def record_of(
     config: Any, level: int, dataset: Dataset, path: RidgePath, outputs: Mapping[str, np.ndarray], scale: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the record and the arrays of the result of a kernel's fits at every ridge.
+    """Return the record (content of `result.json`) and the arrays of a run, from a kernel's fits at every ridge.
 
     The record has all entries except those that `experiments.run` adds, such as the command line. Its `ridges` are the
     dictionaries of `entries_of`, each with the test loss divided by the test loss of the best linear fit.
 
     Args:
         config: `KernelFitSettings`.
-        level: Noise level.
+        level: Index of the noise level.
         dataset: Rows and labels.
         path: Solutions at every ridge.
         outputs: Outputs (ridges, rows, k) by the name of the split, as `outputs_of` returns them.

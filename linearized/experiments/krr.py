@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def run(config: KernelFitSettings) -> list[Result]:
-    """Return the results of all noise levels that the settings name, as a list; `run_levels` yields them one by one.
+    """Fit a kernel at each noise level of the settings, and return the list of results.
+
+    `run_levels` does the same and yields the results one by one.
 
     Args:
         config: Settings with one noise level or several.
@@ -41,7 +43,7 @@ def run(config: KernelFitSettings) -> list[Result]:
 
 
 def run_levels(config: KernelFitSettings) -> Iterator[Result]:
-    """Yield the results of all noise levels that the settings name, one after the other.
+    """Fit a kernel at each noise level of the settings in turn, and yield each result.
 
     For each level the data are loaded, the Gram matrix K is found or computed, every ridge is fitted, all splits are
     scored, a ridge is chosen and the result is saved. A finished level is loaded, a killed one is resumed.
@@ -72,12 +74,12 @@ def _run_level(config: KernelFitSettings, level: int) -> Result:
 
 
 def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unfinished: Path) -> life.Outcome:
-    """Fit the kernel at every ridge for one noise level, and return the record and the arrays of the result.
+    """Fit the kernel at every ridge for one noise level, and return the contents of `result.json` and `arrays.h5`.
 
     Args:
         config: Settings; with --gram, the settings of the kernel have been replaced by those of the folder.
         asked: Settings as the user gave them.
-        level: Noise level.
+        level: Index of the noise level.
         unfinished: Folder of the solver's checkpoints.
     """
     from linearized.cluster.tiles import places
@@ -136,7 +138,7 @@ def _gram_of(
     Args:
         config: Settings; with --gram, the settings of the kernel have been replaced by those of the folder.
         asked: Settings as the user gave them.
-        level: Noise level.
+        level: Index of the noise level.
         dataset: Rows and labels.
         place: Object that computes blocks of K with --on_the_fly, from `linearized.cluster.tiles.places`; None: this
             process.

@@ -175,12 +175,12 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
             )
 
     def gram_settings(self, level: int) -> GramSettings:
-        """Return the settings of the Gram matrix at noise level `level`."""
+        """Return the settings of the Gram matrix at the noise level with the index `level`."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RowSettings)}
         return GramSettings(**shared, noise_ind=level)
 
     def embedding_settings(self, level: int) -> EmbeddingSettings:
-        """Return the settings of the features of --features at noise level `level`."""
+        """Return the settings of the features of --features at the noise level with the index `level`."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(EmbeddedRows)}
         return EmbeddingSettings(**shared, noise_ind=level)
 

@@ -95,7 +95,7 @@ def refuse_endless_fit(config: Any, level: int, rows: Mapping[str, int]) -> None
 
     Args:
         config: `KernelFitSettings` of the fit.
-        level: Noise level.
+        level: Index of the noise level.
         rows: Number of rows by the name of the split: train, validation, test; 0 for a number that is not known yet.
     """
     if not (config.gram or config.by_labels()):
@@ -110,7 +110,7 @@ def refuse_endless_matrix(config: Any, level: int, rows: Mapping[str, int]) -> N
 
     Args:
         config: Settings of the fit.
-        level: Noise level.
+        level: Index of the noise level.
         rows: Number of rows by the name of the split: train, validation, test; 0 for a number that is not known yet.
     """
     if getattr(config, "centres", 0):  # linearized theory has none
@@ -178,9 +178,9 @@ def fit_bytes(config: Any, rows: int) -> int:
 
 
 def equations_bytes(config: Any, features: int) -> int:
-    """Return a lower bound of the memory in bytes of a ridge regression on features: its normal equations and copies.
+    """Return a lower bound of the memory in bytes of a ridge regression on features.
 
-    The copies are those that the solver makes of the matrix of the normal equations.
+    The bound counts the matrix of the normal equations, and the copies of it that the solver makes.
 
     Args:
         config: `KernelFitSettings` of the fit.

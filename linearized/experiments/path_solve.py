@@ -23,7 +23,7 @@ def solved(
     config: Any, dataset: Dataset, gram: "Gram | Embedding | np.ndarray", ridges: np.ndarray, work: Path, *,
     solver: str = "", step: str = "", memory: int = 0,
 ) -> RidgePath:  # fmt: skip
-    """Solve (K + ρI)α = y, or the ridge regression on features, at every ridge.
+    """Solve (K + ρI)α = y, or the ridge regression on features, at every ridge ρ, and return the solutions.
 
     Args:
         config: `KernelFitSettings` of the run.

@@ -20,7 +20,8 @@ WEIGHTS_ADVICE = (
 def refuse_unfit(config: Any) -> None:
     """Raise `UserError` for training settings that do not fit together or do not fit the data.
 
-    Checked are model and data, loss, solver, augmentation, published weights, ridges and measurements of --tangent_at.
+    The checks concern model and data, loss, solver, augmentation, published weights, ridges and measurements of
+    --tangent_at.
 
     Args:
         config: `TrainSettings` of the run.

@@ -57,7 +57,7 @@ def criterion_of(entries: Sequence[Entry]) -> str:
     even if its values are None.
 
     Args:
-        entries: Entries of a record, one per ridge.
+        entries: Scores and diagnostics of a run, one dictionary per ridge.
     """
     if any("validation_loss" in entry for entry in entries):
         return "validation"
@@ -66,11 +66,12 @@ def criterion_of(entries: Sequence[Entry]) -> str:
 
 
 def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str = "accuracy") -> Choice:
-    """Choose the best of the entries of a record.
+    """Choose the best of several ridges by their scores.
 
     Args:
-        entries: Entries, one per ridge, with `{criterion}_loss` and `{criterion}_accuracy` (None for regression), or
-            `gcv`. Entries without the loss are ignored. Entries without `converged` count as exact.
+        entries: Scores and diagnostics of a run, one dictionary per ridge, with `{criterion}_loss` and
+            `{criterion}_accuracy` (None for regression), or `gcv`. Entries without the loss are ignored. Entries
+            without `converged` count as exact.
         criterion: "validation", "leave_one_out", "gcv" or "test"; None: the first of these for which there are numbers.
         metric: "accuracy" (for entries without it, the loss) or "loss".
 
@@ -96,7 +97,7 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
     result names.
 
     Args:
-        entries: Entries of a record, one per ridge.
+        entries: Scores and diagnostics of a run, one dictionary per ridge.
 
     Raises:
         UserError: If no entry has a loss by the criterion.
@@ -130,14 +131,14 @@ def flaw_of(entry: Entry) -> str:
 
 
 def recorded(choice: Choice, entries: Sequence[Entry], name: str = "chosen", *, size: int = 0) -> dict[str, Any]:
-    """Return the entries by which a record stores the choice of a ridge.
+    """Return the entries of a `result.json` that store the choice of a ridge.
 
     The entry `name` describes the best ridge. If that ridge diverged or did not converge but another ridge converged,
     the entry `{name}_converged` describes the best converged ridge.
 
     Args:
         choice: Choice among the entries.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         name: Key of the choice in the record.
         size: Number of ridges of the whole grid. If the best ridge is the smallest or the largest of the grid, this is
             recorded as "edge"; 0: the grid is not known, and nothing is recorded.
@@ -175,7 +176,7 @@ def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, sy
     Args:
         name: Name of the model, with which the line begins.
         choice: Choice among the entries.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         advice: Sentence that states what a user can do.
         symbol: Symbol of the ridge, "λ" or "ρ".
     """
@@ -190,7 +191,7 @@ def warning(choice: Choice, entries: Sequence[Entry], advice: str, *, symbol: st
 
     Args:
         choice: Choice among the entries.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         advice: Sentence that states what a user can do.
         symbol: Symbol of the ridge, "λ" or "ρ".
     """
@@ -221,7 +222,7 @@ def edge(choice: Choice, entries: Sequence[Entry], size: int) -> str:
 
     Args:
         choice: Choice among the entries.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         size: Number of ridges of the whole grid; `entries` may contain only some of them.
     """
     if len(entries) < 2 or size < 2:
@@ -242,7 +243,7 @@ def warn_edge(
     Args:
         name: Name of the model, with which the line begins.
         choice: Choice among the entries.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         size: Number of ridges of the whole grid.
         advice: Sentence that states what a user can do.
         symbol: Symbol of the ridge, "λ" or "ρ".

@@ -90,7 +90,9 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
 
 
 def _centres(centres: Mapping[str, Any], rows: int) -> str:
-    """Return a line about the centres of a fit: their number, their choice, and the share of the trace that is lost.
+    """Return a line about the centres of a fit: their number, how they were chosen, and the trace that they lose.
+
+    That is the fraction of the trace of the kernel matrix that the trace of the Nyström approximation lacks.
 
     Args:
         centres: Entry "centres" of the record, see `linearized.experiments.centres_fit.fitted`.
@@ -104,10 +106,12 @@ def _centres(centres: Mapping[str, Any], rows: int) -> str:
 
 
 def _metrics(entries: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Return the columns of losses, accuracies and criteria of the choice for which the entries have numbers.
+    """Return the columns of losses, accuracies and the criteria by which the ridge is chosen.
+
+    Columns without numbers are left out.
 
     Args:
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
     """
     splits = [split for split in ("train", "validation", "test") if f"{split}_loss" in entries[0]]
     metrics = [

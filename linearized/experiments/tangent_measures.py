@@ -42,7 +42,7 @@ class TangentMeasures:
         config: Settings tangent_at, tangent_rows and loss.
         model: Network with its initial weights, with which later weights are compared.
         dataset: Data on which the network is trained.
-        folder: Folder of the measurements, each complete or absent; existing ones are not repeated.
+        folder: Folder in which measurements are stored. Measurements that are stored there are not repeated.
         key: Text that identifies the run; measurements of other runs in the folder are ignored.
     """
 
@@ -55,7 +55,9 @@ class TangentMeasures:
         self._kernels: dict[int, dict[str, np.ndarray]] = {}
 
     def epoch_done(self, epoch: int) -> None:
-        """Measure the model if `--tangent_at` names this epoch and it has not been measured yet; training calls this.
+        """Measure the model if `--tangent_at` names this epoch and no measurement of it is stored.
+
+        Training calls this after each epoch.
 
         Args:
             epoch: Number of epochs that were done; 0: the initial weights.
@@ -64,7 +66,7 @@ class TangentMeasures:
             self._measure(epoch)
 
     def finished(self, last: int) -> dict[str, Any]:
-        """Measure the trained model if `--tangent_at` names the end, and return all measurements, ready for the record.
+        """Measure the trained model if `--tangent_at` names the end, and return all measurements as plain values.
 
         Args:
             last: Number of epochs that were done; measurements after later epochs are left out.

@@ -40,8 +40,8 @@ class TargetUnits:
             config: Settings model and init.
 
         Returns:
-            The units; None for classes, for the suite's data sets, and for a model file that is trained further, whose
-            outputs have the units in which it was trained.
+            The units; None for classes and for the suite's data sets. Also None for a model file that is trained
+            further, because its outputs have the units of its earlier training.
         """
         if dataset.family != OWN or dataset.task != "regression":
             return None

@@ -34,7 +34,9 @@ COPIES = 4  # matrices of the pool's size that the decomposition holds in memory
 
 
 def run(config: TheorySettings) -> list[Result]:
-    """Return the results of all noise levels that the settings name, as a list; `run_levels` yields them one by one.
+    """Predict and measure errors at each noise level of the settings, and return the list of results.
+
+    `run_levels` does the same and yields the results one by one.
 
     Args:
         config: Settings with one noise level or several.
@@ -47,7 +49,7 @@ def run(config: TheorySettings) -> list[Result]:
 
 
 def run_levels(config: TheorySettings) -> Iterator[Result]:
-    """Yield the results of all noise levels that the settings name, one after the other.
+    """Predict and measure errors at each noise level of the settings in turn, and yield each result.
 
     For each level the pool of rows is loaded, its kernel is found or computed, errors are predicted and measured, and
     the result is saved. A finished level is loaded. The record, stored as `theory.json`, and the arrays, stored as
@@ -75,11 +77,11 @@ def load_arrays(folder: Path | str) -> dict[str, np.ndarray]:
 
 
 def _made(config: TheorySettings, level: int) -> life.Outcome:
-    """Predict and measure errors at one noise level, and return the record and the arrays of the result.
+    """Predict and measure errors at one noise level, and return the contents of `theory.json` and `theory.h5`.
 
     Args:
         config: Settings of the command.
-        level: Noise level.
+        level: Index of the noise level.
     """
     from linearized.experiments.theory_lines import lines
     from linearized.experiments.theory_record import compared
@@ -105,7 +107,7 @@ def _pool_kernel(config: TheorySettings, level: int, dataset: Dataset) -> tuple[
 
     Args:
         config: Settings of the command.
-        level: Noise level.
+        level: Index of the noise level.
         dataset: Pool (as its train rows) and test rows.
     """
     from linearized.experiments.theory_record import PoolKernel
@@ -142,11 +144,11 @@ def _ridges(config: TheorySettings, dataset: Dataset, kernel: "PoolKernel") -> n
 
 
 def _refuse_large(config: TheorySettings, level: int, counts: Mapping[str, int]) -> None:
-    """Raise `UserError` for a pool that LAPACK or this machine cannot decompose, and for kernels that take too long.
+    """Raise `UserError` if the pool has too many rows for LAPACK, or its kernel needs too much memory or time.
 
     Args:
         config: Settings of the command.
-        level: Noise level.
+        level: Index of the noise level.
         counts: Number of rows by the name of the split: train (the pool), validation, test; 0 for a number that is not
             known before the files are read.
     """

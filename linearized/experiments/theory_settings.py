@@ -104,11 +104,11 @@ class TheorySettings(EmbeddedRows, LevelsSettings, KernelRunSettings):
         return sorted(size for size in halves if size >= SMALLEST)
 
     def gram_settings(self, level: int) -> GramSettings:
-        """Return the settings of the pool's Gram matrix at noise level `level`."""
+        """Return the settings of the pool's Gram matrix at the noise level with the index `level`."""
         return GramSettings(**self._shared(RowSettings), noise_ind=level)
 
     def embedding_settings(self, level: int) -> EmbeddingSettings:
-        """Return the settings of the pool's features (for --features) at noise level `level`."""
+        """Return the settings of the pool's features (--features) at the noise level with the index `level`."""
         return EmbeddingSettings(**self._shared(EmbeddedRows), noise_ind=level)
 
     def _shared(self, kind: type) -> dict[str, Any]:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def run_levels(config: TrainSettings) -> Iterator[Result]:
-    """Yield the results of all noise levels that the settings name, in increasing order of their indices.
+    """Fit a model at each noise level of the settings, in increasing order of their indices, and yield each result.
 
-    `run` makes each result, or loads it if that level is finished.
+    `run` makes each result, or loads it if the run of that level is finished.
 
     Args:
         config: Settings with one noise level or several.
@@ -67,9 +67,9 @@ def run(config: TrainSettings, *, alone: bool = False) -> Result:
 
 
 def _fitted(config: TrainSettings, level: int, unfinished: Path, alone: bool) -> life.Outcome:
-    """Fit a model at each requested ridge, and return the record and the arrays of all fits, and the chosen model.
+    """Fit a model at each requested ridge, and return the contents of `result.json` and `arrays.h5`, and a model.
 
-    The chosen model is the fit at the best ridge. With --no_model it is not returned.
+    The model is the fit at the best ridge. With --no_model it is not returned.
 
     Args:
         config: Settings of the run.

@@ -41,7 +41,7 @@ AUTO_HELP = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings(*setting_groups(), TrainingSettings, PreprocessedRows, LevelsSettings, ChoiceSettings, RunSettings):
-    """Settings of `linearized train`: the flags of the code of arXiv 2006.13409, and those that were added to them."""
+    """Settings of `linearized train`: the flags of the published code of Ghorbani et al., and further ones."""
 
     GROUP = "Model"
 

@@ -18,7 +18,7 @@ MOST_BYTES = 2**26  # largest size of a list of commands
 
 
 def plan(words: Command, expand: bool, source: str | None, grid: Sequence[str] = ()) -> list[Command]:
-    """Return the commands to run, each once, in order.
+    """Return the commands of a launch, in order and without repetitions.
 
     Args:
         words: Command line after `--`; may be empty.

@@ -117,7 +117,7 @@ def verdict(code: int | None) -> str:
     """Return how a command ended in words, such as "done", "code 2" or "SIGKILL".
 
     Args:
-        code: Its exit code; None if its worker died.
+        code: Exit code of the command; None if its worker died.
     """
     if code is None:
         return "worker died"

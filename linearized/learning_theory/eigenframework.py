@@ -1,4 +1,4 @@
-"""The mean square error of kernel ridge regression from the kernel's eigenvalues and the target's coefficients.
+"""Prediction of the mean square error of kernel ridge regression from the kernel's eigenvalues and the target.
 
 Let λ_i be the eigenvalues of the kernel's integral operator and v_i the coefficients of the target in its orthonormal
 eigenfunctions. Kernel ridge regression on n rows solves (K + ρI)α = y with the kernel K between the rows and the ridge

@@ -1,8 +1,8 @@
 """The test error of ridge regression on random features, predicted by two theories.
 
-There are N features of n rows of length d. `sphere_error` is the theorem of Mei and Montanari (arXiv 1908.05355,
-theorem 2) for rows and neurons on the sphere and a target that is linear plus noise, in the limit of large d, n and N
-with fixed ratios. It shows double descent: at small ridges the error has a peak at N = n.
+A model with N features is fitted to n rows of length d. `sphere_error` is the theorem of Mei and Montanari (arXiv
+1908.05355, theorem 2). Rows and neurons are on the sphere and the target is linear plus noise; d, n and N are large,
+with fixed ratios. The error shows double descent: at small ridges it has a peak at N = n.
 
 `feature_error` is the random-features eigenframework (Simon, Karkada, Ghosh and Belkin, ICLR 2024, section 3), which
 uses the eigenvalues of the kernel at infinite width and the coefficients of any target. Where both apply they agree.
@@ -40,9 +40,9 @@ def sphere_error(
 ) -> float:  # fmt: skip
     """Return the limit of the test error of random-features ridge regression on the sphere.
 
-    Rows x are uniform on the sphere of radius √d. The N features are σ(θ·x/√d) with θ uniform on the same sphere, Φ is
-    the matrix of the features of the n train rows, and the readout a minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖². The limit
-    is that of large d, n and N with fixed ratios.
+    Rows x are uniform on the sphere of radius √d. The N features are σ(θ·x/√d) with θ uniform on the same sphere. For
+    the matrix Φ of the features of n train rows, the readout a minimises (1/n)‖y - Φa‖² + (N/d) λ‖a‖². The limit is
+    that of large d, n and N with fixed ratios.
 
     Args:
         features: ψ₁ = N/d.

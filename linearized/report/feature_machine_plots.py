@@ -32,7 +32,7 @@ def feature_machine(
     """Draw the measurements of a run of `--kernel=RFM`, one panel for each quantity.
 
     Args:
-        record: Record of the run.
+        record: Content of the run's `result.json`.
         metric: M of the best iteration, (d, d), or its diagonal (d,), from arrays.h5; None leaves out the panels of M.
         panels: Names of the panels to draw; None draws all that are possible. "scores", "metric" (measures of M) and
             "spectrum" (eigenvalues of M) need only the record. "entries", "diagonal" and "direction" (leading
@@ -75,13 +75,13 @@ def _pictures(machine: Mapping[str, Any], metric: np.ndarray, network: np.ndarra
 
 
 def _lines(machine: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
-    """Return the records of the iterations of each variant by its number, beginning with iteration 0, the fixed kernel.
+    """Return a dictionary from the number of each variant to the records of its iterations.
 
-    A variant is a combination of settings of the machine. Variants that start from the same fixed kernel share its
-    record.
+    A variant is a combination of settings of the machine. Its first record is that of iteration 0, the fixed kernel;
+    variants that start from the same fixed kernel share this record.
 
     Args:
-        machine: Entry "feature_machine" of the run's record.
+        machine: Entry "feature_machine" of the run's `result.json`.
     """
     steps, variants = machine["steps"], machine["variants"]
     start = {step["variant"]: step for step in steps if step["iteration"] == 0}
@@ -104,7 +104,7 @@ def _scores(axis: Axes, machine: Mapping[str, Any]) -> None:
 
     Args:
         axis: Axis to draw on.
-        machine: Entry "feature_machine" of the run's record.
+        machine: Entry "feature_machine" of the run's `result.json`.
     """
     best, lines = machine["steps"][machine["best"]], _lines(machine)
     entry = best["ridges"][best["position"]]
@@ -137,7 +137,7 @@ def _metric(axis: Axes, machine: Mapping[str, Any]) -> None:
 
     Args:
         axis: Axis to draw on.
-        machine: Entry "feature_machine" of the run's record.
+        machine: Entry "feature_machine" of the run's `result.json`.
     """
     best = machine["steps"][machine["best"]]
     steps = _lines(machine)[best["variant"]]
@@ -167,7 +167,7 @@ def _spectrum(axis: Axes, machine: Mapping[str, Any]) -> None:
 
     Args:
         axis: Axis to draw on.
-        machine: Entry "feature_machine" of the run's record.
+        machine: Entry "feature_machine" of the run's `result.json`.
     """
     values = np.asarray(machine["spectrum"])
     kept = values > max(values.max(), 1e-300) * 1e-12
@@ -183,7 +183,7 @@ def _entries(axis: Axes, machine: Mapping[str, Any], metric: np.ndarray) -> None
 
     Args:
         axis: Axis to draw on.
-        machine: Entry "feature_machine" of the run's record.
+        machine: Entry "feature_machine" of the run's `result.json`.
         metric: M (d, d).
     """
     roots = np.sign(metric) * np.sqrt(np.abs(metric))
@@ -203,7 +203,7 @@ def _strengths(axis: Axes, machine: Mapping[str, Any], values: np.ndarray, title
 
     Args:
         axis: Axis to draw on.
-        machine: Entry "feature_machine" of the run's record.
+        machine: Entry "feature_machine" of the run's `result.json`.
         values: Weights (d,).
         title: Title of the panel.
     """

@@ -37,11 +37,11 @@ _PREDICTED = {  # metric -> column of its prediction from the train rows, for fi
 
 
 def labelled(table: pd.DataFrame) -> pd.Series:
-    """Return the label of the line on which each run is drawn: its model, and settings that distinguish lines.
+    """Return the label of each run, which names the line on which it is drawn: its model, and some of its settings.
 
-    A setting is part of the label if runs of the same model on one dataset differ in it, and the number of train rows
-    if any runs on the same dataset differ in it. Runs that differ only in the seed or in the noise level have the same
-    label.
+    A setting is part of the label if runs of the same model on one dataset differ in it. The number of train rows is
+    part of the label if any runs on the same dataset differ in it. Runs that differ only in the seed or in the noise
+    level have the same label.
 
     Args:
         table: Table with one row per run (`linearized.storage.results.collect`).

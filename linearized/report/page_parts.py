@@ -289,7 +289,7 @@ def _made_by(made: dict[str, Any] | None) -> dict[str, str]:
     """Return the version, commit, machine and seeds of a run in words, by the name that the report shows for each.
 
     Args:
-        made: Entry "made_by" of the run's record; None for results before format 3, for which {} is returned.
+        made: Entry "made_by" of the run's `result.json`; None for results before format 3, for which {} is returned.
     """
     if made is None:
         return {}
@@ -307,7 +307,7 @@ def _seeds(made: dict[str, Any]) -> str:
     """Return the seeds of a run in words; they distinguish runs with the same title.
 
     Args:
-        made: Entry "made_by" of the run's record.
+        made: Entry "made_by" of the run's `result.json`.
     """
     return ", ".join(f"{name} {value}" for name, value in made.get("seeds", {}).items())
 

@@ -46,7 +46,7 @@ def ridge_panels(record: Mapping[str, Any]) -> list[str]:
     several ridges that have one of these.
 
     Args:
-        record: Record of the run.
+        record: Content of the run's `result.json`.
     """
     entries = record["ridges"]
     panels = ["loss"]
@@ -70,7 +70,7 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
     A run of a single ridge gets one dot per split.
 
     Args:
-        record: Record of the run.
+        record: Content of the run's `result.json`.
         panels: Some of `ridge_panels`; empty for all.
         narrow: Whether the figure has the fixed width of a picture in the HTML report, and no title (the report shows
             the name of the run above the figure); suitable for one panel.
@@ -100,10 +100,11 @@ def ridge_curves(record: Mapping[str, Any], panels: Sequence[str] = (), *, narro
 def _ridge_of(record: Mapping[str, Any]) -> str:
     """Return the end of the title of a run with one ridge, such as ", λ = 0.1, not converged".
 
-    A ridge of 0, as in fine-tuning, is not named. Convergence is only mentioned if training or the solver fell short.
+    A ridge of 0, as in fine-tuning, is not named. Convergence is only mentioned if training or the solver did not
+    converge.
 
     Args:
-        record: Record of the run.
+        record: Content of the run's `result.json`.
     """
     [entry] = record["ridges"]
     solved = ", diverged" if entry.get("diverged") else ", not converged" if fell_short(entry) else ""
@@ -115,7 +116,7 @@ def _column(entries: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     """Return a quantity at every ridge, (entries,); NaN where it was not measured.
 
     Args:
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         name: Key of the entries.
     """
     return np.array([np.nan if entry.get(name) is None else entry[name] for entry in entries], float)
@@ -147,7 +148,7 @@ def _splits(axis: Axes, entries: Sequence[Mapping[str, Any]], metric: str, loss:
 
     Args:
         axis: Axis to draw on.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
         metric: "loss" or "accuracy".
         loss: Kind of the loss, for the label of the axis.
     """
@@ -196,7 +197,7 @@ def _ridge_axis(axis: Axes, record: Mapping[str, Any]) -> None:
 
     Args:
         axis: Axis to draw on.
-        record: Record of the run.
+        record: Content of the run's `result.json`.
     """
     chosen = record["chosen"]
     for name, line in (("chosen", ":"), ("chosen_converged", "--"), ("chosen_published", "-.")):
@@ -221,7 +222,7 @@ def _selection(axis: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         axis: Axis to draw on.
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
     """
     columns = {name: _column(entries, name) for name in _SELECTION}
     columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
@@ -244,7 +245,7 @@ def training_curves(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     top of the panel.
 
     Args:
-        record: Record of the run.
+        record: Content of the run's `result.json`.
         arrays: "history/000" for the ridge of index 0 and, if it exists, "history/000_validation"; for a fine-tuned
             model, "history/loss" and "history/validation_loss".
         narrow: Whether the figure has the fixed width of a picture in the HTML report, as in `ridge_curves`.
@@ -328,7 +329,7 @@ def converged_sentence(entries: Sequence[Mapping[str, Any]]) -> str:
     For training whose convergence is unknown, the number of epochs is returned instead.
 
     Args:
-        entries: Entries of the record, one per ridge.
+        entries: Scores and diagnostics of the run, one dictionary per ridge.
     """
     missed = [entry for entry in entries if fell_short(entry)]
     if all(convergence(entry) is None for entry in entries):

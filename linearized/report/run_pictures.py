@@ -24,7 +24,7 @@ def draw_run(folder: Path, record: Mapping[str, Any], *, again: bool, solver: st
 
     Args:
         folder: Folder of the run.
-        record: Record of the run, see `linearized.storage.results.load`.
+        record: Content of the run's `result.json`, see `linearized.storage.results.load`.
         again: Whether to draw existing pictures again.
         solver: File name of the solver's picture.
     """

@@ -1,4 +1,4 @@
-"""Flags of kernel ridge regression on centres: only these few train rows have coefficients in the fitted function."""
+"""Flags of kernel ridge regression on centres, the few train rows that have coefficients in the fitted function."""
 
 import dataclasses
 

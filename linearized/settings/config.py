@@ -104,8 +104,8 @@ class Settings:
     def kinds(cls) -> Declarations:
         """Return which settings are read by which model, kernel, solver and the like.
 
-        Returns: For each registry from which the command selects an entry, such as "model", a mapping from the names of
-            its entries, such as "RF", to the settings that the entry reads and the conditions under which it does.
+        Returns: A dictionary for each registry from which the command selects an entry, such as "model". It maps the
+            name of each entry, such as "RF", to the settings that the entry reads, with their conditions.
         """
         return {}
 
@@ -121,7 +121,7 @@ class Settings:
         return {}
 
     def reads(self, name: str) -> bool:
-        """Return whether a setting has an effect, because the selected model, kernel, ... or the command reads it.
+        """Return whether a setting has an effect, because the command or the selected model, kernel or solver reads it.
 
         Args:
             name: Name of the setting.
@@ -185,12 +185,12 @@ class Settings:
         return cls(**{**values, **whole})
 
     def refuse_aliases(self, given: set[str]) -> None:
-        """Raise `UserError` if a flag is given by another name that is misleading here; subclasses implement this.
+        """Raise `UserError` if the command line gives a flag by a misleading alias; subclasses implement this.
 
-        An example is `--epochs` for a solver that has iterations.
+        An example is `--epochs`, an alias of `--max_cg_iters`, for a solver that has iterations but no epochs.
 
         Args:
-            given: Other names (aliases) of flags that the command line contains.
+            given: Aliases that the command line contains.
         """
 
     def identity(self) -> dict[str, Any]:

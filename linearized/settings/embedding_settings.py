@@ -1,6 +1,7 @@
 """Settings that define an embedding and its folder, shared by the programs that make and read embeddings.
 
-An embedding is a matrix of random features of the rows of a dataset whose inner products approximate a kernel.
+An embedding is a matrix of random features: one vector for each row of a dataset. Inner products of these vectors
+approximate a kernel.
 """
 
 import dataclasses

@@ -288,8 +288,8 @@ class GramSettings(ShardFolder, RowSettings):
     def check_kernel(self) -> None:
         """Raise `UserError` for settings with which the selected kernel has no Gram matrix on these rows.
 
-        Refused are values that the kernel cannot have, rows of a shape that it does not accept, and kernels that are
-        learned from the labels.
+        The reasons are values that the kernel cannot have, rows of an unsuitable shape, and kernels that are learned
+        from the labels.
         """
         super().check_kernel()
         if self.by_labels():

@@ -139,9 +139,9 @@ def landmark_bytes(count: int, dim: int, itemsize: int) -> int:
 def landmark_directions(count: int, dim: int) -> int:
     """Return the number of principal directions onto which rows are projected before products with landmarks.
 
-    Landmarks are train rows from which features are computed. The number of directions grows with their number, so that
-    the error of the projection decreases like the error of the features. If a projection would save nothing, `dim` is
-    returned and rows are not projected.
+    Landmarks are train rows from which features are computed. The more landmarks there are, the more directions are
+    used, so that the error of the projection decreases together with the error of the features. If a projection would
+    save nothing, `dim` is returned and rows are not projected.
 
     Args:
         count: Number of landmarks.

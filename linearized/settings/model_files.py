@@ -34,7 +34,7 @@ def advice(path: Path | str) -> str:
 
 
 class ModelFiles(Registry):
-    """Registry of a flag whose value is the path of a `.keras` file, or a name in the registry if it has names.
+    """Registry for a flag whose value is the path of a `.keras` file or, if the registry has names, one of the names.
 
     A registry without names also accepts an empty text, which stands for no file.
     """

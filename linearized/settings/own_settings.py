@@ -1,7 +1,7 @@
 """Flags that select the user's own data (`--data`) instead of a dataset of the suite, and the table of formats.
 
-The data are not read here. Each format of `--data` has a reader in `linearized.data.own.readers`, which declares the
-flags that only some formats use, so that a flag is refused if the format at hand does not use it.
+The data are not read here. Each format of `--data` has a reader in `linearized.data.own.readers`. The reader declares
+which format-specific flags it uses; other format-specific flags are refused.
 """
 
 import dataclasses

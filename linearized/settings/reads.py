@@ -136,7 +136,7 @@ def readers(name: str, kinds: Declarations) -> dict[str, list[str]]:
 
 
 def refuse(names: Iterable[str], settings: Any, kinds: Declarations, chosen: Mapping[str, str | None]) -> None:
-    """Raise `UserError` for the first of some settings that is not read; the message states when it would be read.
+    """Raise `UserError` for the first of the named settings that has no effect; the message states when it would.
 
     Args:
         names: Names of the settings to check.

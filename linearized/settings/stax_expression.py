@@ -1,4 +1,4 @@
-"""Checks of the architecture of the kernel STAX, which is given as a text; JAX is not imported.
+"""Checks of the text that gives the architecture of the network for the kernel STAX. JAX is not imported.
 
 The text is an expression of calls of the layers and combinators of `neural_tangents.stax`. The arguments of the calls
 are numbers, strings, tuples and further calls. The syntax, the names of the layers and their arguments are checked. A

@@ -6,9 +6,9 @@ from linearized.launch.launch_settings import WhereSettings
 
 
 def devices_of(settings: WhereSettings) -> list[str | None]:
-    """Return the GPU of each worker: one worker per GPU that `--gpus` names, otherwise None for each of `--workers`.
+    """Return one entry per worker: the GPU of the worker, or None for a worker that uses all visible GPUs.
 
-    A worker with None uses all visible GPUs.
+    There is one worker for each GPU in `--gpus`. Without this flag there are `--workers` workers, each with None.
 
     Args:
         settings: Settings gpus and workers.

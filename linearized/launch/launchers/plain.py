@@ -98,8 +98,8 @@ class PlainClient:
 
         Args:
             futures: Futures of the tasks.
-            force: Ignored; Dask's clients have this argument. Tasks that are running are ended by `run` with
-                `stop_tasks`.
+            force: Ignored; Dask's clients have this argument. Call `run` with `stop_tasks` to end tasks that are
+                running.
         """
         for future in futures:
             future.cancel()

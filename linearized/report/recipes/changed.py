@@ -22,8 +22,9 @@ def changed(recipe: FigureRecipe, scale: str, changes: Mapping[str, int | str]) 
     Args:
         recipe: The recipe.
         scale: Name of the scale, "laptop", "workstation" or "paper".
-        changes: New values by name. `dataset` (of the runs) is required. Optional are `values` (of the horizontal axis,
-            comma-separated whole numbers), `seeds` (their number), num_train, num_test, validation and noise_ind.
+        changes: New values by name. `dataset` (of the runs) is required. The others are optional: `values` (of the
+            horizontal axis, comma-separated whole numbers), `seeds` (their number), num_train, num_test, validation and
+            noise_ind.
 
     Raises:
         UserError: For a change that the figure cannot have, and for values that the dataset does not have.

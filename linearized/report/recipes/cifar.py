@@ -1,4 +1,4 @@
-"""Recipes of figures on CIFAR: two classes with noise in high, ten classes with noise in place of low frequencies."""
+"""Recipes of figures on CIFAR: two classes with noise in high frequencies, ten with noise in place of low ones."""
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
 from linearized.report.recipes.fmnist import UNITS, curves, scales

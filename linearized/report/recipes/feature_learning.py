@@ -1,8 +1,8 @@
 """Recipes that compare learned features (networks, feature machines) with fixed ones (random features, kernels).
 
 One figure shows SYNTH against the anisotropy κ, the other Fashion-MNIST without low frequencies against the noise
-level. Ridge, metric and iteration of every curve are chosen on a held-out part of the train rows. Dashed curves have
-fixed features.
+level. The ridge of each run and, for feature machines, the iteration are chosen by the scores on a held-out part of the
+train rows. Dashed curves have fixed features.
 """
 
 from linearized.report.recipes.figure_recipe import Curve, FigureRecipe, Scale
@@ -38,7 +38,7 @@ def _network(rate: float, batch: int, epochs: dict[str, int], units: dict[str, i
 
 
 def _machine(label: str, **flags: object) -> Curve:
-    """Return the curve of a recursive feature machine (`--kernel=RFM`), with centred gradients by default.
+    """Return the curve of a recursive feature machine (`--kernel=RFM`), a kernel method that learns features.
 
     Args:
         label: Name in the legend.

@@ -15,7 +15,7 @@ GRIDS = {"laptop": "0,10", "workstation": "0,4,8,12,16", "paper": "all"}
 
 
 def _predicted(label: str, **kernel: object) -> Curve:
-    """Return a kernel's curve, for which one run of `linearized theory` measures and predicts every size.
+    """Return the learning curve of a kernel; one run of `linearized theory` predicts and measures all its points.
 
     Args:
         label: Name in the legend.

@@ -1,7 +1,7 @@
 """Recipes for SYNTH, a polynomial of a few of many coordinates, against the anisotropy κ and the number of train rows.
 
-The target depends on d^η of d coordinates. It is a sum of polynomials of degrees 2, 3 and 4 of equal mean square, so
-the best polynomial of degree 1, 2 or 3 leaves a share of 1, 2/3 or 1/3 of its variance unexplained. A kernel learns
+The target depends on d^η of d coordinates. It is a sum of polynomials of degrees 2, 3 and 4 of equal mean square. The
+best polynomial of degree 1, 2 or 3 therefore leaves 1, 2/3 or 1/3 of its variance unexplained. A kernel learns
 degree l from n rows only if n is well above the l-th power of the effective dimension max(d^η, d^(1-κ)) (arXiv
 2006.13409, theorem 2); networks need fewer rows.
 """
