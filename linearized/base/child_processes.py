@@ -1,7 +1,7 @@
 """Child processes that end together with their parent (the process that started them), however it ends.
 
-On Linux, the kernel sends each child a signal when its parent ends (`prctl`). On other systems, the processes of a pool
-check every second whether the parent still exists, and started commands run to completion.
+On Linux, the operating system sends each child a signal when its parent ends (`prctl`). On other systems, the processes
+of a pool check every second whether the parent still exists, and started commands run to completion.
 """
 
 import ctypes

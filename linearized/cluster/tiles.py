@@ -109,7 +109,8 @@ class OnWorkers:
 
         Args:
             function: Function of a module.
-            tiles: Arguments of the function for each tile; they may be values that `share` returned.
+            tiles: Tuple of the arguments of the function for each tile. An argument may be a value that `share`
+                returned.
             room: Number of results that fit in the memory of this process; fewer than 1 count as 1.
 
         Raises `UserError` if workers die repeatedly or the connection to the scheduler is lost. Exceptions of the

@@ -1,7 +1,7 @@
 """Kernel ridge regression with m of the n train rows as centres (Nyström), as one run of `linearized krr --centres=m`.
 
-The fitted function is f(x) = Σ_c k(x, c) a_c over the centres c, see `linearized.kernel_ridge.nystrom`. This module
-takes the settings and the rows of a run, and returns its record and the coefficients of the centres.
+The fitted function is f(x) = Σ_c k(x, c) a_c over the centres c, see `linearized.kernel_ridge.nystrom`. `fitted`
+returns the record of a run and the coefficients of the centres, for given settings and rows.
 """
 
 import contextlib

@@ -29,11 +29,12 @@ def refuse_missing_files(config: FinetuneSettings) -> None:
 
 
 def refuse_unfit_inputs(config: FinetuneSettings, shape: tuple[int | None, ...] | None) -> None:
-    """Raise `UserError` if the model's inputs do not fit the data, or a flag is given that these data do not read.
+    """Raise `UserError` if the model's inputs do not fit the data, or a flag is given that has no effect on these data.
 
     Args:
         config: Settings of the command.
-        shape: Input shape of the model, with the number of rows (None) first; None: the model states none.
+        shape: Input shape of the model, with the number of rows (None) first. None, a shape that is not known, is
+            refused.
     """
     if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
         raise UserError("The model must take one input of known size: images (n, height, width, channels), vectors "

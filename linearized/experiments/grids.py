@@ -106,7 +106,8 @@ def kernel_grid(
 ) -> Float64[np.ndarray, " ridges"]:  # fmt: skip
     """Return a grid of ρ for kernel ridge regression (K + ρI)α = y, in increasing order.
 
-    Each family except FMNIST has one grid. FMNIST (also the family of NFMNIST and the digits) has two of 20 values:
+    Each family of data sets except FMNIST has one grid. FMNIST (also the family of NFMNIST and the digits) has two
+    grids of 20 values each:
 
     - "published" is the grid of arXiv 2006.13409: from 1e-4 to 1e3 for the NTK of exactly three dense layers, and from
       0.1 to 1e5 for other NTKs, RF and POLYNOMIAL.

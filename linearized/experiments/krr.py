@@ -46,7 +46,8 @@ def run_levels(config: KernelFitSettings) -> Iterator[Result]:
     """Fit a kernel at each noise level of the settings in turn, and yield each result.
 
     For each level the data are loaded, the Gram matrix K is found or computed, every ridge is fitted, all splits are
-    scored, a ridge is chosen and the result is saved. A finished level is loaded, a killed one is resumed.
+    scored, a ridge is chosen and the result is saved. The result of a finished level is loaded, and the work of an
+    interrupted level is continued.
 
     Raises:
         UserError: For errors that a user can correct.

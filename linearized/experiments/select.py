@@ -174,7 +174,7 @@ def warn(name: str, choice: Choice, entries: Sequence[Entry], advice: str, *, sy
     """Log a warning if the best ridge diverged or did not converge.
 
     Args:
-        name: Name of the model, with which the line begins.
+        name: Name of the model, with which the warning begins.
         choice: Choice among the entries.
         entries: Scores and diagnostics of the run, one dictionary per ridge.
         advice: Sentence that states what a user can do.
@@ -241,7 +241,7 @@ def warn_edge(
     A better ridge may then lie outside the grid.
 
     Args:
-        name: Name of the model, with which the line begins.
+        name: Name of the model, with which the warning begins.
         choice: Choice among the entries.
         entries: Scores and diagnostics of the run, one dictionary per ridge.
         size: Number of ridges of the whole grid.

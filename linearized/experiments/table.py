@@ -34,7 +34,7 @@ def print_table(record: Mapping[str, Any], console: Console | None = None) -> No
     """Print losses, accuracies and the solver's diagnostics for each ridge of a result.
 
     Args:
-        record: Record of the result.
+        record: Content of the run's `result.json`.
         console: Console to print to; None: the console of this process.
     """
     entries, best = record["ridges"], record["chosen"]["position"]
@@ -95,7 +95,7 @@ def _centres(centres: Mapping[str, Any], rows: int) -> str:
     That is the fraction of the trace of the kernel matrix that the trace of the Nyström approximation lacks.
 
     Args:
-        centres: Entry "centres" of the record, see `linearized.experiments.centres_fit.fitted`.
+        centres: Entry "centres" of `result.json`, see `linearized.experiments.centres_fit.fitted`.
         rows: Number of train rows.
     """
     left_out = centres["asked"] - centres["count"]
@@ -131,7 +131,7 @@ def print_levels(records: Sequence[Mapping[str, Any]], console: Console | None =
     Ghorbani et al. (arXiv 2006.13409) choose the ridge with the best test scores.
 
     Args:
-        records: Records of the results of a kernel, one per noise level.
+        records: Contents of the `result.json` of a kernel's runs, one per noise level.
         console: Console to print to; None: the console of this process.
     """
     regression = all(record["ridges"][0]["test_accuracy"] is None for record in records)

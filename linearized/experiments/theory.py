@@ -52,8 +52,8 @@ def run_levels(config: TheorySettings) -> Iterator[Result]:
     """Predict and measure errors at each noise level of the settings in turn, and yield each result.
 
     For each level the pool of rows is loaded, its kernel is found or computed, errors are predicted and measured, and
-    the result is saved. A finished level is loaded. The record, stored as `theory.json`, and the arrays, stored as
-    `theory.h5`, are described by `linearized.experiments.theory_record.compared`.
+    the result is saved. The result of a finished level is loaded. `linearized.experiments.theory_record.compared`
+    describes the record, stored as `theory.json`, and the arrays, stored as `theory.h5`.
 
     Raises:
         UserError: For errors that a user can correct.

@@ -70,7 +70,7 @@ class Line:
         return float(said.test.sum())
 
     def described(self) -> dict[str, Any]:
-        """Return the entries of the record about this curve: `label`, `explained`, `tail`, and the entries of `about`.
+        """Return the entries of `theory.json` about this curve: `label`, `explained`, `tail`, and the items of `about`.
 
         `explained` is the fraction of the target's mean square, over all outputs, that lies in the span of the
         eigenfunctions into which the target was decomposed. `tail` is the sum of the eigenvalues that are not in

@@ -49,8 +49,8 @@ def compared(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Predict and measure the losses of a kernel, and return the record and the arrays of the result.
 
-    Losses are means over rows of ‖y - f‖², summed over the outputs. The record has these entries, in addition to those
-    that `experiments.run` adds:
+    They are stored as `theory.json` and `theory.h5`. Losses are means over rows of ‖y - f‖², summed over the outputs.
+    The record has these entries, in addition to those that `experiments.run` adds:
 
     - `points`, one entry for each number n of train rows and each ridge: `n`, `ridge`, `beyond` (whether n > N/3, where
       predictions are unreliable), the effective ridge `kappa`, the degrees of freedom `degrees`, and the losses
@@ -201,8 +201,8 @@ def _best(points: Sequence[Mapping[str, Any]], n: int) -> int:
 def _exponents(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None] | None]:
     """Fit power laws to the predicted and the measured learning curve, and return them by "predicted" and "measured".
 
-    Only sizes up to n = N/3 are used, for the measured curve only those with a standard error. A law is None if fewer
-    than three sizes are left.
+    Only points with n up to N/3 are used; those of the measured curve must also have a standard error. A law is None if
+    fewer than three points are left.
 
     Args:
         best: Entries of `points` at the best ridge of each number of train rows.

@@ -74,7 +74,7 @@ class TheorySettings(EmbeddedRows, LevelsSettings, KernelRunSettings):
             )
 
     def listed_sizes(self, pool: int) -> list[int]:
-        """Return the numbers of train rows n of the predictions, in increasing order.
+        """Return the numbers n of train rows for which errors are predicted, in increasing order.
 
         By default they are N/3, N/6, N/12, N/24 and N/48 for a pool of N rows, without those below 8.
 

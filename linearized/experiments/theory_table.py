@@ -13,7 +13,7 @@ def print_theory(record: Mapping[str, Any], console: Console | None = None) -> N
     """Print predicted and measured losses, their agreement over all ridges, and the exponents of the learning curve.
 
     Args:
-        record: Record of the result, see `linearized.experiments.theory_record.compared`.
+        record: Content of `theory.json`, see `linearized.experiments.theory_record.compared`.
         console: Console to print to; None: the console of this process.
     """
     points = [record["points"][place] for place in record["best"]]
@@ -43,7 +43,7 @@ def sentences(record: Mapping[str, Any]) -> Sequence[str]:
     """Return the sentences below the table: how predictions and estimates compare with measured losses, and power laws.
 
     Args:
-        record: Record of the result, see `linearized.experiments.theory_record.compared`.
+        record: Content of `theory.json`, see `linearized.experiments.theory_record.compared`.
     """
     said, found = [], record["agreement"]
     if "other" in found:

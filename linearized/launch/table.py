@@ -23,7 +23,8 @@ METRICS = ("test_accuracy", "test_loss")
 def print_table(results: Sequence[CommandResult], seconds: float, console: Console | None = None) -> None:
     """Print the table of a launch: the words that all commands share, one row per command, and totals.
 
-    A row has the metrics at the chosen ridge of the results that the command has written. If these are several, such as
+    If there are more than 100 commands (`FEW`), only the first 100 of the failed ones have rows. A row has the test
+    accuracy and loss, at the chosen ridge, of the results that the command has written. For several results, such as
     one per noise level, the smallest and the largest value are printed. The logs of failed commands are listed below
     the table.
 

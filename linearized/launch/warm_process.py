@@ -1,9 +1,9 @@
 """Commands that run as forks of fork servers. A fork server is a process that has imported the modules of commands.
 
-This saves most of the start of a command. A worker keeps its servers between commands, and uses a server again for
-commands with the same interpreter, environment, working folder and modules. A server also imports the frameworks (JAX,
-Keras, Numba) that an earlier command imported, if the flags of the two commands differ only in numbers. It does not
-import Keras for training commands that choose the backend of Keras by such numbers.
+Forks save most of the time that a command needs to start. A worker keeps its servers between commands, and uses a
+server again for commands with the same interpreter, environment, working folder and modules. A server also imports the
+frameworks (JAX, Keras, Numba) that an earlier command imported, if the flags of the two commands differ only in
+numbers. It does not import Keras for training commands that choose the backend of Keras by such numbers.
 """
 
 import socket

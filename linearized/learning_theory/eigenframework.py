@@ -193,8 +193,8 @@ def predict_from_powers(
         ridge: ρ of (K + ρI)α = y, at least 0; not divided by n.
         pool: N, the number of rows of the pool from which the train rows are drawn; 0: they are drawn from a
             population.
-        noise: Variance of the label noise, one number or one for each output. It includes the mean square of the part
-            of the target that is in none of the modes.
+        noise: Variance of the label noise, one number or one for each output. The caller adds the mean square of the
+            part of the target that is in none of the modes.
 
     Raises:
         UserError: If an argument is out of its range, or the numbers of eigenvalues, powers and pool rows differ.

@@ -3,9 +3,9 @@
 The eigenfunctions of a kernel k(x, z) = f(cos θ), with the angle θ between x and z, are the spherical harmonics. By the
 Funk-Hecke formula those of degree ℓ share the eigenvalue λ_ℓ = E[f(t) P_ℓ(t)]. Here t is one coordinate of a uniform
 random point of the sphere in d dimensions; its density is proportional to (1 - t²)^((d-3)/2). P_ℓ is the Gegenbauer
-polynomial of parameter (d - 2)/2 with P_ℓ(1) = 1. The expectation is computed by a Gauss-Legendre sum over
-the angle. Kernels of ReLU networks are smooth functions of the angle, but not of t at t = ±1. A sum over the angle
-therefore converges faster than a sum over t.
+polynomial of parameter (d - 2)/2 with P_ℓ(1) = 1. The expectation is computed by a Gauss-Legendre sum over the angle.
+Kernels of ReLU networks are smooth functions of the angle, but not of t at t = ±1. A sum over the angle therefore
+converges faster than a sum over t.
 
 The formulas also hold for dimensions that are not integers. If only the degrees of the learned polynomials matter,
 inputs with covariance Σ behave like inputs on a sphere of the effective dimension (tr Σ)²/tr Σ².

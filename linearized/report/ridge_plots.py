@@ -192,8 +192,8 @@ def _splits(axis: Axes, entries: Sequence[Mapping[str, Any]], metric: str, loss:
 def _ridge_axis(axis: Axes, record: Mapping[str, Any]) -> None:
     """Draw the axis of ridges, with vertical lines at up to three ridges.
 
-    These are the chosen ridge, the best converged ridge and the ridge with the best test scores. A ridge that is the
-    chosen one gets no second line.
+    These are the chosen ridge, the best converged ridge and the ridge with the best test scores. If one of the other
+    two equals the chosen ridge, it has no line of its own.
 
     Args:
         axis: Axis to draw on.

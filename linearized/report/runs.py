@@ -40,7 +40,7 @@ class Runs:
 
     Attributes:
         table: Table with one row per finished run (`linearized.storage.results.collect`) and its `label` in legends.
-        records: Full record of each row.
+        records: Content of the `result.json` of each row of `table`.
         unreadable: Results that could not be read: path -> reason.
         unfinished: Folders of unfinished runs.
         bad_arrays: Runs whose `arrays.h5` is missing or damaged: row of the table -> reason; the column `arrays` of the

@@ -58,11 +58,11 @@ _BY_WIDTH = {
 def measured(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the measurements of `--tangent_at` as a table with one row for each run and measured epoch.
 
-    Further columns are `run`, the index of the record, `model`, `num_units`, and the scores of the kernel of infinite
-    width, `infinite_width_accuracy` and `infinite_width_loss`.
+    Further columns are `run` (the index of the run in `records`), `model`, `num_units`, and the scores of the kernel of
+    infinite width (`infinite_width_accuracy` and `infinite_width_loss`).
 
     Args:
-        records: Records of runs; those without measurements are left out.
+        records: Contents of the `result.json` of several runs; runs without measurements are left out.
     """
     rows = []
     for number, record in enumerate(records):
@@ -94,7 +94,7 @@ def lazy_to_rich(record: Mapping[str, Any], panels: Iterable[str] = PANELS, *, n
     """Draw the measurements of one run against the epoch, one panel for each kind of measurement.
 
     Args:
-        record: Record of a run with `--tangent_at`.
+        record: Content of the `result.json` of a run with `--tangent_at`.
         panels: Names of the panels to draw, from "scores", "kernel", "weights" and "rank", see `draw_panel`.
         narrow: Whether the figure has the fixed width of a picture in the HTML report, and no title (the report shows
             the name of the run above the figure); suitable for one panel.

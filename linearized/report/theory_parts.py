@@ -26,7 +26,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
     smallest predicted loss. If every n is above N/3, it is the entry with the smallest n.
 
     Args:
-        record: Record of the result, see `linearized.experiments.theory_record.compared`.
+        record: Content of `theory.json`, see `linearized.experiments.theory_record.compared`.
     """
     best = [record["points"][place] for place in record["best"]]
     return [best[0], *(point for point in best if not point["beyond"])][-1]

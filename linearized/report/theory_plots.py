@@ -34,8 +34,8 @@ def theory_figure(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
     eigenvector (the share of it that n rows learn) and the eigenvalues.
 
     Args:
-        record: Record of the result, as described in `linearized.experiments.theory_record.compared`.
-        arrays: Arrays of the result, as described in `linearized.experiments.theory_record.compared`.
+        record: Content of `theory.json`, which `linearized.experiments.theory_record.compared` describes.
+        arrays: Arrays of `theory.h5`, which the same function describes.
     """
     points = pd.DataFrame(record["points"])
     figure, axes = new_figure(9.4, 6.4, nrows=2, ncols=2)
@@ -53,7 +53,7 @@ def learning_curve(axis: Axes, record: Mapping[str, Any]) -> None:
 
     Args:
         axis: Axis to draw on.
-        record: Record of a result for a pool of N rows, see `linearized.experiments.theory_record.compared`.
+        record: Content of `theory.json` for a pool of N rows, see `linearized.experiments.theory_record.compared`.
             Measurements at n > N/3 have hollow markers, because predictions are unreliable there.
     """
     best = pd.DataFrame([record["points"][place] for place in record["best"]])
@@ -102,12 +102,12 @@ def _against_ridge(axis: Axes, points: pd.DataFrame) -> None:
 def _learned(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Draw the learnability of each eigenvector (the share of it that n train rows learn), one line per n.
 
-    A dotted line shows the share of the target's mean square in later eigenvectors.
+    A dotted line shows, for each eigenvector, the share of the target's mean square in the eigenvectors after it.
 
     Args:
         axis: Axis to draw on.
-        record: Record of a result of `linearized theory`.
-        arrays: Its arrays.
+        record: Content of `theory.json`.
+        arrays: Arrays of `theory.h5` by name.
     """
     index = np.arange(1, len(arrays["eigenvalues"]) + 1)
     for place, shade in zip(record["best"], shades(len(record["best"])), strict=True):
@@ -125,8 +125,8 @@ def _spectrum(axis: Axes, record: Mapping[str, Any], arrays: Mapping[str, np.nda
 
     Args:
         axis: Axis to draw on.
-        record: Record of a result of `linearized theory`.
-        arrays: Its arrays.
+        record: Content of `theory.json`.
+        arrays: Arrays of `theory.h5` by name.
     """
     values = arrays["eigenvalues"]
     index = np.arange(1, len(values) + 1)

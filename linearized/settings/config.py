@@ -64,7 +64,8 @@ class Settings:
 
     Attributes:
         GROUP: Heading of `--help` under which the settings of a class are listed.
-        STORED: Names under which files store settings whose meaning has changed since version 0.1, by current name.
+        STORED: Names under which files store some settings, by current name. The meaning of these settings has changed
+            since version 0.1.
     """
 
     GROUP = "Settings"
@@ -145,7 +146,7 @@ class Settings:
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return settings from a stored file, without those that nothing reads (version 0.1 stored such settings).
+        """Return settings from a stored file, without those that have no effect (version 0.1 stored such settings).
 
         Args:
             values: Values by the names under which they were stored. The entry "code", the digests of user-defined

@@ -1,4 +1,4 @@
-"""Flags of every command that loads a dataset: the dataset and its rows. They are checked without loading the data.
+"""Flags of every command that loads a dataset: the dataset, its rows, preprocessing and noise levels.
 
 For a dataset of the suite, nothing is loaded here: its description (`linearized.data.source.Source`) states its image
 shape, task and noise levels, so that settings that cannot fit the data are refused before any file is read.

@@ -36,8 +36,8 @@ def curves(units: dict[str, int], rate: float = 0.003) -> tuple[Curve, ...]:
 def scales(levels: int, few: tuple[int, ...]) -> dict[str, Scale]:
     """Return the sizes of a figure against the noise level, by name of the scale.
 
-    The scale "laptop" uses 10,000 train images, because a network is no better than a kernel with 2,000. The larger
-    scales use more levels, seeds and images.
+    The scale "laptop" uses 10,000 train images, because with 2,000 images a network is no better than a kernel. The
+    larger scales use more levels, seeds and images.
 
     Args:
         levels: Number of noise levels of the dataset.

@@ -23,7 +23,7 @@ def _sizes(scale: str, at: str) -> dict[str, object]:
 
 
 def _curve(model: str, parametrization: str, widths: dict[str, int] | None = None, times: int = 1) -> Curve:
-    """Return a network's curve.
+    """Return the curve of a network, NN or CNN, with one parametrization.
 
     Args:
         model: NN or CNN.

@@ -169,8 +169,8 @@ def _draw_learning(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str
 def _draw_descent(axis: Axes, recipe: FigureRecipe, table: pd.DataFrame) -> str:
     """Draw double descent: losses against N/n for N random features and n train rows, one colour per ridge.
 
-    Measured losses are markers with the spread over seeds, the asymptotic predictions lines; the dotted line is the
-    prediction without a ridge.
+    Measured losses are drawn as markers with the spread over seeds, asymptotic predictions as lines. The dotted line is
+    the prediction without a ridge.
 
     Args:
         axis: Axis to draw on.
