@@ -124,7 +124,9 @@ _EMPTY = dict.fromkeys((*COLUMNS, "flaw", "edge", "folder", "kernel_found"))
 
 
 def _read_back(folder: Path, config: CompareSettings) -> dict[str, Any] | None:
-    """Return the record of a finished comparison; None if there is none, or if its runs have changed since.
+    """Return the content of `comparison.json` of a finished comparison.
+
+    The result is None if there is no such file, or if a run of the comparison is missing or has changed since.
 
     Args:
         folder: Folder of the comparison.

@@ -87,7 +87,7 @@ def by_target(dataset: Dataset, predictions: Mapping[str, np.ndarray]) -> dict[s
 
 
 def titled(words: str, dataset: Dataset) -> str:
-    """Return the title of a record: a model, its data set and noise, and the number of train rows.
+    """Return the title of a run: its model, data set and noise, and the number of train rows.
 
     Args:
         words: Name of the model.
@@ -97,7 +97,7 @@ def titled(words: str, dataset: Dataset) -> str:
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
-    """Return the entries of a record that describe its data set.
+    """Return the entries of a run's `result.json` that describe the data set.
 
     They are its name, its fingerprint (a digest of its content), the length of a row (`dim`), the number of rows of
     each split, the noise in words, and the data set's own `notes`.

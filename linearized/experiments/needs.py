@@ -1,8 +1,9 @@
 """Checks that refuse a training run or a kernel's fit that needs more memory or time than this machine can offer.
 
 Lower bounds of memory and of operations are compared with the machine. A run that is refused therefore cannot work, but
-a run that passes may still be too large. The bounds of memory count parameters, their random draws and the solver's
-copies of them, but no memory of the framework. `linearized.settings.operations` describes the bounds of operations.
+a run that passes may still be too large. The bounds of memory count the parameters of a model, their random draws and
+the solver's copies of them or, for a kernel, the solver's matrices and coefficients. They count no memory of the
+framework. `linearized.settings.operations` describes the bounds of operations.
 """
 
 from collections.abc import Mapping

@@ -72,7 +72,10 @@ def rendered(template: str, path: Path | str, **values: Any) -> Path:
 
 
 def cell(value: Any) -> str:
-    """Format a value for a table: floats with four decimals or in exponent form, a dash for a missing value."""
+    """Format a value for a table; a missing value is shown as a dash.
+
+    Whole numbers have no decimals, other floats have four decimals or exponent form, and booleans are "yes" or "no".
+    """
     if _absent(value):
         return "–"
     if isinstance(value, (bool, np.bool_)):
@@ -85,7 +88,7 @@ def cell(value: Any) -> str:
 
 
 def sort_key(value: Any) -> str:
-    """Return the text by which a cell is sorted, for numbers six significant digits; "none" for missing values.
+    """Return the text by which a table cell is sorted: six significant digits for a number, "none" if it is missing.
 
     Args:
         value: Value of the cell.

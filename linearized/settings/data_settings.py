@@ -142,7 +142,7 @@ class DataSettings(OwnDataSettings):
         super().refuse_unread(given)
 
     def content(self) -> dict[str, str]:
-        """Return digests of the files that are values of settings, including the user's own data, by setting.
+        """Return digests of the files that are values of settings, by setting; the user's own data are one of them.
 
         In the key of a run, the digest of the data replaces their path.
         """

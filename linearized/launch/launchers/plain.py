@@ -1,4 +1,4 @@
-"""Launcher for this machine without Dask: threads of this process that run one command each at a time.
+"""Launcher for this machine without Dask: each worker is a thread of this process and runs one command at a time.
 
 `PlainClient` offers the part of a `distributed.Client` that `linearized.launch.commands` uses.
 """
@@ -123,7 +123,7 @@ class PlainClient:
         return {name: list(keys) for name, keys in self._running.items()}
 
     def close(self) -> None:
-        """Stop each worker after the tasks that were queued before."""
+        """Stop all workers when the tasks that are already queued have been run."""
         for _ in self._threads:
             self._queue.put(None)
 
