@@ -48,8 +48,9 @@ class LambdaLayer(keras.layers.Layer):
         strides: Distance in pixels between two query pixels along rows and columns. All pixels are context pixels.
         embedding: Kind of the layer's own `PositionEmbedding` (scope 0): "relative" or "absolute".
         norm: "channels": batch normalisation of every channel of queries and values. "published": as in the
-            reproduction on CIFAR-10 (joigalcar3/LambdaNetworks), queries are normalised per depth, with statistics
-            shared by all heads, and values per context pixel, with statistics over their channels.
+            reproduction on CIFAR-10 (joigalcar3/LambdaNetworks), each of the k components of the queries is normalised,
+            with statistics shared by all heads; the values of each context pixel are normalised, with statistics over
+            their channels.
         rows: "pixels": row i of the context contains the channels of pixel i. "unpermuted": an image is flattened in
             the order (channels, H, W) and reshaped to (H W, channels), which mixes channels and pixels. It needs
             scope 0 and strides of 1. Use it only for networks that were trained with it, such as those of the

@@ -19,7 +19,7 @@ from linearized.base.extras import warn_of_unused_gpu
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hide what is printed to standard error in a `with` block, also by C++ code; print it if the block raises."""
+    """Hide the standard error of a `with` block, including that of C++ code; print it if the block raises."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)
@@ -36,7 +36,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def settled_backend() -> str | None:
-    """Return the backend of Keras if it is decided, else None.
+    """Return the name of the backend that Keras uses or will use, or None if this is not decided yet.
 
     The backend is decided if Keras is imported already, or if $KERAS_BACKEND or Keras' file `keras.json` names one. The
     entry "tensorflow" in the file decides nothing, because Keras itself writes this default.
@@ -73,7 +73,7 @@ def import_keras(preferred: str = "tensorflow") -> None:
 
 
 def import_keras_on_jax() -> None:
-    """Call `import_keras` with JAX as the backend to use if none is decided."""
+    """Import Keras with JAX as its backend, unless another backend is decided (see `settled_backend`)."""
     import_keras("jax")
 
 

@@ -121,7 +121,7 @@ class BuiltModel:
 def load(path: Path | str) -> keras.Model:
     """Return a saved `.keras` model, uncompiled but ready for predictions.
 
-    If the file has a checksum at its end (a seal), as files that this package writes, the checksum is compared first.
+    Files that this package writes end with a checksum (a seal). If the file has one, it is compared first.
 
     Args:
         path: Path of the file.

@@ -1,4 +1,6 @@
-"""Declaration of the properties of a model, which its module assigns: `DECLARED = Declaration(...)`.
+"""The class `Declaration`: properties of a model, such as its settings and its default optimizer.
+
+The module of each model assigns `DECLARED = Declaration(...)`.
 
 A declaration is read without importing a framework. `linearized train` derives its flags, its checks and the name of a
 run from the declarations of all models. A new model therefore needs only a module and a line in `MODELS`.
@@ -39,7 +41,7 @@ class Declaration:
             `set_parameters`. A least-squares fit needs no framework if the module also has the function
             `exported(config, dataset, ridge, parameters)`, which returns the solved model in the form that
             `linearized.models.keras_export` saves.
-        formed: Whether the least-squares problem can form its Gram matrix, which `--solver=band` needs.
+        formed: Whether the Gram matrix of the least-squares problem can be computed, which `--solver=band` needs.
         units: Default of `--num_units`; 0: the model has no such setting.
         images: Whether rows must be images.
         optimizer: Optimizer that `--solver=auto` selects if the model is not solved by least squares.

@@ -1,4 +1,4 @@
-"""EMPIRICAL: a kernel that a saved Keras model defines at the weights of its file, `--model=path.keras`.
+"""EMPIRICAL: a kernel that a saved Keras model defines at its stored weights, `--model=path.keras`.
 
 `--kind=ntk` selects the empirical NTK (`linearized.empirical_ntk`), `--kind=nngp` the kernel of a layer's outputs
 (`linearized.conjugate_kernel`). Layers are in inference mode. Derivatives and features are in float32; with
@@ -117,7 +117,9 @@ class EmpiricalKernel(Kernel):
     """Kernel of a Keras model at its present weights: the empirical NTK, or φ(x)·φ(z) for the outputs φ of a layer.
 
     The kernel is computed from one vector per row: the derivatives with respect to the weights, or the outputs φ. The
-    vectors are cached as far as memory allows, and recomputed otherwise.
+    vectors are cached as far as memory allows, and recomputed otherwise. Calls of `block` from several threads run one
+    after the other, because the computation of derivatives temporarily changes the model. TensorFlow, JAX and BLAS use
+    several threads within each call.
 
     Args:
         path: Path of the model, used in error messages.
@@ -129,9 +131,6 @@ class EmpiricalKernel(Kernel):
             variables.
         layer: For "nngp": name of the layer with the outputs φ; "": φ is the input of the last layer that has weights.
         dtype: Data type of the sums of products and of the entries.
-
-    Calls of `block` from several threads run one after the other, because the computation of derivatives temporarily
-    changes the model. TensorFlow, JAX and BLAS use several threads within each call.
     """
 
     tile = TILE
@@ -152,7 +151,7 @@ class EmpiricalKernel(Kernel):
         self._turn = threading.Lock()
 
     def on(self, train: np.ndarray) -> Self:
-        """Check the model, choose the size of blocks (`tile`) for the Gram matrix of train rows, and return the kernel.
+        """Check the model, choose `tile`, the block size for the Gram matrix of train rows, and return this kernel.
 
         The Gram matrix is computed in square blocks of `tile` rows and columns. If the derivatives or features of all
         train rows do not fit in memory, they are recomputed for every `tile` rows of the matrix. `tile` is then chosen

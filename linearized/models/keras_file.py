@@ -22,7 +22,7 @@ PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax")
 
 
 def check(config: Any) -> None:
-    """Raise `UserError` for a file that is no model or does not fit the rows, and for --mixed_precision.
+    """Raise `UserError` for a file that is not a model or does not fit the rows, and for --mixed_precision.
 
     Keras is not imported for this.
 

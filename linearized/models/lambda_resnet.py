@@ -1,8 +1,9 @@
 """LAMBDA_RESNET: residual networks with lambda layers in the place of 3x3 convolutions (Bello, ICLR 2021).
 
-Lambda layers replace the convolutions of all stages or of some (`--lambda_stages`). `linearized.layers.lambda_layer`
-describes the layer with n query pixels, m context pixels and keys of depth k. `--lambda_variant` selects one of these
-variants of the network:
+A lambda layer computes a linear map from the context of each pixel and applies the map to the pixel's queries, see
+`linearized.layers.lambda_layer`. It has n query pixels, m context pixels and keys of depth k. Lambda layers replace the
+convolutions of all stages or of some (`--lambda_stages`). `--lambda_variant` selects one of these variants of the
+network:
 
 | variant      | position embeddings                      | batch normalisation | block of stride 2                 |
 |--------------|------------------------------------------|---------------------|-----------------------------------|
@@ -12,10 +13,10 @@ variants of the network:
 
 Layers of the same image size share one embedding. "published" follows the reproduction of the paper on CIFAR-10 by
 joigalcar3/LambdaNetworks, which has 12,898,830 trained parameters for 50 layers (n = m = 64, 16, 4, 1 pixels in the
-four stages). It normalises queries per depth and values per context pixel, and the means of its 3x3 average pools
-include the zeros of the padding. The reproduction has two errors that "published" does not repeat: a reshape that mixes
-channels and pixels, and running statistics of batch normalisation with momentum 0.9999. "unpermuted" repeats the
-reshape, for weights that were trained with it.
+four stages). "published" normalises each of the k components of the queries, and the values of each context pixel. The
+means of its 3x3 average pools include the zeros of the padding. The reproduction has two errors that "published" does
+not repeat: a reshape that mixes channels and pixels, and running statistics of batch normalisation with momentum
+0.9999. "unpermuted" repeats the reshape, for weights that were trained with it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -19,7 +19,7 @@ The first layer is "input", the last one "readout", and all others are "hidden".
 | mup             | hidden  | 1   | 1/√n | m   |
 | mup             | readout | 1   | 1/n  | n   |
 
-The triples (c, s², r) and (c/θ, s²θ², rθ²) are equivalent for every θ > 0 (Yang & Hu).
+The triples (c, s², r) and (c/θ, s²θ², rθ²) give the same training for every θ > 0 (Yang & Hu).
 
 The networks of arXiv 2006.13409 ("published") follow none of the four exactly. NN (`linearized.layers.mean_field`) is
 mean_field with biases and two changes. The first layer has s² = 1/n, c = 1 and r = m, which is n times the

@@ -2,13 +2,14 @@
 
 With the stem for large images (a 7x7 convolution and a pool, both with stride 2) and ten classes, 50 layers have
 23,528,522 trained parameters, as in the comparison with lambda layers on CIFAR-10 by joigalcar3/LambdaNetworks. Strided
-convolutions and pools have symmetric padding, as in PyTorch's networks, unless `--resnet_padding=same` selects that of
-Keras.
+convolutions and pools have symmetric padding, as in PyTorch's networks. `--resnet_padding=same` selects Keras'
+padding instead.
 
 A block adds a residual branch to its input. The branch starts at 0, because the scales γ of its last batch
 normalisation start at 0; with `--resnet_zero_start=false` they start at 1. Lambda layers are quadratic in their inputs
 and can have large outputs while the running statistics of batch normalisation are inaccurate. Scales that start at 0
-bound the effect of such outputs. Each training batch keeps a share of at most 0.9 of the old running statistics.
+bound the effect of such outputs. At each training batch, the running statistics keep at most a share of 0.9 of their
+old values.
 
 With `--kervolution_kernel`, kervolutions (convolutions whose products are replaced by a kernel) replace all
 convolutions, including the stem, the 1x1 convolutions and those of the shortcuts. With `--kervolution_places=inner`,

@@ -1,4 +1,4 @@
-"""Functions that find whether a user's Keras model requires the rows of a dataset as flat rows or as images."""
+"""Functions that determine whether a user's Keras model requires flat rows or images as inputs."""
 
 import math
 from typing import Any
@@ -22,14 +22,14 @@ def stated_shape(model: Any) -> Any:
 
 
 def is_one_shape(shape: Any) -> bool:
-    """Return whether `shape` is the shape of one array: a list or tuple of whole numbers, with None for any size."""
+    """Return whether `shape` is the shape of one array: a list or tuple whose entries are whole numbers or None."""
     return isinstance(shape, list | tuple) and all(size is None or isinstance(size, int) for size in shape)
 
 
 def row_shape(
     path: str, shape: Any, dim: int, image_shape: tuple[int, ...] | None, where: str
 ) -> tuple[int, ...]:  # fmt: skip
-    """Return the shape of one row of length `dim` as input of a model, such as (dim,) or (height, width, channels).
+    """Return the shape that a model requires for a row of `dim` numbers: (dim,), or that of an image.
 
     Args:
         path: Path of the model, used in error messages.

@@ -2,7 +2,7 @@
 
 Each hidden layer approximates a dense layer with weights W. It computes m random features of its inputs and multiplies
 them by a matrix Ψ, see `linearized.layers.snnk.layer`. Ψ is trained; with `--snnk_trained=weights`, W is trained and Ψ
-is computed from W. Penalty: λ Σ‖Ψ‖² or λ Σ‖W‖² over the hidden layers, for the trained matrices; the readout has no
+is computed from W. Penalty: λ Σ‖Ψ‖² over the hidden layers, or λ Σ‖W‖² if W is trained. The readout has no
 penalty. After training, `linearized.layers.snnk.bundle.bundle` can multiply each Ψ with the next matrix, which gives
 layers of m x m weights.
 """

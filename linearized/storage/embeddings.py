@@ -1,8 +1,8 @@
-"""Reading of stored random features of a dataset (an embedding), an array (rows, m) for every split.
+"""Reader of the stored random features of a dataset: an array (rows, m) for each split (train, validation, test).
 
-The features are stored in shards: HDF5 files that each hold some rows of the splits. The shards and the description
-of their folder have the same formats as for Gram matrices, see `linearized.storage.shards` and
-`linearized.storage.manifest`.
+All arrays together are called an embedding. They are stored in shards, HDF5 files with some of the rows each. The
+shards and the description of their folder have the same formats as for Gram matrices, see `linearized.storage.shards`
+and `linearized.storage.manifest`.
 """
 
 import dataclasses

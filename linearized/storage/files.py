@@ -101,8 +101,9 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
 def aside_folder(parent: Path) -> Iterator[Path]:
     """Yield a new, locked folder `.writing-*` in `parent`, and remove it with its files at the end of the block.
 
-    If the block fails, folders that were made for `parent` are removed if they are empty. In an OSError, the folder
-    `.writing-*` is removed from the path `filename`, and a missing `filename` becomes `parent`.
+    If the block fails, folders that were made for `parent` are removed if they are empty. If the block
+    raises an OSError, its attribute `filename` is changed: the folder `.writing-*` is removed from the path, and a
+    missing `filename` becomes `parent`.
     """
     created = new_folders(parent)
     try:
@@ -236,12 +237,12 @@ def _claim(folder: Path, *, make: bool = True) -> int:
 
 
 def new_folders(folder: Path) -> list[Path]:
-    """Return `folder` and its parents as far as they do not exist yet, deepest first."""
+    """Return those of `folder` and its parents that do not exist yet, deepest first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders that are empty, in the given order; other and missing folders cause no error."""
+    """Remove the folders that are empty, in the given order; skip folders that are missing or not empty."""
     for folder in folders:
         with contextlib.suppress(OSError):  # it is not empty or does not exist
             folder.rmdir()

@@ -43,7 +43,7 @@ KINDS = (GRAM, FEATURES)
 
 
 class Band(NamedTuple):
-    """Rows [start, stop) of a block that are stored together; the block is "train", "validation" or "test"."""
+    """A range of rows [start, stop) that are stored together, of the block "train", "validation" or "test"."""
 
     block: str
     start: int
@@ -51,7 +51,7 @@ class Band(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the band's dataset in the shard's file."""
+        """Name of the HDF5 dataset that holds the band in the file of its shard."""
         return f"{self.block}/{self.start:07d}-{self.stop:07d}"
 
     @property
@@ -115,10 +115,10 @@ class Manifest:
         return f"{self.command} --shard={shard}"
 
     def current_settings(self) -> dict[str, Any]:
-        """Return the settings by the names that this version of the suite uses.
+        """Return the settings by the names that this version of the package uses.
 
-        Version 0.1 stored `num_layers`, which counted the readout too. The entry is replaced by `hidden_layers`, which
-        is one less.
+        Version 0.1 stored `num_layers`, which counted the readout too. It is replaced by `hidden_layers`, which is
+        smaller by one.
         """
         settings = dict(self.settings)
         dense = settings.pop("num_layers", None)

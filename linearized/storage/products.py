@@ -6,7 +6,7 @@ rounding errors. At n = 10,000 and 10 columns a product takes 0.08 s on one core
 lose four digits to cancellation, which is too inaccurate for a ridge of 1e-7 of the matrix's norm.
 
 If only the upper triangle of a symmetric matrix is stored, each tile above the diagonal is multiplied twice, as it is
-and transposed. This takes as long as a product of a full matrix with the same number of multiply-adds.
+and transposed. This takes as long as the product with a full matrix that has the same number of multiply-adds.
 """
 
 import contextlib
@@ -78,9 +78,10 @@ def multiply(matrix: np.ndarray, v: np.ndarray, each: Spread, out: np.ndarray | 
 
 
 def add_symmetric(block: np.ndarray, start: int, v: np.ndarray, total: np.ndarray, each: Spread) -> None:
-    """Add the contribution of some rows of a symmetric K, from the diagonal onwards, to `total`, a sum for K @ v.
+    """Add the contribution of some rows of a symmetric matrix K to `total`, in which the product K @ v is summed.
 
-    Each entry right of the square on the diagonal is used twice: once as stored, once transposed.
+    The rows are given from the diagonal onwards. Each entry right of the square on the diagonal is used twice: once as
+    given, once transposed.
 
     Args:
         block: Entries K[start : start + m, start:] of m rows; the first m columns are the square on the diagonal.

@@ -1,9 +1,9 @@
 """The schema of `result.json`: the entries that the record of a run must have.
 
 Further entries of a record are kept and not checked. There are three formats. Format 2 added a digest of the file.
-Format 3 defined `converged` for training by gradients (see `convergence`) and added two entries. `made_by` contains the
-version, commit, machine and seeds. If the solution at the chosen ridge did not converge, `chosen_converged` states the
-best ridge with a converged solution.
+Format 3 defined `converged` for training by gradients (see `convergence`) and added two entries: `made_by` contains the
+version, commit, machine and seeds; `chosen_converged` states the best ridge with a converged solution if the solution
+at the chosen ridge did not converge.
 """
 
 from collections.abc import Callable, Mapping
@@ -271,8 +271,8 @@ def settled(loss_change: float | None, epochs: int | None = None, warm_up: int =
     """Return whether a train loss settled: its relative change at the end of training was at most 2 % (`SETTLED`).
 
     Args:
-        loss_change: Relative change of the loss between the last two tenths of the epochs, in each of which the loss is
-            averaged. None if there was only one epoch; the loss then counts as not settled.
+        loss_change: Relative change of the mean loss from the second last tenth of the epochs to the last tenth. None
+            if there was only one epoch or the first mean is 0; the loss then counts as not settled.
         epochs: Number of epochs. A loss counts as not settled if there were fewer than 10 epochs (`FEWEST_EPOCHS`), or
             if the last two tenths overlap the warm-up of the learning rate. None skips this check, for stored runs,
             which were checked when they were trained.

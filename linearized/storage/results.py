@@ -205,8 +205,8 @@ def collect(directory: Path | str, *, every_ridge: bool = False) -> "pd.DataFram
     `flaw` is "diverged" or "not converged" if this is known of the solution at the row's ridge, otherwise "".
 
     If a setting has the same name as a value that is measured at each ridge, the column of the setting has the prefix
-    `setting_`: `iterations` is the solver's number of iterations, `setting_iterations` the setting of a feature
-    machine.
+    `setting_`: `iterations` is the solver's number of iterations, `setting_iterations` the setting of a recursive
+    feature machine.
 
     Results that cannot be read are left out. They are logged and listed in the table's `.attrs["unreadable"]`.
 

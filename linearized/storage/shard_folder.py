@@ -87,7 +87,8 @@ def refusals_undone(folder: Path | str) -> Iterator[None]:
     """Remove the description that a `with` block wrote to a folder of shards if the block raises `UserError`.
 
     The description is removed only if the folder has no other content; the empty folder is then removed too. Leftovers
-    of killed jobs are removed in any case. After a `TryLater` error nothing is removed.
+    of killed jobs in the folder are always removed. Nothing is removed if the error is a `TryLater`, which means that
+    another process is working in the folder.
     """
     folder = Path(folder)
     created = new_folders(folder)

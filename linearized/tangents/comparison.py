@@ -1,7 +1,7 @@
-"""Measures of kernels on the same rows: distance and alignment of two kernels, and effective rank of one kernel.
+"""Functions that compare two kernel matrices (distance and alignment), and the effective rank of one kernel matrix.
 
-Kernels are symmetric matrices (n, n). No measure changes if a kernel is multiplied by a positive number. All are
-computed in float64.
+A kernel is given as the symmetric matrix (n, n) of its values at all pairs of n rows. Multiplying a kernel by a
+positive number changes none of the results. All are computed in float64.
 """
 
 import numpy as np
@@ -37,10 +37,10 @@ def label_alignment(kernel: Float[np.ndarray, "n n"], targets: Float[np.ndarray,
 
 
 def effective_rank(kernel: Float[np.ndarray, "n n"]) -> float:
-    """Return the effective rank of a kernel, between 1 and n, or 0 for a kernel that is 0.
+    """Return the effective rank of a kernel, between 1 and n, or 0 if the kernel has no positive eigenvalue.
 
-    It is exp(-Σ p_i log p_i), where p_i are the positive eigenvalues divided by their sum (Roy & Vetterli, EUSIPCO
-    2007).
+    The rank is exp(-Σ p_i log p_i), where p_i are the positive eigenvalues divided by their sum (Roy & Vetterli,
+    EUSIPCO 2007).
     """
     values = np.clip(np.linalg.eigvalsh(kernel.astype(np.float64)), 0, None)
     shares = values[values > 0] / values.sum()

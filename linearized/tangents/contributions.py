@@ -57,7 +57,7 @@ class Gradients:
 
     @classmethod
     def joined(cls, blocks: Sequence["Gradients"]) -> "Gradients":
-        """Return the derivatives for the rows of several blocks, one block after the other."""
+        """Concatenate the derivatives of several blocks of rows."""
         return blocks[0] if len(blocks) == 1 else cls(np.concatenate([one.values for one in blocks]))
 
     def trace(self, other: "Gradients") -> Float[np.ndarray, "n m"]:
@@ -85,8 +85,8 @@ class Factors:
     to the tangent kernel is computed from h and δ without these sums; see the docstring of the module.
 
     Attributes:
-        inputs: Inputs h, (n, T, a), with a numbers for each position. In the subclass `Lookups`, for embedding layers,
-            they are word indices (n, T, 1).
+        inputs: Inputs h, (n, T, a): one vector of length a for each position. In the subclass `Lookups`, for embedding
+            layers, they are word indices (n, T, 1).
         signals: Signals δ, (n, T, k, b): derivatives of the network's k outputs with respect to the layer's b results
             at each position.
         bias: 1.0 if the contribution of the layer's bias is included, otherwise 0.0.
@@ -114,7 +114,7 @@ class Factors:
 
     @classmethod
     def joined(cls, blocks: Sequence["Factors"]) -> "Factors":
-        """Return the inputs and signals for the rows of several blocks, one block after the other."""
+        """Concatenate the inputs and signals of several blocks of rows."""
         return blocks[0]._together(blocks, 0, blocks[0].bias)
 
     @staticmethod

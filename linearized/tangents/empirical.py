@@ -104,8 +104,8 @@ def layer_features(model: keras.Model, x: Any, layer: str | None = None) -> np.n
 class LayerKernel:
     """Kernel φ(x)·φ(x') of the outputs φ of a layer of a Keras model.
 
-    `prepare` computes φ once for each row, and `block` multiplies the results. The methods are those of
-    `TangentKernel`, so that the two kernels can be exchanged.
+    `prepare` computes φ once for each row, and `block` multiplies the results. `TangentKernel` has the same two
+    methods, so that the same code can use both kernels.
 
     Args:
         model: Keras model with one input and one output.
@@ -137,8 +137,8 @@ class LayerKernel:
 def conjugate_kernel(model: keras.Model, x1: Any, x2: Any = None, *, layer: str | None = None) -> np.ndarray:
     """Return the conjugate kernel φ(x)·φ(x') of a Keras model at its present weights, in float32, (n, m).
 
-    φ are the outputs of a layer. At initial weights, the kernel tends to the NNGP kernel with growing width. In the
-    standard parametrization this requires division by the width.
+    φ are the outputs of a layer. With random initial weights and growing width, the kernel tends to the NNGP kernel
+    (that of a Gaussian process). In the standard parametrization it must first be divided by the width.
 
     Args:
         model: Keras model with one input and one output.

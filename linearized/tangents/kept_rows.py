@@ -1,8 +1,8 @@
-"""Cache, of limited memory, for the derivatives of rows from which a tangent kernel is computed.
+"""Cache of limited size for the derivatives from which a tangent kernel is computed.
 
-These derivatives, the contributions of `linearized.tangents.contributions`, may be far larger than the rows: for three
-convolutions of 32 channels they take about 1 MB per row. They are computed when a block of the Gram matrix needs them,
-in chunks of rows whose size depends only on the model and not on the free memory.
+The derivatives of a row (objects of `linearized.tangents.contributions`) may be far larger than the row: for three
+convolutions of 32 channels they take about 1 MB. They are computed when a block of the Gram matrix needs them, in
+chunks of rows. The size of a chunk depends only on the model and not on the free memory.
 
 A Gram matrix is computed in bands, which are ranges of its rows. The blocks of a band are computed from left to right.
 Each band starts further to the right than the band before, because only the upper triangle of the symmetric matrix is
@@ -22,10 +22,10 @@ Prepared = list[Contribution]
 
 
 class ChunkStore:
-    """Cache of the contributions of rows to a tangent kernel, computed and stored in chunks of rows.
+    """Cache of the derivatives from which a tangent kernel is computed, in chunks of rows.
 
     Args:
-        make: Function that computes the contributions of an array of rows, such as `TangentKernel.prepare`.
+        make: Function that computes the derivatives for an array of rows, such as `TangentKernel.prepare`.
         rows: Number of rows of a chunk.
         most_bytes: Largest total size of the cached chunks. Up to two further chunks that are in use may be in memory.
     """
@@ -38,7 +38,7 @@ class ChunkStore:
         self.made = 0  # number of rows whose contributions were computed, repetitions included
 
     def run(self, x: np.ndarray) -> "KeptRows":
-        """Register an array of rows, and return an object that gives access to their contributions.
+        """Register an array of rows, and return an object that gives access to their derivatives.
 
         Nothing is computed yet. Cached chunks of these rows are freed when the returned object and all slices of it
         are deleted, or earlier if the memory is needed for other chunks.
@@ -56,9 +56,9 @@ class ChunkStore:
         self._held = rows.chunks()
 
     def chunk(self, run: "_RowRun", index: int) -> Prepared:
-        """Return the contributions of one chunk of rows, from the cache or computed.
+        """Return the derivatives for one chunk of rows, from the cache or newly computed.
 
-        Computed contributions are cached if there is enough free memory, or if dropping chunks of lower priority frees
+        Computed derivatives are cached if there is enough free memory, or if dropping chunks of lower priority frees
         enough.
 
         Args:
@@ -76,13 +76,13 @@ class ChunkStore:
         return run.chunks[index]
 
     def _place(self, number: int, index: int) -> tuple[bool, int, int]:
-        """Return the priority of a chunk, a tuple that is larger for higher priority.
+        """Return the priority of a chunk: a tuple, which compares as larger for a higher priority.
 
         Chunks given to `hold` have the highest priority. Among the others, chunks of arrays that were registered later
-        have a higher priority, and within an array chunks of larger index.
+        have a higher priority. Within an array, chunks of larger index have a higher priority.
 
         Args:
-            number: Number of the registered array of rows.
+            number: Index of the array of rows in the order of registration, from 0.
             index: Index of the chunk in this array.
         """
         return (number == self._held[0] and index in self._held[1], number, index)
@@ -118,7 +118,7 @@ class _RowRun:
 
     Args:
         x: Rows (n, ...).
-        number: Number of the array in the order of registration.
+        number: Index of the array in the order of registration, from 0.
     """
 
     def __init__(self, x: np.ndarray, number: int):
@@ -127,12 +127,12 @@ class _RowRun:
 
 
 class KeptRows:
-    """Consecutive rows of an array in a `ChunkStore`, whose contributions are computed when they are read.
+    """Consecutive rows of an array in a `ChunkStore`; the derivatives for the rows are computed when they are read.
 
     A slice of this object is an object of the same class for fewer rows.
 
     Args:
-        store: Cache of the contributions.
+        store: Cache of the derivatives.
         run: Array of rows in this cache.
         start: Index of the first row in this array.
         stop: Index after the last row.
@@ -157,7 +157,7 @@ class KeptRows:
         return self._run.number, range(self._start // size, -(-self._stop // size))
 
     def parts(self) -> Iterator[tuple[slice, Prepared]]:
-        """Yield a slice of these rows and the contributions of the rows in the slice, once for each chunk."""
+        """Yield, for each chunk, the slice of these rows that it contains, and the derivatives for that slice."""
         size, start = self._store.rows, self._start
         while start < self._stop:
             index, first = divmod(start, size)

@@ -37,7 +37,7 @@ def checked_inputs(x: Any) -> np.ndarray:
 
 
 def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
-    """Check that a model has a tangent kernel, and return its number of outputs per row.
+    """Check that the tangent kernel of a model can be computed, and return the number of outputs per row.
 
     Args:
         model: Keras model; it is called in inference mode.
@@ -104,7 +104,7 @@ def _size_of_terms(model: keras.Model, row: np.ndarray) -> float:
 
 
 def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | str | None) -> list[Any]:
-    """Return those trainable variables of a model that `chosen` includes.
+    """Return the trainable variables of a model that the argument `chosen` selects.
 
     Args:
         model: Keras model.
@@ -112,7 +112,7 @@ def chosen_variables(model: keras.Model, chosen: Callable[[Any], bool] | str | N
             "block5,head/kernel" (see `variable_sets.variable_set`); None: all are included.
 
     Raises:
-        UserError: If no variable is included, or for an invalid text.
+        UserError: If no variable is selected, or for an invalid text.
     """
     if isinstance(chosen, str):
         chosen = variable_set(model, chosen)

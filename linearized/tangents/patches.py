@@ -1,4 +1,4 @@
-"""Patches of the inputs of Keras convolutions, with their padding, strides and dilation, computed by NumPy."""
+"""Functions that cut the inputs of a Keras convolution into the patches that its filters are multiplied by."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def channels_last(layer: Any, values: np.ndarray, first: int) -> np.ndarray:
-    """Return the inputs or outputs of a convolution with the channels as the last axis.
+    """Move the channels of the inputs or outputs of a convolution to the last axis, unless they are there already.
 
     Args:
         layer: Keras convolution, whose `data_format` is that of `values`.

@@ -48,11 +48,13 @@ class Path:
 
 
 class Parts:
-    """Results of `rules.found` for all layers of a model and a block of n rows, grouped by variable.
+    """Derivatives of a model's k outputs with respect to its variables for n rows, grouped by variable.
+
+    The rules of the layers computed them (see `rules.found`).
 
     Args:
-        linear: One `Linear` for each call of a layer that multiplies its inputs by a kernel, with the inputs of the
-            layer and the derivatives of the model's k outputs with respect to its results.
+        linear: One `Linear` for each call of a layer that multiplies its inputs by a kernel. It contains the inputs of
+            the layer, and the derivatives of the outputs with respect to the results of the layer.
         others: Pairs of a variable of another kind, such as the scale of a normalisation, and the derivatives of the k
             outputs with respect to it, `(n, k, *shape)`.
     """

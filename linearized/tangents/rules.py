@@ -44,8 +44,8 @@ class Linear:
     def flat_gradients(self) -> np.ndarray:
         """Return the derivatives of the k outputs with respect to the p entries of the kernel, (n, k, p).
 
-        The order of the p entries is the same for all rows. It differs from that of the flattened kernel, which saves a
-        copy.
+        The order of the p entries is the same for all rows. It may differ from the order of the entries in the kernel,
+        because no copy is needed then.
         """
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)
@@ -231,7 +231,7 @@ def _embedding(layer: Any, inputs: np.ndarray, signals: np.ndarray) -> Found:
 
 
 class LookedUp(Linear):
-    """One call of an embedding layer, as the product of one-hot vectors and the embedding matrix."""
+    """One call of an embedding layer, treated as the product of one-hot vectors and the embedding matrix."""
 
     def kernel_gradients(self) -> np.ndarray:
         """Return the derivatives with respect to the embedding matrix, (n, k, words, width), which are mostly 0."""

@@ -59,9 +59,9 @@ class Call:
 def kind_of(layer: keras.layers.Layer) -> str | None:
     """Return the name of the rule for the derivatives of a layer, a key of `rules.RULES`, or None if it has none.
 
-    The rule of a standard Keras layer depends on its type. A layer of this package can name its rule in the attribute
-    `tangent_rule`. Such a layer has two methods. Its `call` passes the tensor s that is linear in its variables through
-    `at_site(s)`. `entering(x)` returns the array that its kernel is multiplied by.
+    The rule of a standard Keras layer depends on the type of the layer. A layer of this package can name its rule in
+    the attribute `tangent_rule`, and then has two methods. `at_site(s)` is called by `call` with the tensor s that is
+    linear in the variables, and returns s. `entering(x)` returns the array that the kernel is multiplied by.
     """
     call = type(layer).call
     return BEFORE_ACTIVATION.get(call) or OUTPUTS.get(call) or getattr(layer, "tangent_rule", None)
@@ -73,8 +73,8 @@ def tapped(model: keras.Model, tap: Callable[[Any], Any]) -> Iterator[list[Call]
 
     Args:
         model: Keras model. Its layers that have a rule (see `kind_of`) and trainable variables are recorded.
-        tap: Function that takes the site of each layer, the tensor that is linear in the layer's variables, and returns
-            the tensor that replaces it.
+        tap: Function that is called with the site of each layer, the tensor that is linear in the layer's variables. It
+            returns the tensor that replaces the site.
 
     Yields:
         List to which each call of these layers adds a `Call`.
