@@ -6,7 +6,8 @@ Network Kernels" (ICLR 2024). For a query q and a key k of length d and random p
     exp(q·k) = E φ(q)φ(k)  with  φ(x) = (1+4M)^(d/4) exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²) > 0
 
 for every M >= 0. The shift M changes the variance of the estimate, not its mean; `best_shift` computes the M of the
-smallest variance in closed form. The features are those of `Exponentials([1.0], [1.0])` with the shift M.
+smallest variance in closed form. The features are those of `Exponentials([1.0], [1.0])`
+(`linearized.layers.snnk.exponentials`) with the shift M.
 """
 
 import keras
@@ -45,9 +46,9 @@ class FavorAttention(keras.layers.Layer):
 
     Args:
         num_features: m, the number of features. The relative variance of an attention weight falls like 1/m.
-        shift: M, not negative; 0 gives the features of FAVOR+. None: M is computed for each sequence and each head, as
-            in the paper: the estimate has the smallest variance at the mean of ‖q + k‖² over all pairs of a query and a
-            key.
+        shift: M, not negative; 0 gives the features of FAVOR+. None: as in the paper, M is computed for each sequence
+            and each head. It minimises the variance of the estimate at the mean of ‖q + k‖² over all pairs of a query
+            and a key.
         orthogonal: Whether projections are orthogonal to each other in blocks of d; otherwise all are independent.
         lengths: Lengths of orthogonal projections: "chi", so that each of them is N(0, I), or "fixed" at √d.
         seed: Random-number seed of the projections.
@@ -144,6 +145,6 @@ class FavorAttention(keras.layers.Layer):
         return (*query_shape[:-1], last[-1])
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         names = ("num_features", "shift", "orthogonal", "lengths", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -51,5 +51,5 @@ class SeededNormal(keras.initializers.Initializer):
         return ops.convert_to_tensor(drawn, dtype=dtype or "float32")
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         return {"stddev": self.stddev, "seed": self.seed, **({"paired": self.paired} if self.paired else {})}

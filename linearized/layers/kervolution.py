@@ -12,8 +12,8 @@ arguments of the layers.
 | "l2"         | ‖x - w‖₂ + b                        | a convolution and norms, see `layers.distances`        |
 | "l1"         | ‖x - w‖₁ + b                        | a sum over the entries of a patch                      |
 
-Every kernel except "l1" costs a convolution and a few passes over its output. None stores unfolded patches or the
-differences of all patches and filters. Padding is with zeros, which count as inputs in the distances.
+Every kernel except "l1" costs a convolution and a few passes over its output. No kernel stores copies of all patches,
+or the differences of all patches and filters. Padding is with zeros, which count as inputs in the distances.
 
 `variant="published"` follows the public PyTorch implementation (ryanaleksander/kernel-convolution, whose CIFAR-10
 example trains a ResNet-50). It differs from the table in three points:
@@ -206,7 +206,7 @@ class _Kervolution:
             self.learned.assign(store[str(len(store.keys()) - 1)])
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         start = {"kernel_initializer": None} if self._starts_by_kernel else {}
         start |= {"bias_initializer": None} if self._bias_by_variant else {}
         own = {name: getattr(self, name) for name in _OWN[1:]}

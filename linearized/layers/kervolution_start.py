@@ -16,8 +16,8 @@ with t = P σ² m. p, c and γ are the degree, the offset and the width of the k
 | "l1"         | 1                           | .6 P; at least (1 - 2/π) P for any filters                        |
 
 For "polynomial", a² is chosen so that the mean square of the outputs stays bounded from layer to layer (`_polynomial`).
-For "gaussian", σ² makes the variance that x·w causes in exp(-γ‖x - w‖²) as large as possible. For no σ² does the
-variance of the outputs exceed 2 e⁻² / P if the entries of a patch are independent.
+For "gaussian", σ² makes the variance that x·w causes in exp(-γ‖x - w‖²) as large as possible. If the entries of a patch
+are independent, the variance of the outputs is at most 2 e⁻² / P for every σ².
 
 Stacks of distances grow. For filters with σ = 1 the mean "l2" distance is √(P (m + 1)) and the mean "l1" distance
 P √(2 (m + 1) / π), so each "l2" layer of a stack multiplies the mean square by about P, and each "l1" layer by about

@@ -260,7 +260,7 @@ class LambdaLayer(keras.layers.Layer):
         return (x_shape[0], *sizes, self.filters)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         names = ("filters", "heads", "keys", "intra_depth", "scope", "strides", "embedding", "norm", "rows", "momentum",
                  "seed", "embedding_stddev")  # fmt: skip
         own = {name: getattr(self, name) for name in names}

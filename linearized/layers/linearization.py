@@ -127,7 +127,7 @@ def linearize(
 
     J(x) = ∂f(x; θ₀)/∂θ is the Jacobian of the outputs with respect to the chosen weights θ. v has one number for each
     of these weights; it starts at 0, and only v is trained. Keras' `fit` trains v by gradient descent, and
-    `linearized.fit_linearization` solves for v over a grid of ridges. The new model is saved, loaded
+    `linearized.fit_linearization` solves for v over a grid of ridges. The new model can be saved, loaded
     (after `import linearized.layers`) and used for predictions like any Keras model. It contains a copy of `model`, so
     later changes of `model` do not affect it.
 

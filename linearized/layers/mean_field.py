@@ -118,7 +118,7 @@ class MeanFieldDense(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         named = isinstance(self.activation, Scalar)
         activation = self.activation.text if named else keras.saving.serialize_keras_object(self.activation)
         own = {"units": self.units, "place": self.place, "seed": self.seed, "activation": activation}

@@ -123,7 +123,7 @@ class NeuralTangent(keras.layers.Layer):
         return (*input_shape[:-1], self.outputs)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         own = {"units": self.units, "outputs": self.outputs, "directions": self.directions}
         drawn = {"law": self.law, "seed": self.seed, "block": self.block}
         regularizer = keras.regularizers.serialize(self.directions_regularizer)

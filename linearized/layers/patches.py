@@ -1,4 +1,4 @@
-"""Convolution with the geometry of another layer, and the distances ‖x - w‖₁ between all patches x and filters w.
+"""Convolution with the strides and padding of a given layer, and distances ‖x - w‖₁ of its patches x and filters w.
 
 An L1 distance is not an inner product, so it is accumulated in a loop over the positions within a filter and the
 channels. Automatic differentiation would store the differences of every iteration. The derivative defined here

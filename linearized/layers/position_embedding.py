@@ -74,7 +74,7 @@ class PositionEmbedding(keras.layers.Layer):
         return (queries, height * width, self.keys, self.intra_depth)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         own = {"keys": self.keys, "intra_depth": self.intra_depth, "kind": self.kind, "strides": self.strides}
         return {**super().get_config(), **own, "seed": self.seed, "stddev": self.stddev}
 

@@ -45,5 +45,5 @@ class Positions(keras.layers.Layer):
         return (input_shape[0], self.length + self.first, input_shape[-1])
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         return {**super().get_config(), "length": self.length, "first": self.first}

@@ -71,6 +71,6 @@ class RandomFeatures(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         own = {"units": self.units, "law": self.law, "seed": self.seed, "block": self.block}
         return {**super().get_config(), **own}

@@ -38,7 +38,7 @@ class _Rated:
         return [self.rate] * len(self.trainable_variables)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         return {**super().get_config(), "rate": self.rate}
 
 
@@ -80,7 +80,7 @@ class NamedFunction:
         return self.scalar(x, ops)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         return {"activation": self.scalar.text}
 
     @classmethod

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _check(config: Any) -> None:
-    """Raise `UserError` for a model file that does not fit the rows, for invalid --variables, and for Newton-CG.
+    """Raise `UserError` for a model file that does not fit the rows, invalid --variables, and --max_ncg_iters.
 
     Args:
         config: Settings of the run.

@@ -1,4 +1,4 @@
-"""NN: the fully connected network of any depth, in the mean-field scaling of arXiv 2006.13409 or another.
+"""NN: a fully connected network of any depth, in the mean-field scaling of arXiv 2006.13409 or another scaling.
 
 Penalty: λ‖W₁‖² + (λ/√N) Σ‖W_l‖², with the weights W₁ of the first hidden layer, the weights W_l of the deeper hidden
 layers and N units per layer; biases and the readout have no penalty. Networks in other parametrizations have no biases.

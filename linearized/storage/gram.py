@@ -78,7 +78,7 @@ class _Bands:
     def _panels(
         self, memory: int, bands: slice = slice(None), buffers: int = 1
     ) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield the stored rows in panels of about `memory` bytes, each as (first row, first column, entries).
+        """Yield the stored rows in parts (panels) of about `memory` bytes, each as (first row, first column, entries).
 
         A panel holds several small bands, because products of few rows are slow, or a part of a large band. Train rows
         are stored from the diagonal onwards. In a panel of several train bands, entries that are not stored are

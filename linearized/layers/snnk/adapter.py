@@ -2,8 +2,8 @@
 
 An SNNK (scalable neural network kernel) replaces a dense layer by m random features of its inputs and a trained matrix.
 By default an adapter returns its inputs unchanged at the start of training, and the inputs of its SNNK are
-layer-normalised (`norm_before`). Their norm is then at most √d at the start, for inputs of length d. Without this
-normalisation, give the SNNK a `radius` if its features grow without bound.
+layer-normalised (`norm_before`). At the start of training, the norm of the normalised inputs is then at most √d, for
+inputs of length d. Without this normalisation, give the SNNK a `radius` if its features grow without bound.
 
 Sources: "Scalable Neural Network Kernels" (ICLR 2024), section on adapters; bottleneck adapters after Houlsby et al.
 (2019).
@@ -104,7 +104,7 @@ class SNNKAdapter(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         inner = self.snnk.get_config()
         for name in ("name", "dtype", "trainable", "units"):
             inner.pop(name)
@@ -153,7 +153,7 @@ class Adapted(keras.layers.Layer):
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         parts = {"layer": self.layer, "adapter": self.adapter}
         return {**super().get_config(),
                 **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}  # fmt: skip

@@ -78,7 +78,7 @@ class Power(Expansion):
         return np.polynomial.polynomial.polyval(z, self.coefficients)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         return {"coefficients": self.coefficients.tolist()}
 
 
@@ -113,7 +113,7 @@ class Fourier(Expansion):
         return np.cos(angles) @ self.cosines + np.sin(angles) @ self.sines
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         names = ("frequencies", "cosines", "sines")
         return {name: getattr(self, name).tolist() for name in names}
 

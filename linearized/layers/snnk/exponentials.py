@@ -95,7 +95,7 @@ class Exponentials(Expansion):
         return (np.exp(np.asarray(z)[..., None] * self.rates()) @ self.sizes()).real / len(self.amplitudes)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         names = ("amplitudes", "exponents", "weight_amplitudes", "weight_exponents")
         kept = [False, False, *self.shared]
         return {

@@ -39,9 +39,9 @@ class Fit(NamedTuple):
 
 
 def growth_of(layer, rows: np.ndarray) -> float:
-    """Return the exponent g, rounded to 0, 1, 2 or 3, with which outputs of a layer grow like ‖x‖^g far from some rows.
+    """Estimate the exponent g with which the outputs of a layer grow like ‖x‖^g far from given rows: 0, 1, 2 or 3.
 
-    The exponent is 0 if the outputs are bounded, overflow or are all 0.
+    The result is 0 if the outputs are bounded, overflow or are all 0.
 
     Args:
         layer: Function on arrays (n, d), such as a Keras layer.
@@ -147,10 +147,10 @@ def report(name: str, error: float, rows: str) -> None:
 class _Guard(NamedTuple):
     """Features Φ and outputs of a dense layer at guard rows, which keep a fit from diverging outside the given rows.
 
-    `UniversalFeatures` with a radius R are bounded. Let s = max(1, distance / R), where distance is that of a row from
-    the centre of the features. Φ of a row outside the ball of radius R is s^growth times Φ of the point on the ball's
-    border in the same direction. Here Φ and the layer's outputs are both divided by s^growth. This leaves the equation
-    Φ·Ψ = outputs unchanged, but gives distant rows no larger weight in the fit than rows on the border.
+    `UniversalFeatures` with a radius R are bounded. Let r be the distance of a row from the centre of the features, and
+    s = max(1, r / R). For a row outside the ball of radius R, Φ is s^growth times Φ of the point where the line to the
+    centre crosses the border of the ball. Here Φ and the layer's outputs are both divided by s^growth. The equation Φ·Ψ
+    = outputs then still holds, but distant rows have no larger weight in the fit than rows on the border.
 
     If the features are not bounded (R = 0), there are no guard rows. Rows whose outputs overflow are left out.
 

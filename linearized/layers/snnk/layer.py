@@ -206,7 +206,7 @@ class SNNK(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         own = {"units": self.units, "trained": self.trained, "use_bias": self.use_bias}
         given = self.kernel_initializer
         initializer = None if given is None else keras.initializers.serialize(given)

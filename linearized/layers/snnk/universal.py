@@ -310,7 +310,7 @@ class UniversalFeatures(keras.layers.Layer):
         return {"activation": activation, **{name: getattr(self, name) for name in names}}
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         return {**super().get_config(), "num_features": self.num_features, **self.options()}
 
 

@@ -224,7 +224,7 @@ def replace_pooler(
     model: keras.Model, num_features: int | None = None, *, activation: Any = "relu", fit: bool = True, seed: int = 0,
     bundled: bool = False, inputs: Any = None, **options,
 ) -> keras.Model:  # fmt: skip
-    """Return a copy of a model in which an SNNK replaces the pooler, taken to be the last Dense with activation tanh.
+    """Return a copy of a model in which an SNNK replaces the pooler: the last Dense with activation tanh.
 
     The arguments are those of `uptrain`, without `last`. With `bundled`, successive linear maps around SNNKs are
     multiplied into one matrix, such as the matrix of the new SNNK and the kernel of the classifier after it.

@@ -28,7 +28,7 @@ def swap(
         replacements: Dictionary from a layer class to a factory, a function that returns the replacement of a layer of
             this class. Subclasses do not match. A replacement is a new, built layer for the same inputs and outputs;
             give it the name of the old layer, so that `get_layer` finds it. The factory is called once for each layer,
-            also for one that the model uses twice.
+            even for a layer that the model uses twice.
         where: Function that returns whether a matched layer is replaced; None: all matched layers are replaced.
 
     Returns:
@@ -100,7 +100,7 @@ class _Exchange:
         return swapped
 
     def _changes(self, layer: Layer, seen: set[int]) -> Iterator[tuple[str, Layer]]:
-        """Yield path and layer of the inner layers that a copy must exchange; a path is like "blocks.3/mlp/dense_1".
+        """Yield (path, layer) for each inner layer that a copy must exchange; a path is like "blocks.3/mlp/dense_1".
 
         These are the layers to replace, and functional or sequential models that contain layers to replace. Layers
         inside a yielded layer are not yielded.

@@ -164,7 +164,7 @@ class _Swapped:
         return self.inner.compute_output_shape(*args, **kwargs)
 
     def get_config(self):
-        """Return the configuration that `from_config` takes."""
+        """Return the configuration, a dictionary from which `from_config` creates a new object of this class."""
         groups: dict[int, list[str]] = {}  # a layer with two paths is restored as one layer
         for path in self.changed_paths:
             groups.setdefault(id(at(self.inner, path)), []).append(path)
@@ -188,7 +188,7 @@ class _Swapped:
 
 @keras.saving.register_keras_serializable("linearized")
 class SwappedLayer(_Swapped, keras.layers.Layer):
-    """Wrapper that `swap` puts around a copy of a layer if it replaced layers inside the copy.
+    """Wrapper that `swap` puts around a copy of a layer if `swap` replaced layers inside the copy.
 
     The wrapper is also used for a layer whose constructor does not accept the layer's own configuration. Loading
     restores the inner layer from `inner_config` and then replaces the layers inside it again.
