@@ -1,4 +1,4 @@
-"""Loading of data sets at a noise level, as arrays of inputs and labels; no deep-learning framework is imported."""
+"""Loading of data sets, with or without added noise, as arrays of inputs and labels; imports no framework."""
 
 import os
 from pathlib import Path
@@ -16,17 +16,17 @@ _OF_PATHS = "./:,"  # characters that do not occur in the name of a data set of 
 
 
 def load(name: Any, noise_ind: int = 0, *, directory: Path | str | None = None, **settings: Any) -> Dataset:
-    """Load a data set at a noise level: one of the suite's, such as "FMNIST", or your own.
+    """Load a data set at a noise level: a built-in one, such as "FMNIST", or your own.
 
-    Noisy images of the suite's data sets are stored in a cache on disk, from which later calls read them.
+    Noisy images of built-in data sets are stored in a cache on disk, from which later calls read them.
 
     Args:
         name: One of `DATASETS`. For your own data, a value of the flag --data: the path of a file or of a folder of
             images, or another name such as `keras:mnist`.
         noise_ind: Index of the noise level, from 0 (`linearized data` lists the levels).
-        directory: Folder of the raw files and the cache, for a data set of the suite; None: the folder that
+        directory: Folder of the raw files and the cache of a built-in data set; None: the folder that
             `directories.txt` names.
-        **settings: For a data set of the suite, the selection of rows (`num_train`, `num_test`, `validation`, `subset`,
+        **settings: For a built-in data set, the selection of rows (`num_train`, `num_test`, `validation`, `subset`,
             `seed`, see `linearized.data.source.Source.load`) and settings of this data set. For your own data, every
             flag of the group Data, such as `target`, `test_fraction` or `preprocess`.
 

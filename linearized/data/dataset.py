@@ -1,4 +1,4 @@
-"""The class of a loaded dataset (`Dataset`: inputs, labels, targets, scores); functions that select and check rows."""
+"""The class `Dataset`, which holds the inputs and labels of a loaded data set; functions that select and check rows."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Functions that load the rows of a dataset that settings select; every command loads its data through them."""
+"""Functions with which every command loads its data: the dataset, rows and noise level of its settings."""
 
 from linearized.data.dataset import Dataset
 from linearized.data.transforms.preprocess import preprocessed
@@ -6,10 +6,10 @@ from linearized.settings.data_settings import DataSettings, PreprocessedRows
 
 
 def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
-    """Load the rows of a dataset that settings select, at a noise level.
+    """Load the dataset and the rows that settings select, at a noise level.
 
     Args:
-        settings: Dataset (the suite's or the user's own) and selection of rows.
+        settings: Choice of the dataset (built-in or the user's own) and of its rows.
         noise_ind: Index of the noise level, from 0.
 
     Raises `UserError` for an index out of range, and for files that are missing or damaged.
@@ -18,10 +18,10 @@ def load_rows(settings: DataSettings, noise_ind: int) -> Dataset:
 
 
 def load_preprocessed(settings: PreprocessedRows, noise_ind: int) -> Dataset:
-    """Load the rows of a dataset that settings select, at a noise level, and preprocess their inputs.
+    """Load the dataset and the rows that settings select, at a noise level, and preprocess the inputs.
 
     Args:
-        settings: Dataset, selection of rows, and preprocessing, such as standardisation.
+        settings: Choice of the dataset, of its rows and of the preprocessing, such as standardisation.
         noise_ind: Index of the noise level, from 0.
 
     Raises `UserError` for an index out of range, and for files that are missing or damaged.

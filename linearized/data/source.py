@@ -1,8 +1,8 @@
 """Descriptions of the data sets that can be loaded: name, noise levels, raw files, and conversion to a `Dataset`.
 
 A description (`Source`) reads nothing until its method `load` is called. Images are processed in this order: raw files,
-noise on the whole set, cache, selected rows, validation split. The fingerprint of a dataset covers the origin of the
-rows (raw arrays, version of the code, noise level, seed) and the selection of rows.
+noise on the whole set, cache, selected rows, validation split. The fingerprint of a dataset is a digest of the
+origin of the rows (raw arrays, version of the code, noise level, seed) and of the selection of rows.
 """
 
 import dataclasses
@@ -108,7 +108,8 @@ class Source:
         directory_key: Key of the dataset's folder in directories.txt, such as "data_dir".
         settings: Names of the settings that only this dataset has; `load` accepts them.
         rows: Numbers of train and test rows if they are fixed; 0 if they are known only from the files.
-        level_word: What the parameter of the levels is, for the axes of figures.
+        level_word: Word before the parameter of the noise levels on the axes of figures, such as "noise" or
+            "anisotropy".
     """
 
     name: str
@@ -238,7 +239,7 @@ class ImageSource(Source):
     noise: str
 
     def find(self, directory: Path | str | None = None) -> Found:
-        """Return whether and where the raw files exist, where they were sought, and how to get them.
+        """Look for the raw files, and return where they are, which places were searched, and how to get them.
 
         Args:
             directory: Folder of the dataset; None: the one that directories.txt names.

@@ -8,9 +8,9 @@ The value of `--data` is processed in three steps:
 3. `source.OwnSource` has the interface of `linearized.data.source.Source`: its `load` selects the requested rows, fits
    transformations on the train rows, and returns the `Dataset`.
 
-The result of steps 1 and 2 is kept for the process, because settings need the task and the shape of the rows.
+The result of steps 1 and 2 stays in memory, because the checks of settings need the task and the shape of the rows.
 
-The key that names the results of a run contains the digest of the content, not the value of `--data`: the same file at
-another path gives the same run, and a changed file gives another one. `kernel_gen` also stores the value, so that its
+The name of a run contains the digest of the content, not the value of `--data`. The same file at another path therefore
+gives the same run, and a changed file gives another run. `kernel_gen` also stores the value of `--data`, so that its
 folders state their origin.
 """

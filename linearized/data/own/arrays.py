@@ -14,16 +14,17 @@ from linearized.settings.own_settings import OwnDataSettings
 class OwnArrays:
     """Inputs and labels as a file of the user stores them.
 
-    Inputs are arrays (n, ...) of any real number type, or a pandas data frame (n rows). They may also be another object
-    with `shape`, `dtype` and a length that is indexed by a slice or by an array of row numbers, such as a memory map.
-    Only the selected rows of such an object are read.
+    Inputs are arrays (n, ...) of any real number type, or a pandas data frame (n rows). Another object, such as a
+    memory map, can be used too. It must have `shape`, `dtype` and a length, and accept a slice or an array of row
+    numbers as its index. Only the selected rows of such an object are read.
 
     Attributes:
         x: Inputs of the train rows, or of all rows if there are no test rows.
         y: Labels of any type (n,), or targets (n, k); None if the format has none.
         x_test, y_test: Test rows; None: the rows of `x` are split at random into train and test rows, reproducibly for
             a seed.
-        x_validation, y_validation: Validation rows; None: `--validation` holds some out.
+        x_validation, y_validation: Validation rows; None: the flag `--validation` states how many train rows are held
+            out.
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides, see
             `linearized.data.own.prepare.image_shape`.
         class_names: Names of the classes 0, 1, ... if labels are their numbers; None: the labels are the names.
@@ -59,14 +60,14 @@ class Reader(Protocol):
     reads: tuple[str, ...]
 
     def fits(self, text: str) -> bool:
-        """Return whether `text` has this format, judged by its suffix, its scheme or the content that it names.
+        """Return whether `text` has this format, judged by its suffix, its prefix (such as "keras:") or the content.
 
         Args:
             text: Value of --data, such as a path or "keras:mnist".
         """
 
     def digest(self, text: str, options: OwnDataSettings) -> str:
-        """Return a quick digest of the content, which changes when the content does.
+        """Return a digest of the content, which changes when the content does; computing it is fast.
 
         Args:
             text: Value of --data, such as a path or "keras:mnist".
@@ -93,8 +94,8 @@ def rows_of(x: Any, rows: slice | np.ndarray) -> np.ndarray:
     around a row, which count as memory of the process.
 
     Args:
-        x: An array, or another object that is indexed by a slice or row numbers. It must not be a part of a larger
-            memory map.
+        x: An array, or another object whose index is a slice or an array of row numbers. It must not be a part of a
+            larger memory map.
         rows: Slice or row numbers.
 
     Raises `UserError` if the file became shorter while it was read.
@@ -166,7 +167,7 @@ def found_names(names: list[str], where: str) -> dict[str, str]:
 
 
 def from_names(arrays: dict[str, Any], where: str) -> OwnArrays:
-    """Return the arrays of a file as inputs and labels, recognised by their names.
+    """Sort the arrays of a file into inputs and labels by their names.
 
     Args:
         arrays: Arrays by name, such as "x_train" and "labels"; `NAMES` lists the names.

@@ -1,4 +1,4 @@
-"""Functions that find the format of a value of `--data` and digest its content; base class of readers of files."""
+"""Functions that recognise the format of a value of `--data` and compute its digest; base class of file readers."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ def format_of(text: str) -> str:
 
     If several formats fit, the first one in the table `FORMATS` is returned.
 
-    Raises `UserError` for a text that fits no format, with a hint if it is the name of a dataset of the suite.
+    Raises `UserError` for a text that fits no format, with a hint if it is the name of a built-in dataset.
     """
     for name in FORMATS:
         if FORMATS.load(name).fits(text):
@@ -40,7 +40,7 @@ def format_of(text: str) -> str:
 
 
 def _lacking(folder: Path) -> str:
-    """Return the part of an error message that states why a folder is no data set, and what to do."""
+    """Return the part of an error message that states why a folder is not a data set, and what to do."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -59,9 +59,9 @@ def _lacking(folder: Path) -> str:
 def content_digest(options: OwnDataSettings) -> str:
     """Return "FORMAT-DIGEST": the format and the digest of the content of `options.data`, the value of --data.
 
-    Settings need the digest many times. If its computation takes longer than `BRIEF` seconds, as for a folder of some
-    hundred images, the digest is reused for `PATIENCE` times that duration. A command thus spends little time on
-    digests.
+    Settings need the digest many times. If computing it takes longer than `BRIEF` seconds, as for a folder of some
+    hundred images, the digest is reused without a check for `PATIENCE` times as long, so that a command spends little
+    time on digests.
 
     Raises `UserError` if no format fits, or if the content does not exist.
     """

@@ -1,4 +1,4 @@
-"""Arrays and data frames given from Python, registered under a text "arrays:DIGEST", which is a value of `--data`.
+"""Registry of arrays and data frames from Python, which the flag `--data=arrays:DIGEST` then names like a file.
 
 The process that registered the arrays finds them in memory. Another process, such as one that makes a Gram matrix,
 finds them in the folder `arrays` below data_dir once `keep` has written them there.

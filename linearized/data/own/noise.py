@@ -1,7 +1,7 @@
 """Noise on data of the user's own: `--noise`, at the levels of `--noise_levels`.
 
 The noises high_frequency and low_frequency are those of Ghorbani et al. (arXiv 2006.13409). Their default levels are
-those of the suite's data sets: FMNIST has noise in high frequencies, NFMNIST (grey) and CIFAR10 (colour) in low ones.
+those of the built-in data sets: FMNIST has noise in high frequencies, NFMNIST (grey) and CIFAR10 (colour) in low ones.
 
 | `--noise` | level | effect |
 |---|---|---|
@@ -47,7 +47,7 @@ def noise_levels(
 ) -> tuple[int | float, ...]:
     """Return the levels of the noise on the user's own data, from `--noise` and `--noise_levels`.
 
-    Without `--noise_levels`, high_frequency and low_frequency have the levels of the suite's data sets.
+    Without `--noise_levels`, high_frequency and low_frequency have the levels of the built-in data sets.
 
     Args:
         options: Settings of the user's own data.
@@ -56,7 +56,7 @@ def noise_levels(
         where: Name of the data in error messages.
 
     Returns: The levels in the order of `--noise_ind`; (0,) without noise. Also (0,) for label or gaussian noise without
-        levels; such settings are accepted only as a draft (`Settings.draft`).
+        levels, which occurs only in settings whose combination is not checked (`Settings.draft`).
 
     Raises `UserError` for invalid levels, and for data to which the noise does not apply.
     """
@@ -92,7 +92,7 @@ def noise_levels(
 def published_thresholds(side: int) -> tuple[int, ...]:
     """Return the default levels of the noise low_frequency: thresholds k for images of `side` x `side` pixels.
 
-    At the level k, the k x k lowest frequencies are replaced. The thresholds are those of the suite's data sets for
+    At the level k, the k x k lowest frequencies are replaced. The thresholds are those of the built-in data sets for
     sides of 8, 28 and 32. For other sides, those of 32 are multiplied by `side` / 32 and rounded down; equal ones are
     kept once.
     """

@@ -1,4 +1,4 @@
-"""Conversion of rows of pixels, from arrays (n, d) or tables with a column per pixel, to images.
+"""Conversion of flat rows of pixels to images: of arrays (n, d), or of tables with one column per pixel.
 
 `--image_shape` declares that the rows are images, and their height, width and channels.
 """
@@ -36,7 +36,7 @@ class FlatPixels:
     def __call__(self, x: Any) -> np.ndarray:
         """Convert flat rows `x`, an array (n, d) or a table, to images (n, *shape); return images unchanged.
 
-        Raises `UserError` for rows of another length, other columns, or values that are no pixels.
+        Raises `UserError` for rows of another length, other columns, or values that are not pixels.
         """
         if hasattr(x, "iloc"):
             x = self._of_table(x)

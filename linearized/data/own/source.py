@@ -1,4 +1,4 @@
-"""The user's own data as a dataset with the interface of the suite's data sets (`linearized.data.source.Source`)."""
+"""The user's own data as a dataset with the interface of the built-in data sets (`linearized.data.source.Source`)."""
 
 import dataclasses
 import functools
@@ -96,7 +96,7 @@ class OwnSource(Source):
         )  # fmt: skip
 
     def _noisy_images(self, columns: Any, level: int | float, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return images as float32 rows (n, d) by part, with noise added to high or in place of low frequencies.
+        """Return images as float32 rows (n, d) by part; noise is added to high frequencies or replaces low ones.
 
         The noise is drawn for all images of the data, so that it does not depend on the selection of rows.
 
@@ -132,7 +132,7 @@ class OwnSource(Source):
 
 
 def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
-    """Return the indices of some rows, from 0, in the inputs as they were read from the file.
+    """Return the indices (from 0) that some rows have in the inputs as read from the file.
 
     Args:
         rows: Rows of one part of the data.
@@ -145,8 +145,7 @@ def _numbers(rows: LazyRows, part: slice | np.ndarray) -> np.ndarray:
 def own_source(options: OwnDataSettings, seed: int) -> OwnSource:
     """Return the user's own data, read and split into train and test rows.
 
-    The results of the last four different calls are kept; options, seed and the digest of the content distinguish
-    calls.
+    The results of the last four calls with different options, seed or content are kept, and returned by equal calls.
 
     Args:
         options: Settings of the user's own data; `options.data` names the content.

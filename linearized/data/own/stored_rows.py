@@ -21,8 +21,8 @@ class StoredRows:
     Attributes:
         path, name: The file, and the name of the HDF5 data set within it.
         shape, dtype: Shape and type of the array.
-        order: Number of the axis of the HDF5 data set for each axis of the array; the first axis of the array counts
-            the rows.
+        order: For each axis of the array, the index (from 0) of the same axis in the HDF5 data set. The first axis of
+            the array counts the rows.
     """
 
     path: str
@@ -38,8 +38,8 @@ class StoredRows:
         Args:
             stored: The data set, opened by h5py.
             path: Path of its file.
-            order: Number of the axis of the data set for each axis of the array; the first axis of the array counts the
-                rows.
+            order: For each axis of the array, the index (from 0) of the same axis in the data set. The first axis of
+                the array counts the rows.
         """
         if stored.nbytes < LARGE or stored.ndim < 2 or stored.dtype.kind not in "biuf":
             return None

@@ -1,4 +1,4 @@
-"""A store of the unpacked arrays of large gzipped files, because unpacking takes most of the time of reading.
+"""Cache on disk for the unpacked arrays of large gzipped files, which saves most of the time of reading them.
 
 The arrays are .npy files with a checksum, in the folder `unpacked` below data_dir. The name of each is the digest of
 the gzipped file, so that a changed file is unpacked again. The arrays may be deleted at any time. A damaged one is
@@ -19,9 +19,9 @@ SMALLEST = 2**22  # bytes above which an array is stored; smaller ones are unpac
 
 
 def unpacked(digest: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return the array of a gzipped file: a memory map if the array was stored before, otherwise unpacked.
+    """Return the array of a gzipped file: a memory map if the array is in the cache, otherwise an unpacked array.
 
-    The checksum (CRC32) of a stored array is verified. An unpacked array of at least `SMALLEST` bytes is stored.
+    The checksum (CRC32) of a cached array is verified. An unpacked array of at least `SMALLEST` bytes is cached.
 
     Args:
         digest: Digest of the gzipped file's content.

@@ -1,7 +1,8 @@
-"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images 32x32 of ten classes, low frequencies replaced by noise.
+"""CIFAR-10 (Krizhevsky 2009): 50,000 train and 10,000 test colour images, 32x32 pixels, of ten classes.
 
-It is read from its Python, binary or Matlab version, in a folder or in the distributed tar.gz. The Python version
-consists of pickles, which are read without executing any of their code.
+Noise replaces the low frequencies of the images. The data set is read from its Python, binary or Matlab version, in a
+folder or in the distributed tar.gz. The Python version consists of pickles, which are read without executing any of
+their code.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence): 60,000 + 10,000 grey images 28x28 of ten kinds of clothes.
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 train and 10,000 test images of ten kinds of clothes.
 
-In FMNIST, noise is added to high frequencies; in NFMNIST, noise replaces low frequencies. The files are in MNIST's idx
-format, gzipped or not.
+The images are grey, 28x28 pixels, and under the MIT licence. In FMNIST, noise is added to high frequencies; in NFMNIST,
+noise replaces low frequencies. The files are in MNIST's idx format, gzipped or not.
 """
 
 import functools

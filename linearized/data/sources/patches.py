@@ -1,10 +1,10 @@
 """Photo patches: 32x32 colour patches of ten photos, labelled by their photo, in the file format of CIFAR-10.
 
 They are a substitute for CIFAR-10 that needs no download, because scikit-image and scikit-learn include the photos.
-Train patches are cut from the left of each photo and test patches from the right, with a gap, so that the two share no
-pixel. In PATCHES, noise is added to high frequencies; in NPATCHES, noise replaces low frequencies. The patches can be
-learned well above chance: on the clean patches of NPATCHES, ridge regression classifies 45 % of the 500 test patches
-correctly and kernel ridge regression (two-layer NTK) 58 %.
+Train patches are cut from the left of each photo and test patches from the right, with a gap, so that train and test
+patches share no pixel. In PATCHES, noise is added to high frequencies; in NPATCHES, noise replaces low frequencies. The
+patches can be learned well above chance: on the clean patches of NPATCHES, ridge regression classifies 45 % of the 500
+test patches correctly, and kernel ridge regression with the two-layer NTK 58 %.
 """
 
 import importlib.util

@@ -1,16 +1,17 @@
-"""Decision whether the folders in a folder of pictures are splits (train, validation, test) or classes.
+"""Functions that decide whether the folders in a folder of pictures are splits (train, validation, test) or classes.
 
-They are either all splits or all classes. Their names and contents decide; the first rule that holds applies:
+The folders are either all splits or all classes, and depending on their names and contents the first of these rules
+applies:
 
-1. They are splits if every name refers to a split, each to a different one, and one of them to train: train and test,
-   Train Images and Eval Images, traindata and testdata, 1_train and 2_val.
-2. They are refused if a name is in `SPLIT_NAMES` (ignoring case). As rule 1 does not hold, train is missing, two names
-   refer to the same split, or a name beside it is not a split's.
-3. They are refused if each name combines a split and a class: trainA, trainB, testA, testB.
-4. They are refused, for the reasons of rule 2, if they share class folders, or if those whose names refer to a split
-   do. Folders share class folders if there are at least two of them, none contains pictures itself, and at least two
-   names of subfolders occur in each of them.
-5. Otherwise they are classes.
+1. The folders are splits if every name refers to a split, no two names refer to the same split, and one refers to
+   train. Examples are train and test, Train Images and Eval Images, traindata and testdata, 1_train and 2_val.
+2. There is an error if a name is in `SPLIT_NAMES` (ignoring case). Rule 1 then fails for one of three reasons: no name
+   refers to train, two names refer to the same split, or another name does not refer to a split.
+3. There is an error if each name combines a split and a class: trainA, trainB, testA, testB.
+4. There is an error if the folders look like splits by their contents: there are at least two, none of them directly
+   contains pictures, and at least two names of subfolders (the classes) occur in all of them. The test is repeated with
+   only those folders whose names refer to a split.
+5. Otherwise the folders are classes.
 """
 
 import re
@@ -122,8 +123,8 @@ def _times_classes(names: list[str]) -> bool:
 def _share_classes(folder: Path, names: list[str]) -> bool:
     """Return whether the folders in a folder look like splits, because they hold folders of the same names.
 
-    This is so if there are two or more, each holds no pictures itself, and at least `SHARED` names of folders occur in
-    all of them.
+    The result is true if there are at least two folders, none of them directly holds pictures, and at least `SHARED`
+    names of subfolders occur in all of them.
 
     Args:
         folder: The folder of pictures.

@@ -26,7 +26,7 @@ VERSION = 1  # version of the meaning of the rows; part of every fingerprint
 
 
 def directions(target: IndexTarget, dim: int, rotated: bool) -> np.ndarray:
-    """Return the directions D (d, r) that define the coordinates of the target: those of rows x (n, d) are x D.
+    """Return the directions D (d, r) that define the coordinates of the target: x D for rows x (n, d).
 
     Args:
         target: The target, which depends on coordinates 1 to r.

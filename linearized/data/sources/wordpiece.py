@@ -2,7 +2,7 @@
 
 Words end at blanks, punctuation and Chinese characters. This follows `tokenization.py` of BERT (Devlin et al., arXiv
 1810.04805), with the maximum word length of Transformers' `BertTokenizer`, 100 characters. It differs from BERT in one
-point: unless it is given, the vocabulary determines whether capitals and accents are kept.
+point: if the user does not state whether capitals and accents are kept, they are kept if the vocabulary has capitals.
 """
 
 import collections
@@ -66,7 +66,7 @@ class Vocabulary:
 
     Attributes:
         numbers: Dictionary from a piece to its token number.
-        size: Number of pieces in the list, one more than the largest token number.
+        size: Number of pieces in the list. Token numbers range from 0 to `size` - 1.
         whole_words: Whether each word of a text is one token ([UNK] if the list lacks the word); otherwise words are
             cut into pieces.
         cased: Whether capitals and accents of a text are kept.

@@ -36,12 +36,12 @@ class Cifar10(FileFormat):
     def fits(self, text: str) -> bool:
         """Return whether the path `text` is a folder with a batch, a parent of such a folder, or an archive.
 
-        The name of an archive starts with cifar-10-.
+        A batch is a file with a part of the images. The name of an archive starts with cifar-10-.
         """
         return place_of(Path(text), _holds_batches) is not None or _is_archive(text, "cifar-10-")
 
     def paths(self, text: str) -> list[Path]:
-        """Return the files of the batches in the folder `text`, or the archive `text` itself."""
+        """Return the files of images (batches) in the folder `text`, or the archive `text` itself."""
         place = self.place(text)
         return [place] if place.is_file() else sorted(batches(place).values())
 

@@ -111,7 +111,7 @@ def _holds_some(folder: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Find the idx files in a folder; a file that is not gzipped precedes its gzipped copy.
+    """Find the idx files in a folder; a file that is not gzipped is preferred to its gzipped copy.
 
     Returns: The path for each prefix such as "emnist-letters-", part ("train" or "test") and content ("images" or
         "labels").
