@@ -172,7 +172,7 @@ class Source:
                 count.
             subset: "first" for the first rows, or "random" for random train and test rows in random order.
             seed: Random-number seed of a random subset.
-            **own: Settings that only this dataset takes; `settings` lists most of them.
+            **own: Settings that only this dataset has; `settings` lists most of them.
 
         Raises `UserError` for an index out of range, for more rows than exist, for unknown settings, and for files that
         are missing or damaged.
@@ -190,7 +190,7 @@ class Source:
             noise_ind: Index of the noise level, from 0.
             folder: Folder of the raw files and the cache.
             rows: The selection of rows.
-            **own: Settings that only this dataset takes.
+            **own: Settings that only this dataset has.
         """
         raise NotImplementedError
 
@@ -201,7 +201,7 @@ class Source:
 
         Args:
             noise_ind: Index of the noise level.
-            train: Selected train rows, including those of the validation part.
+            train: Selected train rows, including the rows of the validation part.
             test: Selected test rows.
             made_from: Fingerprint of the origin of the rows.
             rows: The selection, for the number of validation rows and for the fingerprint.

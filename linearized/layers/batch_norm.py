@@ -29,7 +29,7 @@ class SettledBatchNorm(keras.layers.BatchNormalization):
         kwargs: Other arguments of `keras.layers.BatchNormalization`.
 
     Input shape: any, with the channels on `axis` (default: the last one).
-    Output shape: that of the inputs.
+    Output shape: the same.
     """
 
     def __init__(self, momentum=MOMENTUM, epsilon=EPSILON, **kwargs):

@@ -6,8 +6,8 @@ float32, no digit of the distance is correct for a patch and a filter of norm 1,
 
 Each call therefore checks its own result. If some distance has lost digits, the call recomputes all distances as sums
 of squared differences. These sums are accumulated one entry of the patch at a time. They store one number per output,
-and take as many passes over the outputs as a patch has entries. Derivatives are always those of the formula with norms;
-their relative error is only eps ‖x‖ / ‖x - w‖.
+and take as many passes over the outputs as a patch has entries. Derivatives are always computed from the formula with
+norms; their relative error is only eps ‖x‖ / ‖x - w‖.
 """
 
 import itertools
@@ -34,8 +34,8 @@ def scaled_squares(layer: Any, x: Any, weights: Any, scale: Any) -> Any:
             filters and norms are multiplied by `scale` before the outputs are computed, which takes no additional pass
             over the outputs.
 
-    Rounding can give a result near 0 the wrong sign. The error is then a few eps (‖x‖² + ‖w‖²), multiplied by the
-    absolute value of `scale`; eps is the machine precision.
+    Rounding can give a result near 0 the wrong sign. The absolute error is then a few eps (‖x‖² + ‖w‖²), multiplied by
+    the absolute value of `scale`; eps is the machine precision.
     """
     gaussian = not (isinstance(scale, float) and scale > 0)
     patches = _of_patches(layer, x, scale)

@@ -27,7 +27,7 @@ def warn_of_stack(layer: Any, x: Any) -> None:
     There are two kinds: polynomial kervolutions of degree 2 or more, and kervolutions with the kernel "l1" or "l2".
     Each stack causes one warning: at its third polynomial kervolution, or at its second one with "l1" or "l2".
 
-    A stack is no error, because it can be trained at a low learning rate. A bounded activation ends a stack.
+    A stack is not an error, because it can be trained at a low learning rate. A bounded activation ends a stack.
 
     Args:
         layer: Layer that is called.

@@ -44,8 +44,8 @@ class Linearization(keras.layers.Layer):
         offset: Whether f(x; θ₀) is added; otherwise the layer returns J(x) v.
         direction_regularizer: Regularizer of each array of v.
 
-    Input shape: that of `inner`.
-    Output shape: that of `inner`.
+    Input shape: the input shape of `inner`.
+    Output shape: the output shape of `inner`.
     """
 
     def __init__(self, inner, places=None, offset=True, direction_regularizer=None, **kwargs):

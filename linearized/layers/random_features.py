@@ -16,8 +16,7 @@ from linearized.layers.shapes import check_shape
 class RandomFeatures(keras.layers.Layer):
     """Random features relu(xW) with W (d, N), which is drawn at the start, saved with the model and never trained.
 
-    `linearized.base.weights` draws W. The RF Gram matrices use the same function, so equal arguments give equal
-    features.
+    `linearized.base.weights` draws W, here and for the RF Gram matrices, so equal arguments give equal features.
 
     Args:
         units: N, the number of features.

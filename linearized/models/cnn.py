@@ -78,7 +78,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
 
     Pools use padding "same", so that images of any size pass all five pools. For 32x32 images no padding is needed, and
-    the network is that of the two papers.
+    the network is the one of the two papers.
 
     Args:
         config: Settings num_units (channels of every convolution), depth (5, 7 or 10, counting the readout), seed,

@@ -2,7 +2,8 @@
 
 A kervolution is a convolution whose products x·w of a patch x and a filter w are replaced by a kernel of x and w. Each
 kervolution is followed by batch normalisation and a ReLU. The normalisation makes the outputs of different kernels
-comparable: those of a Gaussian kernel are in (0, 1), and those of a polynomial kernel of degree 3 are cubes.
+comparable: without it, the outputs of a Gaussian kernel are in (0, 1), and the outputs of a polynomial kernel of degree
+3 are cubes.
 
 Penalty: λ Σ‖filters‖² over the kervolutions; none on the other weights.
 """

@@ -54,7 +54,7 @@ def kervolution(
         size: Height and width of a filter.
         strides: Strides along both axes.
         channels: Number of input channels.
-        seed: Random-number seed of the initial filters: that of the run, and the index of the layer.
+        seed: Random-number seed of the initial filters: the seed of the run, and the index of the layer.
         name: Name of the layer.
         padding: Padding as in Keras' convolutions.
 

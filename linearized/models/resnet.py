@@ -12,9 +12,9 @@ bound the effect of such outputs. At each training batch, the running statistics
 old values.
 
 With `--kervolution_kernel`, kervolutions (convolutions whose products are replaced by a kernel) replace all
-convolutions, including the stem, the 1x1 convolutions and those of the shortcuts. With `--kervolution_places=inner`,
-the stem and the 1x1 convolutions are not replaced. The names of the layers and the shapes of the filters
-stay the same, so the weights of a trained network without kervolutions can be loaded.
+convolutions, including the stem, the 1x1 convolutions and the convolutions of the shortcuts. With
+`--kervolution_places=inner`, the stem and the 1x1 convolutions are not replaced. The names of the layers and the shapes
+of the filters stay the same, so the weights of a trained network without kervolutions can be loaded.
 
 Penalty: λ Σ‖kernel‖² over convolutions, kervolutions and the projections of lambda layers.
 """
@@ -81,7 +81,7 @@ class Spatial:
     def conv(self, x: Any, filters: int, size: int, strides: int, name: str) -> Any:
         """Add a convolution without bias, or the kervolution that replaces it, and return its outputs.
 
-        The initial weights of a convolution have the variance 2/(size² filters), that of He et al. by fan-out.
+        The initial weights of a convolution have the variance 2/(size² filters) (He et al., by fan-out).
 
         Args:
             x: Images (n, height, width, channels).

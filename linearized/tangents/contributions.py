@@ -139,7 +139,7 @@ class Factors:
     def gradients(self) -> Float[np.ndarray, "n k b a"]:
         """Return the derivatives of the k outputs with respect to the layer's weights, Σ_t δ_kt h_tᵀ, for each row.
 
-        This takes k T a b operations per row, on all cores.
+        The computation needs k T a b operations per row, and uses all cores.
         """
         (n, t, k, b), a = self.signals.shape, self.inputs.shape[2]
         found = np.empty((n, k * b, a), self.signals.dtype)

@@ -3,8 +3,8 @@
 `JacobianProducts` computes J v and Jᵀu for NumPy arrays of rows. `first_order` computes J v for tensors of the backend,
 for use in the call of a layer. J is never stored.
 
-On TensorFlow, J v takes two backward passes: Jᵀu is linear in u, and the second pass differentiates vᵀJᵀu with respect
-to u. On JAX, J v takes one forward-mode derivative. Jᵀu takes one backward pass. All products are in float32 and
+On TensorFlow, J v costs two backward passes: Jᵀu is linear in u, and the second pass differentiates vᵀJᵀu with respect
+to u. On JAX, J v costs one forward-mode derivative. Jᵀu costs one backward pass. All products are in float32 and
 inference mode.
 """
 

@@ -15,7 +15,7 @@ def variable_set(model: keras.Model, text: str) -> Callable[[Any], bool] | None:
 
     Args:
         model: Keras model.
-        text: "": all trainable variables. "last_layer": those of the last layer that has any, in the order of
+        text: "": all trainable variables. "last_layer": the variables of the last layer that has any, in the order of
             `model.trainable_variables`. Otherwise names that are parts of the paths of variables, see `variable_names`.
 
     Raises:

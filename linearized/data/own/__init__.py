@@ -10,7 +10,7 @@ The value of `--data` is processed in three steps:
 
 The result of steps 1 and 2 stays in memory, because the checks of settings need the task and the shape of the rows.
 
-The name of a run contains the digest of the content, not the value of `--data`. The same file at another path therefore
+A run is identified by the digest of the content, not by the value of `--data`. The same file at another path therefore
 gives the same run, and a changed file gives another run. `kernel_gen` also stores the value of `--data`, so that its
 folders state their origin.
 """

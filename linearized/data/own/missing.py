@@ -70,7 +70,7 @@ def _rows_with(x: Any, bad: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
 
 
 def missing_labels(y: np.ndarray) -> np.ndarray:
-    """Return a mask (n,) of the rows whose label, or one of whose targets, is missing.
+    """Return a mask (n,) of the rows with a missing label, or with at least one missing target.
 
     Args:
         y: Labels (n,) or targets (n, k) of any type.

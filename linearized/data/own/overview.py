@@ -53,9 +53,9 @@ class Overview:
 def overview(source: OwnSource, *, images_each: int = 8, noise_ind: int = 0) -> Overview:
     """Describe the user's own data. All rows are read, in blocks.
 
-    With `--noise`, columns and images are those of the train rows with noise, which are loaded completely; images are
-    shown with their noisy labels. Counts, missing values, infinite values and repeated rows are those of the data
-    without noise.
+    With `--noise`, columns and images are described after the noise is added to the train rows, which are loaded
+    completely; images have their noisy labels. Counts, missing values, infinite values and repeated rows are found in
+    the data without noise.
 
     Args:
         source: The data.

@@ -9,7 +9,7 @@ from linearized.base.shapes import Int64
 def distinct(values: np.ndarray) -> np.ndarray:
     """Return the sorted distinct values of an array (n,).
 
-    The result is that of `np.unique`, which would import NumPy's masked arrays (50 ms).
+    `np.unique` returns the same, but would import NumPy's masked arrays (50 ms).
     """
     values = np.sort(values)
     return values[np.concatenate([np.ones(len(values[:1]), bool), values[1:] != values[:-1]])]

@@ -1,4 +1,4 @@
-"""Cats against airplanes in grey: the images of CIFAR-10's classes 3 (label 0) and 0 (label 1), d = 1,024."""
+"""CIFAR2: the cats (label 0) and airplanes (label 1) of CIFAR-10, as grey images of d = 32 · 32 = 1,024 pixels."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # weights of R, G and B (ITU-R B
 
 
 class CatsAndAirplanes(CifarFiles):
-    """Raw files of CIFAR-10, of which the cats and airplanes are kept and converted to grey, on the scale [0, 1]."""
+    """Raw files of CIFAR-10; `read` returns only the cats and airplanes, in grey on the scale [0, 1]."""
 
     def read(self, place: Path) -> Raw:
         """Read and check the batches of CIFAR-10; return the grey images of cats (label 0) and airplanes (label 1).

@@ -65,7 +65,7 @@ def load(
         seed: Random-number seed of the held-out rows, if there is no test part.
         skip_bad: Whether files that are not pictures are left out, and listed in the dataset's notes.
 
-    Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are no splits,
+    Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are not splits,
     for test classes that the train part lacks, for a file that is not a picture, and for a part without a readable
     picture.
     """
@@ -108,7 +108,7 @@ def found_pictures(folder: Path) -> tuple[dict[str, Pictures], list[str]]:
 
     Returns: The pictures of each split ("train", perhaps "validation" and "test"), and the names of the classes.
 
-    Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are no splits,
+    Raises `UserError` for a folder with fewer than two classes, for folders besides train and test that are not splits,
     for test classes that the train part lacks, and for a part without pictures.
     """
     parts = {kind: _pictures(path) for kind, path in split_folders(folder).items()}

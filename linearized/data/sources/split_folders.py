@@ -87,7 +87,7 @@ def split_of(name: str) -> str | None:
 
 
 def folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder, without hidden ones and those of operating systems."""
+    """Return the sorted names of the folders in a folder, except hidden folders and folders of operating systems."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
 
 

@@ -1,4 +1,4 @@
-"""SYNTH as a data set: by default that of Ghorbani et al. (arXiv 2006.13409), read from files or generated.
+"""The data set SYNTH, read from files or generated; by default as in Ghorbani et al. (arXiv 2006.13409).
 
 It has d = 1024, η = 2/5, κ = noise_ind/10, 2²⁰ train and 10,000 test rows; `linearized.data.sources.anisotropic`
 describes the recipe. Files in the data set's folder with the authors' file names (see `file_names`) are read. Otherwise

@@ -2,9 +2,9 @@
 
 Source: Ghorbani, Mei, Misiakiewicz, Montanari, "When Do Neural Networks Outperform Kernel Methods?" (arXiv 2006.13409,
 appendix A). Frequencies are those of the orthonormal two-dimensional cosine transform (DCT-II), channel by channel.
-NumPy's legacy generator (`RandomState`), seeded once, draws the noise of the train images, then that of the test
-images, in float64; only the result is float32. Images are arrays (n, height, width, channels), results are flattened to
-(n, d), d = height · width · channels.
+NumPy's legacy generator (`RandomState`), seeded once, draws the noise of the train images and then the noise of the
+test images, in float64; only the result is float32. Images are arrays (n, height, width, channels), results are
+flattened to (n, d), d = height · width · channels.
 """
 
 from collections.abc import Callable

@@ -121,8 +121,8 @@ class Adapted(keras.layers.Layer):
         layer: Any layer with one output; no other layer or model may use it.
         adapter: `SNNKAdapter`, or another layer whose outputs have the shape of its inputs.
 
-    Input shape: that of `layer`.
-    Output shape: that of `layer`.
+    Input shape: the input shape of `layer`.
+    Output shape: the output shape of `layer`.
     """
 
     def __init__(self, layer, adapter, **kwargs):

@@ -65,10 +65,10 @@ def bundle(model: keras.Model, chains: Sequence[Chain] = ()) -> keras.Model:
 
 
 def _fold(first: Layer, after: dict[int, Layer], new: dict[int, Layer]) -> bool:
-    """Multiply the linear map at the end of a layer into the layer after it, unless this adds weights.
+    """Multiply the linear map at the end of a layer into the next layer, unless this increases the number of weights.
 
-    It adds weights if the product has more entries than both matrices together. Call this function for the layers in
-    the order of the graph.
+    The number increases if the product has more entries than both matrices together. Call this function for the layers
+    in the order of the graph.
 
     Args:
         first: SNNK or linear Dense.

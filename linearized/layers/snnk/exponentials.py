@@ -6,9 +6,9 @@ of length d, a random projection g ~ N(0, I) and all complex a and b,
     E exp(a g·x - a²‖x‖²/2) exp(b g·w - b²‖w‖²/2) = exp(a b w·x).
 
 An activation f(z) = (1/K) Re Σ_j A_j B_j exp(a_j b_j z) with K terms can therefore be estimated. The features of x have
-the amplitudes A_j and the exponents a_j, those of w the amplitudes B_j and the exponents b_j. In the paper, these
-numbers are the values of functions A, B, a and b at points ξ_j that are drawn from a measure; the adapters of the paper
-use A = B and a = b.
+the amplitudes A_j and the exponents a_j, and the features of w have the amplitudes B_j and the exponents b_j. In the
+paper, these numbers are the values of functions A, B, a and b at points ξ_j that are drawn from a measure; the adapters
+of the paper use A = B and a = b.
 
 A shift M >= 0 replaces a g·x by √(1+4M) a g·x - M‖g‖² and b g·w by √(1+4M) b g·w - M‖g‖², and multiplies both features
 by (1+4M)^(d/4). The mean is unchanged, and the features of large projections are bounded.
@@ -38,8 +38,8 @@ class Exponentials(Expansion):
             imaginary part) is accepted.
         exponents: `a_j`, the exponents of the features of inputs. If these and the amplitudes are real, each term needs
             one real feature, otherwise two.
-        weight_amplitudes: `B_j`, the amplitudes of the features of weights; None: those of the inputs.
-        weight_exponents: `b_j`, the exponents of the features of weights; None: those of the inputs.
+        weight_amplitudes: `B_j`, the amplitudes of the features of weights; None: equal to `amplitudes`.
+        weight_exponents: `b_j`, the exponents of the features of weights; None: equal to `exponents`.
 
     Raises:
         ValueError: For lists of different lengths, numbers that are not finite, and a constant f.

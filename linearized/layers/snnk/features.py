@@ -314,7 +314,7 @@ class FourierTowers:
     def _real(self, angle):
         """Return Re γ e^{i·angle} = c cos(angle) + s sin(angle), with the complex amplitude γ = c - i s.
 
-        c are the coefficients of the cosines and s those of the sines, one of each per projection.
+        c and s are the coefficients of the cosines and of the sines, one of each per projection.
 
         Args:
             angle: Angles (..., projections).

@@ -6,8 +6,9 @@ The error is measured on rows that are held out.
 The regression also includes guard rows with a small weight: random rows around the mean of the given rows, and given
 rows that are moved outwards. Their targets are the outputs of the layer, which can be computed for any row. Without
 guard rows, Ψ is arbitrary in every direction in which the given rows do not vary, and outputs for rows outside the span
-of the given rows can be wrong by orders of magnitude. The weight is increased, at most to that of the given rows, until
-the fitted outputs at a second set of guard rows are at most three times as large as the layer's largest output there.
+of the given rows can be wrong by orders of magnitude. The weight is increased, at most to the weight of the given rows,
+until the fitted outputs at a second set of guard rows are at most three times as large as the layer's largest output
+there.
 """
 
 import warnings

@@ -1,9 +1,9 @@
 """Scalable neural network kernels: a dense layer f(Wx + b) as a product of random features of inputs and of weights.
 
-The m features of the inputs are Φ(x), those of the weights Ψ(W, b) (Choromanski et al., "Scalable Neural Network
-Kernels", ICLR 2024). `snnk.expansions` expands f, and `snnk.features` contains the features. The trained matrix Ψ is
-(m, u) for u units; its size does not depend on the number of inputs. The layer is linear in Φ, so a linear layer after
-it can be multiplied into Ψ (`snnk.bundle`).
+Φ(x) are m features of the inputs, and Ψ(W, b) are m features of the weights (Choromanski et al., "Scalable Neural
+Network Kernels", ICLR 2024). `snnk.expansions` expands f, and `snnk.features` contains the features. The trained matrix
+Ψ is (m, u) for u units; its size does not depend on the number of inputs. The layer is linear in Φ, so a linear layer
+after it can be multiplied into Ψ (`snnk.bundle`).
 """
 
 from typing import Any
@@ -116,7 +116,7 @@ class SNNK(keras.layers.Layer):
             layer: Layer whose kernel, bias and activation are read; it is not changed.
             num_features: m, the number of features Φ.
             inputs: Typical inputs of `layer`, (n, d) with n > m. Ψ is fitted to the layer's outputs by ridge regression
-                on Φ(inputs), which costs O((n + m) m²). The error is smaller by orders of magnitude than that of the
+                on Φ(inputs), which costs O((n + m) m²). The error is smaller by orders of magnitude than with the
                 unbiased estimate Ψ(W, b), and inputs and weights may have larger norms. None: Ψ(W, b) is used, and its
                 error is measured on rows N(0, 1). For relu, Ψ(W, b) estimates the arc-cosine kernel instead of the
                 layer (see `snnk.features`).

@@ -203,10 +203,10 @@ class UniversalFeatures(keras.layers.Layer):
         return ops.maximum(self._sizes(seen) / ops.convert_to_tensor(self.bound), 1.0)
 
     def excess(self, x):
-        """Return max(1, distance / R) for each row, where distance is that from the centre of the ball of radius R.
+        """Return max(1, r / R) for each row, where r is its distance from the centre of the ball of radius R.
 
-        Bounded features are valid in this ball. The features of a row outside the ball are those of a point on the
-        border, times the returned number to the power `growth`.
+        Bounded features are valid in this ball. The features of a row outside the ball are the features of a point on
+        the border, times the returned number to the power `growth`.
 
         Args:
             x: Rows (..., d).

@@ -4,7 +4,7 @@ An SNNK (scalable neural network kernel) replaces a dense layer by a product of 
 `uptrain` replaces the first dense layer of each of the last MLP blocks. `replace_pooler` replaces the tanh pooler. The
 method is that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. An MLP block is a Dense with an
 activation followed by a linear Dense. Any Keras model with such blocks can be changed: the small Transformers of
-`linearized.models.transformers`, those of keras_hub or your own.
+`linearized.models.transformers`, the models of keras_hub, or your own.
 """
 
 import itertools

@@ -198,8 +198,8 @@ class SwappedLayer(_Swapped, keras.layers.Layer):
         changed: Dictionary from a path, such as "blocks.3/mlp/dense_1", to the layer that is put there.
         inner_config: Serialised configuration of the layer before the replacement.
 
-    Input shape: that of `inner`.
-    Output shape: that of `inner`.
+    Input shape: the input shape of `inner`.
+    Output shape: the output shape of `inner`.
     """
 
 

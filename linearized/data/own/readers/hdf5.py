@@ -86,7 +86,7 @@ def _array(stored: Any, path: str) -> Any:
         stored: The HDF5 data set, opened by h5py.
         path: Path of the file.
 
-    Raises `UserError` for Python objects that are no text, and for arrays that do not fit in memory.
+    Raises `UserError` for Python objects that are not text, and for arrays that do not fit in memory.
     """
     import h5py
 

@@ -155,7 +155,7 @@ def _size(heads: list[Head], wanted: str, folder: Path) -> tuple[int, int]:
         wanted: Value of --image_size; "" for the common size.
         folder: Folder of the pictures, for the error message.
 
-    Raises `UserError` for pictures of several sizes if `wanted` is "", and for a text that is no size.
+    Raises `UserError` for pictures of several sizes if `wanted` is "", and for a text that is not a size.
     """
     if wanted:
         return image_size(wanted)

@@ -24,7 +24,7 @@ class Npy(FileFormat):
     def paths(self, text: str) -> list[str]:
         """Return the paths in `text`, which are separated by commas.
 
-        Raises `UserError` unless there are two or four, all of which end with .npy.
+        Raises `UserError` unless there are two or four paths, and all of them end with .npy.
         """
         paths = [path.strip() for path in text.split(",")]
         if len(paths) not in (2, 4) or not all(super(Npy, self).fits(path) for path in paths):

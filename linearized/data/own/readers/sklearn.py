@@ -2,7 +2,7 @@
 
 `sklearn:NAME` is `load_NAME` (in the package) or `fetch_NAME` (downloaded once into `$SCIKIT_LEARN_DATA`): iris,
 digits, wine, breast_cancer, diabetes, linnerud, olivetti_faces, california_housing, covtype, lfw_people. Images keep
-their shape, and all values are those of scikit-learn. `openml:NAME` is a table of openml.org, `openml:NAME@2` version 2
+their shape, and no values are changed. `openml:NAME` is a table of openml.org, `openml:NAME@2` version 2
 of this table, and `openml:61` the table with the number 61.
 """
 

@@ -183,9 +183,9 @@ class Parquet(FileFormat):
 def _refuse_large(metadata: Any, where: str) -> None:
     """Raise `UserError` if the unpacked columns of a Parquet file take more memory than the machine has.
 
-    The size of a file is no estimate, because repeated values take almost no space in it. The memory of each column is
-    estimated from its number of values times their width (8 bytes, a pointer, for text), or from its uncompressed size
-    in the file if this is larger.
+    The size of the file does not bound the memory, because repeated values take almost no space in the file. The memory
+    of each column is estimated from its number of values times their width (8 bytes, a pointer, for text), or from its
+    uncompressed size in the file if this is larger.
 
     Args:
         metadata: Metadata of the file, from pyarrow.
