@@ -95,7 +95,7 @@ class RawFiles(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Base class of the descriptions of data sets, which `load` turns into a `Dataset`.
+    """Base class of the descriptions of data sets; the method `load` returns the data set as a `Dataset`.
 
     Attributes:
         name: Name of the dataset, such as "FMNIST".

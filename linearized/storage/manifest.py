@@ -20,7 +20,7 @@ BLOCKS = ("train", "validation", "test")
 
 
 class Kind(NamedTuple):
-    """Names that depend on the content of a folder of shards: a Gram matrix (`GRAM`) or features (`FEATURES`).
+    """Names for the content of a folder of shards (HDF5 files): a Gram matrix (`GRAM`) or features (`FEATURES`).
 
     Attributes:
         file: File name of the description, such as "gram.json".

@@ -12,7 +12,7 @@ from linearized.settings.own_settings import OwnDataSettings
 
 @dataclasses.dataclass(frozen=True)
 class OwnArrays:
-    """Inputs and labels as a file of the user stores them.
+    """Inputs and labels of the user's own data, as stored in a file or given in Python.
 
     Inputs are arrays (n, ...) of any real number type, or a pandas data frame (n rows). Another object, such as a
     memory map, can be used too. It must have `shape`, `dtype` and a length, and accept a slice or an array of row
@@ -51,7 +51,7 @@ class OwnArrays:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Interface of a reader of one format of `--data`.
+    """Interface of the classes that read the user's own data, one class for each format of the flag `--data`.
 
     Attributes:
         reads: Names of the format-specific flags of `OwnDataSettings` that this reader uses.

@@ -123,7 +123,7 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 
 class FileFormat:
-    """Base class of readers of files given by path (`Reader`).
+    """Base class of the readers (see `Reader`) of data in files that are given by their paths.
 
     A subclass implements `read`, and `paths` if a text of --data may name several files.
 

@@ -1,8 +1,8 @@
-"""Marks of missing values, such as "?" and "n/a", in columns whose other values are numbers.
+"""Functions that replace marks of missing values, such as "?" and "n/a", by NaN in columns of numbers.
 
-Text files mark missing numbers in various ways. Such a column would be read as text, and its numbers as categories;
-here it becomes a column of numbers with missing values, to which `--missing` applies. Columns with any other text are
-left unchanged, because there "?" may be a category.
+Text files mark missing numbers in various ways. Without these functions, a column with marks would be read as text, and
+its numbers as categories. Here it becomes a column of numbers with missing values, to which `--missing` applies.
+Columns with any other text are left unchanged, because there "?" may be a category.
 """
 
 import collections

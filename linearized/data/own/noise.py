@@ -1,4 +1,4 @@
-"""Noise on data of the user's own: `--noise`, at the levels of `--noise_levels`.
+"""Noise that is added to the user's own data (flag `--noise`), at the levels of the flag `--noise_levels`.
 
 The noises high_frequency and low_frequency are those of Ghorbani et al. (arXiv 2006.13409). Their default levels are
 those of the built-in data sets: FMNIST has noise in high frequencies, NFMNIST (grey) and CIFAR10 (colour) in low ones.
@@ -149,7 +149,7 @@ def _last(x: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class CleanImages:
-    """Conversion of further images to rows, without noise, for a model that was fitted to rows of `noisy_images`.
+    """Conversion of new images to rows without noise, for a model that was fitted to noisy images.
 
     Images are centred and scaled to norm √d. Colour images of the noise low_frequency are instead standardised by the
     channel statistics of the train images without noise; `noisy_images` uses those of the noisy train images.
@@ -178,7 +178,7 @@ class CleanImages:
 
 
 def clean_images(kind: str, columns: Callable[[Any], np.ndarray], x: Any, shape: tuple[int, int, int]) -> CleanImages:
-    """Return the conversion of further images to rows for a model that was fitted to rows of `noisy_images`.
+    """Return the conversion of new images to rows without noise, for a model that was fitted to noisy images.
 
     Args:
         kind: "high_frequency" or "low_frequency".

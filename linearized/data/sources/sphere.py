@@ -1,4 +1,4 @@
-"""SPHERE: rows on the sphere of radius √d and a linear target, with noise on the train labels.
+"""The data set SPHERE: rows on the sphere of radius √d and a linear target, with noise on the train labels.
 
 Train labels are y = x₁ + τ ε, where τ is the noise level and ε ~ N(0, 1); test labels are y = x₁. The target has mean
 square E x₁² = 1, and the test loss does not contain the variance τ² of the label noise. This is the setting of the

@@ -1,10 +1,10 @@
-"""STAIRCASE: a target that depends on few coordinates or directions, by default x₁ + x₂ + x₃ + x₁x₂x₃ for d = 200.
+"""The data set STAIRCASE: random rows, and a target that depends on few of their coordinates or directions.
 
-Inputs are standard normal, or signs ±1. All coordinates have the same distribution, so that only the labels reveal
-which of them matter. A network learns the linear terms of the default target and from them the product; a fixed kernel
-needs of the order of d³ rows. The variance of this target is 4. Label noise, whose standard deviation σ is the noise
-level, is added to train and validation labels. Test labels have none, so that the test loss is the mean square distance
-from the target itself.
+The default target is x₁ + x₂ + x₃ + x₁x₂x₃ for rows of length 200. Inputs are standard normal, or signs ±1. All
+coordinates have the same distribution, so that only the labels reveal which of them matter. A network learns the linear
+terms of the default target and from them the product; a fixed kernel needs of the order of d³ rows. The variance of
+this target is 4. Label noise, whose standard deviation σ is the noise level, is added to train and validation labels.
+Test labels have none, so that the test loss is the mean square distance from the target itself.
 """
 
 import dataclasses
