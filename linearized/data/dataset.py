@@ -59,7 +59,7 @@ class Dataset:
         directions: Orthonormal columns (d, r) that span the subspace on which the labels depend; None if it is unknown.
         label_noise: Variance of the label noise, summed over the outputs. Train and validation labels have this noise;
             test labels do not. The expected square loss on validation rows (or on train rows that were left out of a
-            fit) therefore exceeds that on test rows by this variance.
+            fit) therefore exceeds the loss on test rows by this variance.
         class_names: Names of the classes in the order of their numbers; () if only their numbers are known.
     """
 

@@ -1,4 +1,4 @@
-"""Kervolutions (nonlinear convolutions) that replace the convolutions of a network, built from its settings."""
+"""The function `kervolution`, which builds a nonlinear convolution for a network from the settings of a run."""
 
 from typing import Any
 

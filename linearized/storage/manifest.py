@@ -90,7 +90,7 @@ class Manifest:
 
     @property
     def kind(self) -> Kind:
-        """Kind of the content, `GRAM` or `FEATURES`."""
+        """`GRAM` if the folder holds a Gram matrix, `FEATURES` if it holds features."""
         return FEATURES if self.dim else GRAM
 
     @property

@@ -186,7 +186,8 @@ def set_aside(path: Path, problem: str) -> Path:
 
     Args:
         path: File of the shard.
-        problem: Problem as `check_shard` returns it; its first word, such as "damaged", becomes the suffix.
+        problem: Problem as `check_shard` returns it; its first word, such as "damaged", becomes the suffix of the new
+            path.
     """
     suffix = problem.partition(":")[0]
     new = path.with_name(f"{path.name}.{suffix}")

@@ -28,8 +28,8 @@ class OwnArrays:
         images: Whether inputs are images (n, h, w) or (n, h, w, c); None: their shape decides, see
             `linearized.data.own.prepare.image_shape`.
         class_names: Names of the classes 0, 1, ... if labels are their numbers; None: the labels are the names.
-        notes: What the reader left out, such as the number of unreadable pictures, by a short name; part of
-            `Dataset.notes` and of the record of a run.
+        notes: Facts about what the reader left out, by a short name, such as the number of unreadable pictures. They
+            become a part of `Dataset.notes` and of the record of a run.
     """
 
     x: Any

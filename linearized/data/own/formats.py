@@ -83,13 +83,13 @@ _looked_at: dict[OwnDataSettings, tuple[str, float]] = {}
 def file_digest(path: Path | str, kind: str, advice: str = "", limit: int | None = None) -> str:
     """Return 16 hex digits that identify the bytes of a regular file.
 
-    Reads about 1 GB per second. The digest is kept for the process, and computed again if the size or the time of the
+    Reads about 1 GB per second. The digest is kept in memory, and computed again if the size or the time of the
     last change differs. For a file above `WHOLE` bytes, the digest covers evenly spaced blocks of `WHOLE` bytes in
     total, the size, and the time of the last change.
 
     Args:
         path: The file.
-        kind: What the file should be, with its article, for the error message.
+        kind: Name of the expected content for the error message, such as "an idx file".
         advice: Sentence at the end of the error message that says what to do.
         limit: Maximum size in bytes; None for no bound.
 
@@ -129,7 +129,7 @@ class FileFormat:
 
     Attributes:
         suffixes: Suffixes of its files, in lower case.
-        kind: What a file should be, with its article, for error messages.
+        kind: Name of the expected content for error messages, such as "an idx file".
         advice: Sentence at the end of error messages that says what to do.
         limit: Maximum size of a file in bytes; None for no bound.
         reads: Names of the format-specific flags of `OwnDataSettings` that this reader uses.

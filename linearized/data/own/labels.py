@@ -74,8 +74,8 @@ def coded(parts: dict[str, np.ndarray], task: str, where: str) -> tuple[dict[str
         task: "classes" or "binary".
         where: Name of the data in error messages.
 
-    Returns: Class numbers (n,) by part, and the labels of the classes in the order of their numbers. Classes are those
-        of the train part, sorted: numbers by value, text alphabetically.
+    Returns: Class numbers (n,) by part, and the labels of the classes in the order of their numbers. The classes
+        are the distinct labels of the train part, sorted: numbers by value, text alphabetically.
 
     Raises `UserError` for fewer than two classes, for any number of classes other than two if the task is binary, and
     for a label of another part that the train part does not contain.

@@ -66,8 +66,9 @@ def _numbers(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     Args:
         values: Values (n,) of type object.
 
-    Returns: The numbers (n,), and a description of the marks. The numbers are None in three cases: another text or kind
-        of value occurs, there is no number, or there are numbers written as text but no mark.
+    Returns: The numbers (n,), and a description of the marks. Instead of the numbers, None is returned in three cases:
+        a value is neither a number nor a mark, no value is a number, or numbers are stored as text and there is no
+        mark.
     """
     numbers, marks, texts = np.full(len(values), np.nan), collections.Counter(), 0
     for place, value in enumerate(values):

@@ -62,8 +62,8 @@ def register(
 def register_dataset(dataset: Dataset) -> str:
     """Register the rows of a loaded dataset in this process; return the value "arrays:DIGEST" of `--data` for them.
 
-    The rows are not changed. Labels are class numbers, with the class names of the dataset. The conversion of raw
-    inputs to these rows is not undone, so further rows must go through `dataset.preparation` first.
+    The rows are not changed. Labels are class numbers, with the class names of the dataset. The rows are
+    already converted from raw inputs, so new raw inputs must first be converted by `dataset.preparation`.
     """
     shape, parts = dataset.image_shape, dataset.splits()
     arrays = {}

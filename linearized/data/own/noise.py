@@ -15,11 +15,11 @@ all rows of the data before rows are selected. Even at level 0, each image is ce
 height · width · channels; colour images with low_frequency are instead standardised, each channel over all train
 images.
 
-The noise label changes train labels only. Validation and test rows keep their labels, so that the ridge is chosen and
+`--noise=label` changes train labels only. Validation and test rows keep their labels, so that the ridge is chosen and
 scored on correct labels. The drawn class may be the original one; at p = 1, labels carry no information (Zhang, Bengio,
 Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017).
 
-The standard deviation of the noise gaussian is σ times the square root of the mean variance of the columns of the
+With `--noise=gaussian`, the standard deviation is σ times the square root of the mean variance of the columns of the
 selected train rows. The noise is added to the float32 inputs of every split.
 
 All random-number seeds are fixed. The random numbers of a row do not depend on how many rows are selected.

@@ -1,6 +1,6 @@
 """Conversion of the arrays of the user's own data to train and test rows: task, class numbers, split, image shape.
 
-Inputs are not read here, except to find the rows with missing values if these are to be dropped.
+Inputs are not read here, except to find rows with missing values if such rows are to be dropped.
 """
 
 import dataclasses
@@ -176,7 +176,7 @@ def data_name(text: str) -> str:
 def _kept(
     parts: dict[str, tuple[Any, np.ndarray]], policy: str, where: str
 ) -> tuple[dict[str, np.ndarray | slice], int]:
-    """Return which rows to keep: all, or those without missing values; check the labels.
+    """Check the labels, and return the indices of the rows to keep: all rows, or those without missing values.
 
     Args:
         parts: Inputs and labels (x, y) by part of the data.

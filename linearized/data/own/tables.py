@@ -69,13 +69,13 @@ def plain(frame: Any, text: Iterable[str] = ()) -> Any:
 def _text(value: Any) -> str:
     """Return the name of a category; whole numbers are written without a decimal point.
 
-    Missing values turn the whole numbers of a column into floating-point numbers.
+    In a column with missing values, pandas stores whole numbers as floating-point numbers.
     """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def categorical(frame: Any) -> list[str]:
-    """Return the names of the columns of a data frame that are not numeric; columns of truth values count as such."""
+    """Return the names of the columns of a data frame that are not numeric, including columns of truth values."""
     from pandas.api import types
 
     return [str(name) for name, kind in frame.dtypes.items()
@@ -112,9 +112,10 @@ def fit_columns(frame: Any, *, impute: bool) -> TableColumns:
 def refuse_text(frame: Any, where: str) -> None:
     """Raise `UserError` for a table whose columns cannot become inputs.
 
-    It is refused if it has no column or two columns of the same name, if a column holds dates or several values per row
-    (lists, arrays), and if a column of text has too many distinct values. Too many are more than both `CATEGORIES` and
-    the fraction `TEXT_SHARE` of the rows, or a different value in each of more than `CATEGORIES` / 2 rows.
+    A table is refused if it has no column or two columns of the same name, if a column holds dates or several values
+    per row (lists, arrays), and if a column of text has too many distinct values. There are too many if their number
+    exceeds both `CATEGORIES` and the fraction `TEXT_SHARE` of the number of rows, or if all values differ and there are
+    more than `CATEGORIES` / 2 rows.
 
     Args:
         frame: Inputs as a data frame, without the target.

@@ -1,8 +1,8 @@
 """Cache on disk for the unpacked arrays of large gzipped files, which saves most of the time of reading them.
 
 The arrays are .npy files with a checksum, in the folder `unpacked` below data_dir. The name of each is the digest of
-the gzipped file, so that a changed file is unpacked again. The arrays may be deleted at any time. A damaged one is
-replaced; if none can be written, a warning is logged and the file is unpacked every time.
+the gzipped file, so that a changed file is unpacked again. The arrays may be deleted at any time. A damaged array
+is replaced. If an array cannot be written, a warning is logged, and the file is unpacked every time.
 """
 
 from collections.abc import Callable

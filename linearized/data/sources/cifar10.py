@@ -41,10 +41,10 @@ class CifarFiles:
     name = "CIFAR-10"
 
     def sought(self, directory: Path) -> list[Path]:
-        """Return the folders and archives in which the batches are sought, in this order.
+        """Return the folders and archives in which the files of images (batches) are sought, in the order of the search.
 
         Args:
-            directory: Folder of raw data, whose subfolders come first; those of Keras' cache come last.
+            directory: Folder of raw data, whose subfolders come first; the folders of Keras' cache come last.
         """
         cached = [
             folder / place

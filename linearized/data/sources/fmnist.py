@@ -81,11 +81,11 @@ class FashionFiles:
     """Raw files of Fashion-MNIST, four idx files, in one of the folders where they are usually found (`RawFiles`)."""
 
     def folders(self, directory: Path) -> list[Path]:
-        """Return the folders in which the files are sought, in this order.
+        """Return the folders in which the files are sought, in the order of the search.
 
         Args:
-            directory: Folder of raw data, whose subfolders come first; then come those of Debian's package and of
-                Keras' cache.
+            directory: Folder of raw data, whose subfolders come first; then come the folders of Debian's package
+                and of Keras' cache.
         """
         places = [directory / folder for folder in SUBFOLDERS]
         more = [folder / inside for folder in looks_like(directory) for inside in INSIDE]

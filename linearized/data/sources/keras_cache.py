@@ -1,4 +1,4 @@
-"""Keras' cache of downloaded data sets, and downloads into it.
+"""Functions that find Keras' cache of downloaded data sets, and download data sets into it.
 
 Keras downloads in a child process, because no module of `linearized.data` imports a framework.
 """

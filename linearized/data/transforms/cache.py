@@ -1,7 +1,7 @@
 """A disk cache of noisy images: .npy files with digests and `meta.json`, in a folder that is complete or absent.
 
-A cache may be deleted at any time. A damaged one is replaced. If none can be written, a warning is logged and the work
-continues.
+A cache may be deleted at any time. A damaged cache is replaced. If a cache cannot be written, a warning is logged, and
+the work continues without it.
 """
 
 import shutil

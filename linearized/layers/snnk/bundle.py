@@ -174,7 +174,7 @@ def _is_linear(layer: Layer) -> bool:
 
 
 def _is_transparent(layer: Layer) -> bool:
-    """Return whether the outputs of a layer equal its inputs at inference, as for dropout."""
+    """Return whether the outputs of a layer equal its inputs at inference; dropout is an example."""
     if isinstance(layer, keras.layers.Activation):
         return layer.activation is keras.activations.linear
     return isinstance(layer, (keras.layers.Dropout, keras.layers.Identity))

@@ -1,6 +1,6 @@
-"""Copies of a model with some of its layers replaced, such as Dense by SNNK or Conv2D by Kervolution2D.
+"""The function `swap`, which copies a model and replaces some layers, such as Dense by SNNK in the copy.
 
-`swap` makes the copy. Functional and sequential models are cloned layer by layer. Layers and models of other kinds
+Functional and sequential models are cloned layer by layer. Layers and models of other kinds
 store their inner layers in attributes. Copies of these are wrapped in `SwappedLayer` or `SwappedModel`, which assign
 the new layers to the attributes, both in `swap` and when a saved model is loaded.
 """

@@ -46,7 +46,7 @@ class Cifar10(FileFormat):
         return [place] if place.is_file() else sorted(batches(place).values())
 
     def place(self, text: str) -> Path:
-        """Return the folder that holds the batches, `text` or a folder below it, or the archive `text` itself.
+        """Return the folder that holds the batches (`text` or a folder below it), or the archive `text` itself.
 
         Raises `UserError` if there are several well-known data sets below `text`.
         """
@@ -84,7 +84,7 @@ class Cifar100(FileFormat):
         return [place] if place.is_file() else [place / name for name in cifar100.FILES]
 
     def place(self, text: str) -> Path:
-        """Return the folder that holds the three files, `text` or a folder below it, or the archive `text` itself.
+        """Return the folder that holds the three files (`text` or a folder below it), or the archive `text` itself.
 
         Raises `UserError` if there are several well-known data sets below `text`.
         """

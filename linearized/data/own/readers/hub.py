@@ -144,7 +144,7 @@ def _text(values: np.ndarray) -> np.ndarray:
 
 
 def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: str) -> dict[str, np.ndarray]:
-    """Convert the images of a data set to arrays (n, h, w, c): bytes, or float32 in [0, 1] if one has more than 8 bits.
+    """Convert images to arrays (n, h, w, c): bytes, or float32 in [0, 1] if an image has more than 8 bits per sample.
 
     Args:
         parts: Images, opened by Pillow, of each part of the data by name.
@@ -152,7 +152,8 @@ def _pictures(parts: Mapping[str, list[Any]], size: str, channels: str, where: s
         channels: "grey", "colour", or "auto": as they are.
         where: Name of the data in error messages.
 
-    Raises `UserError` for images of several sizes or kinds, and for an image that cannot be read, with its row.
+    Raises `UserError` for images of several sizes or kinds, and for an image that cannot be read; the message names the
+    row.
     """
     heads = {split: [_of_row(head_of, image, split, row, where) for row, image in enumerate(images)]
              for split, images in parts.items()}  # fmt: skip

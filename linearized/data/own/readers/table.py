@@ -184,8 +184,8 @@ def _refuse_large(metadata: Any, where: str) -> None:
     """Raise `UserError` if the unpacked columns of a Parquet file take more memory than the machine has.
 
     The size of the file does not bound the memory, because repeated values take almost no space in the file. The memory
-    of each column is estimated from its number of values times their width (8 bytes, a pointer, for text), or from its
-    uncompressed size in the file if this is larger.
+    of each column is estimated from its number of values times the bytes per value (8 for text, the size of a pointer),
+    or from its uncompressed size in the file if this is larger.
 
     Args:
         metadata: Metadata of the file, from pyarrow.
@@ -240,14 +240,14 @@ def of_frame(frame: Any, where: str, options: OwnDataSettings) -> OwnArrays:
 def _header(names: list[str], where: str) -> list[str]:
     """Return the names of the columns in the first line of a table, without blanks around them.
 
-    Column names may be numbers that count from 0 or 1, as pandas writes them, if there are other names beside them.
+    Some of the names may be numbers, as pandas writes them. If more than half are numbers, they must count from 0 or 1
+    in order, and there must be other names too.
 
     Args:
         names: Fields of the first line.
         where: Name of the file in error messages.
 
-    Raises `UserError` if the first line is empty, has a name twice, or consists mostly of numbers that are not such
-    names.
+    Raises `UserError` if the first line is empty, has a name twice, or consists mostly of other numbers.
     """
     names = [name.strip() for name in names]
     if not any(names):
