@@ -1,6 +1,6 @@
-"""Reading of arrays from files in the formats npy, npz, HDF5 and idx.
+"""Functions that read arrays from files in the formats npy, npz, HDF5 and idx.
 
-A file that is missing, damaged or of another format raises `Unreadable`.
+Reading a file that is missing, damaged or of another format raises `Unreadable`.
 """
 
 import contextlib

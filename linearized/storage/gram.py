@@ -33,7 +33,9 @@ Item = TypeVar("Item")
 
 
 class _Bands:
-    """Base class of `Gram` and `Rectangle`: a stored block, in bands (ranges of rows that are stored together).
+    """Base class of `Gram` and `Rectangle`: a stored part of a kernel matrix, in bands (ranges of rows).
+
+    The rows of a band are stored together.
 
     Attributes:
         shape: Shape of the whole block.

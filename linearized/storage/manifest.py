@@ -1,4 +1,4 @@
-"""The description of a folder that holds a Gram matrix (`gram.json`) or features (`embedding.json`), written once.
+"""The file that describes a folder with a Gram matrix (`gram.json`) or features (`embedding.json`); written once.
 
 The content of the folder is divided into blocks (train, validation, test), and each block into bands, ranges of
 consecutive rows. The bands are distributed over shards, one HDF5 file each. The description records the settings and

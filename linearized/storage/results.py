@@ -1,4 +1,4 @@
-"""Writing and reading of the results of runs, and tables of many runs.
+"""Functions that write and read the results of runs, and that make tables of many runs.
 
 The folder of a run holds two files. `result.json` is the record: settings, versions, fingerprint of the data, metrics
 for each ridge. `arrays.h5` contains arrays. `result.json` is written last and atomically, so a folder with this file
@@ -114,9 +114,9 @@ def finished(folder: Path | str) -> bool:
 def making(folder: Path | str) -> Iterator[Path]:
     """Lock the folder of a run for this process inside a `with` block, and yield the subfolder for its unfinished work.
 
-    The subfolder holds checkpoints and finished ridges, with which an interrupted run continues. If the block raises
-    `UserError`, a new run's subfolder without finished ridges is removed; after `Interrupted` the subfolder is always
-    kept.
+    The subfolder holds checkpoints and the results for finished ridges, from which an interrupted run continues. If the
+    block raises `UserError`, a new run's subfolder without finished ridges is removed; after `Interrupted` the
+    subfolder is always kept.
 
     Raises `Busy` if another process has locked the folder.
     """

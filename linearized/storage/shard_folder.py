@@ -1,4 +1,4 @@
-"""Functions for a folder of shards (HDF5 files): open it, and remove files that are no longer needed."""
+"""Functions that open a folder of shards (HDF5 files), and that remove files which are no longer needed."""
 
 import contextlib
 from collections.abc import Iterator

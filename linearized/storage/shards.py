@@ -103,7 +103,7 @@ class Stored(NamedTuple):
 
 
 def attributes(manifest: Manifest, shard: int, number: int = FORMAT) -> dict[str, int | str]:
-    """Return the HDF5 attributes of the file of a shard that follow from the description of its folder.
+    """Return the HDF5 attributes that the file of a shard must have, according to the description of its folder.
 
     Args:
         manifest: Description of the folder.

@@ -41,7 +41,7 @@ class CifarFiles:
     name = "CIFAR-10"
 
     def sought(self, directory: Path) -> list[Path]:
-        """Return the folders and archives in which the files of images (batches) are sought, in the order of the search.
+        """Return the folders and archives in which the batches (files of images) are sought, in this order.
 
         Args:
             directory: Folder of raw data, whose subfolders come first; the folders of Keras' cache come last.

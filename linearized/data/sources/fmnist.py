@@ -81,7 +81,7 @@ class FashionFiles:
     """Raw files of Fashion-MNIST, four idx files, in one of the folders where they are usually found (`RawFiles`)."""
 
     def folders(self, directory: Path) -> list[Path]:
-        """Return the folders in which the files are sought, in the order of the search.
+        """Return the folders in which the files are sought, in this order.
 
         Args:
             directory: Folder of raw data, whose subfolders come first; then come the folders of Debian's package
