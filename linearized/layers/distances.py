@@ -92,7 +92,7 @@ def _of_patches(layer: Any, x: Any, scale: Any) -> Any:
 
 @ops.custom_gradient
 def _with_value(formula, value):
-    """Return `value` with the derivatives of `formula`.
+    """Return a tensor that has the value of `value` and the derivatives of `formula`.
 
     Args:
         formula: Tensor that receives the derivatives.
@@ -112,7 +112,7 @@ def differences(layer: Any, x: Any, weights: Any, squared: bool) -> Any:
     Do not differentiate through this function. Padding counts as zeros.
 
     Args:
-        layer: Keras convolution whose geometry and data format apply.
+        layer: Keras convolution. Its kernel size, strides, padding, dilation, groups and data format apply.
         x: Inputs of the layer.
         weights: Filters `(*kernel_size, channels / groups, filters)`, in the data type of `x`.
         squared: Whether differences are squared; otherwise their absolute values are summed.

@@ -40,9 +40,9 @@ def best_shift(square: float, dim: int):
 class FavorAttention(keras.layers.Layer):
     """Layer that estimates the attention softmax(q kᵀ/√d) v in linear time, by m positive random features (FAVOR++).
 
-    Queries and keys are divided by d^¼. A feature of the result x is exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²), with a fixed
-    random projection g ~ N(0, I) and a shift M (Likhosherstov et al., NeurIPS 2022). The layer has no weights to train.
-    It computes in float32, and its outputs have the compute data type.
+    Queries and keys are divided by d^¼. A feature of a scaled query or key x is exp(√(1+4M) g·x - ‖x‖²/2 - M‖g‖²), with
+    a fixed random projection g ~ N(0, I) and a shift M (Likhosherstov et al., NeurIPS 2022). The layer has no weights
+    to train. It computes in float32, and its outputs have the compute data type.
 
     Args:
         num_features: m, the number of features. The relative variance of an attention weight falls like 1/m.
@@ -55,7 +55,7 @@ class FavorAttention(keras.layers.Layer):
 
     Input shape: `(n, length, d)`, or `(n, length, heads, d)` for several heads, for the query, the key and the value;
     the lengths of queries and keys may differ. See `call`.
-    Output shape: that of the query, with the last axis of the value. Costs O(n · length · heads · m · d).
+    Output shape: the shape of the query, with the last axis of the value. Costs O(n · length · heads · m · d).
     """
 
     def __init__(self, num_features=64, shift=None, orthogonal=True, lengths="chi", seed=0, **kwargs):

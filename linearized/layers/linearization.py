@@ -188,7 +188,7 @@ def linearization_of(
     Args:
         inner: Model f that is linearised. No other model may use it: its weights are frozen.
         places: Indices in `inner.variables` of the variables that the Jacobian J is taken with respect to.
-        rows: Rows (n, ...), whose shape and data type are those of the new model's input.
+        rows: Rows (n, ...), which determine the shape and the data type of the new model's input.
         offset: Whether f(x; θ₀) is added; otherwise the outputs are J(x) v.
         direction_regularizer: Regularizer of each array of v, one per variable.
     """

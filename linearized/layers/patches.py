@@ -46,8 +46,8 @@ def l1_distance(layer, x, weights):
 
     Returns:
         Tensor in the shape of the convolution's output. The cost is as many additions as the convolution has
-        multiplications. The memory is that of one output and, for the derivative, one copy of the inputs for each
-        position within a filter.
+        multiplications. The memory is one output and, for the derivative, one copy of the inputs for each position
+        within a filter.
     """
     rank, first = layer.rank, layer.data_format == "channels_first"
     if first:

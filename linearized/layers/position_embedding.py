@@ -25,7 +25,7 @@ class PositionEmbedding(keras.layers.Layer):
         intra_depth: u, the number of keys and values per context pixel.
         kind: "relative": u vectors for each difference of positions, (2H - 1)(2W - 1) u k numbers; "absolute": u
             vectors for each pair of positions, n m u k numbers.
-        strides: Distance in pixels between two query pixels, equal to that of the lambda layers that use the embedding.
+        strides: Distance in pixels between two query pixels, as in the lambda layers that use the embedding.
         seed: Random-number seed of the initial weights.
         stddev: Standard deviation of the normal initial weights; None: 1/√(k m u).
 

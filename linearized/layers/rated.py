@@ -1,7 +1,7 @@
 """Dense and convolutional layers with a factor for their learning rate, and activations by name.
 
 The training loop of this package multiplies the gradients of such a layer by its factor. With momentum SGD this has the
-same effect as a multiplied learning rate. The outputs are those of the Keras layers.
+same effect as a multiplied learning rate. The outputs equal the outputs of the Keras layers.
 """
 
 import keras
@@ -66,7 +66,7 @@ class RatedConv2D(_Rated, keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("linearized")
 class NamedFunction:
-    """Elementwise function f(x) that Keras can save, as the activation of a layer.
+    """Elementwise function f(x) for the activation of a layer, which Keras can save and load with the layer.
 
     Args:
         activation: f: a name of `linearized.base.activations`, followed by its parameters if it has some.

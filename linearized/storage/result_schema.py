@@ -98,7 +98,7 @@ def _tangents(measured: Mapping[str, Any]) -> None:
 
 
 def _feature_machine(machine: Mapping[str, Any]) -> None:
-    """Check the record of a recursive feature machine: the kernels that it tried, its iterations and the best one.
+    """Check the record of a recursive feature machine: its kernel variants, its steps and the index of the best step.
 
     Raises `BadRecord` for the first entry that is missing or invalid.
     """

@@ -23,9 +23,9 @@ inputs).
 
 "relu" gives the arc-cosine kernel of (x, 1) and (w, b), or of x and w without a bias: ‖x‖‖w‖(sin θ + (π-θ)cos θ)/π with
 the angle θ between the two vectors. This kernel is not relu(w·x + b), but equals it at θ = 0 and has the same
-homogeneity; "Scalable Neural Network Kernels" (ICLR 2024) uses it instead of the ReLU. The kernel is twice that of Cho
-& Saul, and twice that of the ICLR paper's code, where the features lack the factor √2. With a floor c, max(g·x + h, c)
-replaces relu(g·x + h), as in the ICLR paper's uptraining (c = -5 or .1).
+homogeneity; "Scalable Neural Network Kernels" (ICLR 2024) uses it instead of the ReLU. The kernel is twice the kernel
+of Cho & Saul, and twice the kernel in the code of the ICLR paper, where the features lack the factor √2. With a floor
+c, max(g·x + h, c) replaces relu(g·x + h), as in the ICLR paper's uptraining (c = -5 or .1).
 """
 
 import math
@@ -104,7 +104,7 @@ class ReluTowers:
     Args:
         num_features: m, the number of features and projections.
         constant: c, the floor of the features: smaller values of g·x + h become c; 0 gives the ReLU.
-        biased: Whether inputs have the additional coordinate 1. Without it the kernel is that of x and w alone.
+        biased: Whether inputs have the additional coordinate 1. Without it, the kernel depends only on x and w.
     """
 
     folds = True  # Φ depends on x through its projections alone

@@ -183,7 +183,7 @@ class _Normal:
         phi: Features (n, m) of the given rows.
         goal: Outputs (n, u) of the layer for these rows.
         guard: Features and outputs at guard rows, scaled as in `_Guard`.
-        weight: Total weight of the guard rows, relative to that of the given rows.
+        weight: Total weight of the guard rows, divided by the total weight of the given rows.
     """
 
     def __init__(self, phi: np.ndarray, goal: np.ndarray, guard: _Guard, weight: float):

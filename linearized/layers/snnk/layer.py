@@ -129,7 +129,7 @@ class SNNK(keras.layers.Layer):
                 `Power`, `Fourier` or `Exponentials` is never bounded without `inputs`.
             held_out: Rows like `inputs`, on which the error is measured; None: a fifth of `inputs`.
             rows_are: Description of the rows on which the error is measured, for the log.
-            **options: Other arguments of `SNNK`. `activation` is that of `layer` unless it is given.
+            **options: Other arguments of `SNNK`. `activation` defaults to the activation of `layer`.
 
         Raises:
             ValueError: If `layer` is not a built Dense, if the norms of its weights are too large for the unbiased

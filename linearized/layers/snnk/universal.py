@@ -7,7 +7,7 @@ outside the ball ‖z‖ <= R is thus moved straight towards the centre to the b
 are multiplied by s^growth. With growth 0, outputs outside the ball stay in the range of the outputs on its border.
 
 For "relu" and powers, Φ is a function of the random projections P z alone. ‖z‖ is then estimated by ‖P z‖, divided by
-the root of the number of projections.
+the square root of the number of projections.
 """
 
 import contextlib

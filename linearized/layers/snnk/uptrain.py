@@ -2,7 +2,7 @@
 
 An SNNK (scalable neural network kernel) replaces a dense layer by a product of random features and a trained matrix.
 `uptrain` replaces the first dense layer of each of the last MLP blocks. `replace_pooler` replaces the tanh pooler. The
-method is that of "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. An MLP block is a Dense with an
+method comes from "Scalable Neural Network Kernels" (ICLR 2024), section on uptraining. An MLP block is a Dense with an
 activation followed by a linear Dense. Any Keras model with such blocks can be changed: the small Transformers of
 `linearized.models.transformers`, the models of keras_hub, or your own.
 """
@@ -113,8 +113,8 @@ def uptrain(
             layer's inputs and weights are far above 1, as they usually are in a Transformer.
         seed: Random-number seed of projections and rows.
         inputs: Typical inputs of the model, in the structure that the model accepts, such as an array. None: random
-            inputs, normal numbers or tokens. The SNNK approximates the first layer of the block on such inputs, so give
-            real inputs if possible.
+            inputs (normal numbers, or tokens). The SNNK approximates the first layer of the block on such inputs, so
+            give real inputs if possible.
         bundled: Whether to multiply each Ψ with the linear layer after it (see `bundle`), which saves parameters and
             operations.
         **options: Options of `SNNK.from_dense`.
@@ -140,7 +140,7 @@ def _stood_in(model, layers, seeds, num_features, activation, fit, seed, inputs,
         layers: Dense layers of the model that are replaced.
         seeds: Random-number seed of the projections for each of these layers.
         num_features: Number of features of each SNNK; None: chosen as for `uptrain`.
-        activation: Activation that the features estimate; None: that of the layer.
+        activation: Activation that the features estimate; None: the activation of the layer.
         fit: Whether Ψ of each SNNK is fitted to the layer; otherwise Ψ is computed from the layer's weights.
         seed: Random-number seed of the rows of the fit.
         inputs: Inputs of the model for the fit; None: random ones.

@@ -1,8 +1,8 @@
 """The function `swap`, which copies a model and replaces some layers, such as Dense by SNNK in the copy.
 
-Functional and sequential models are cloned layer by layer. Layers and models of other kinds
-store their inner layers in attributes. Copies of these are wrapped in `SwappedLayer` or `SwappedModel`, which assign
-the new layers to the attributes, both in `swap` and when a saved model is loaded.
+Functional and sequential models are cloned layer by layer. Layers and models of other kinds store their inner layers in
+attributes. Their copies are wrapped in `SwappedLayer` or `SwappedModel`. These wrappers assign the new layers to the
+attributes, both in `swap` and when a saved model is loaded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ def swap(
 
     Args:
         model: Any built Keras model; it is unchanged. A model that is neither functional nor sequential must be
-            restorable from its configuration (`get_config`), as for saving.
+            restorable from its configuration (`get_config`), which saving requires too.
         replacements: Dictionary from a layer class to a factory, a function that returns the replacement of a layer of
             this class. Subclasses do not match. A replacement is a new, built layer for the same inputs and outputs;
             give it the name of the old layer, so that `get_layer` finds it. The factory is called once for each layer,
