@@ -32,12 +32,12 @@ do. Fixed constants cannot replace the normalisation:
   filters is nearly linear in x. From the sixth layer on the outputs grow.
 - The derivative of "l1" is ±1 in each input, so its outputs grow with P for any filters.
 
-In a stack of polynomial kernels, the variance of the outputs stays bounded, but the gradients grow. The derivative p (c
-+ s)^(p-1) multiplies each gradient, and all outputs have a common mean, which makes gradients add up over positions.
-Smaller filters would not remove this mean, because the outputs at s = 0 are c^p. Normalise between the layers, or lower
-the learning rate. In an experiment, four layers of degree 3 with 16 filters were trained on 256 images of 8x8 pixels in
-batches of 32 for five epochs. With plain SGD, 8 of 8 runs diverged at learning rates of .01 and .003, 3 of 8 at .001
-and none at .0001; with Adam at .001, none diverged.
+In a stack of polynomial kernels, the variance of the outputs stays bounded, but the gradients grow. Each gradient is
+multiplied by the derivative p (c + s)^(p-1), and all outputs have a common mean, which makes gradients add up over
+positions. Smaller filters would not remove this mean, because the outputs at s = 0 are c^p. Normalise between the
+layers, or lower the learning rate. In an experiment, four layers of degree 3 with 16 filters were trained on 256 images
+of 8x8 pixels in batches of 32 for five epochs. With plain SGD, 8 of 8 runs diverged at learning rates of .01 and .003,
+3 of 8 at .001 and none at .0001; with Adam at .001, none diverged.
 
 Building a model with a stack of distances or of polynomials causes a warning, see `kervolution_stack`.
 """

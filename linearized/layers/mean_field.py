@@ -24,10 +24,10 @@ class MeanFieldDense(keras.layers.Layer):
     What the layer computes depends on its position in the network:
 
     - "first": f(xW + b), with W ~ N(0, 1/d) and b = 0.01 at the start; both gradients are multiplied by N.
-    - "deep": f(xW + b) / N, with W ~ N(0, 1) and b = 0.01 at the start; the gradients of
-      W and b are multiplied by d N and N.
-    - "readout": xW / d + b, with W ~ N(0, 1) and b = 0 at the start; the gradient of W is multiplied by
-      d N, and the gradient of b is unchanged.
+    - "deep": f(xW + b) / N, with W ~ N(0, 1) and b = 0.01 at the start; the gradients of W and b are
+      multiplied by d N and N.
+    - "readout": xW / d + b, with W ~ N(0, 1) and b = 0 at the start; the gradient of W is multiplied by d N,
+      and the gradient of b is unchanged.
 
     `gradient_scales` returns the factors of the gradients; the training loop of `linearized` applies them.
 

@@ -150,8 +150,8 @@ class _Guard(NamedTuple):
 
     `UniversalFeatures` with a radius R are bounded. Let r be the distance of a row from the centre of the features, and
     s = max(1, r / R). For a row outside the ball of radius R, Φ is s^growth times Φ of the point where the line to the
-    centre crosses the border of the ball. Here Φ and the layer's outputs are both divided by s^growth. The equation Φ·Ψ
-    = outputs then still holds, but distant rows have no larger weight in the fit than rows on the border.
+    centre crosses the border of the ball. Here Φ and the layer's outputs are both divided by s^growth. The equation
+    Φ·Ψ = outputs then still holds, but distant rows have no larger weight in the fit than rows on the border.
 
     If the features are not bounded (R = 0), there are no guard rows. Rows whose outputs overflow are left out.
 
