@@ -1,4 +1,7 @@
-"""Loading of data sets, with or without added noise, as arrays of inputs and labels; imports no framework."""
+"""The function `load`, which returns a data set, with or without added noise, as arrays of inputs and labels.
+
+No module of this package imports a deep-learning framework.
+"""
 
 import os
 from pathlib import Path

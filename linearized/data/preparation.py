@@ -1,4 +1,4 @@
-"""The conversion of raw inputs to the rows of a `Dataset`, as an object that can be applied to further rows."""
+"""The class `Preparation`, which converts raw inputs to the rows of a `Dataset` and can be applied to new inputs."""
 
 import dataclasses
 from collections.abc import Callable

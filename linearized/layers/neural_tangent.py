@@ -1,4 +1,4 @@
-"""The NT model: a two-layer network to first order in its weights around their random start (arXiv 2006.13409).
+"""The NT model: a two-layer network, linearised in its weights around random initial values (arXiv 2006.13409).
 
 f(x) = relu(xW) a + c + Σᵢ a⁰ᵢ 1[wᵢ·x > 0] gᵢ·x for N hidden units i. The first-layer weights W (columns wᵢ) and the
 readout a⁰ are drawn and fixed; f is linear in the trained readout a, bias c and directions G (rows gᵢ). The gate

@@ -1,4 +1,4 @@
-"""Check of the input shapes in a call of a layer of this package.
+"""The function `check_shape`, which compares the inputs of a layer with the sizes that the layer was built for.
 
 A layer's weights fix some of the sizes of its inputs. Without a check, a call with other sizes ends in an error of the
 backend's matrix product or reshape, or in no error at all if broadcasting hides the difference.

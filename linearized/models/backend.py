@@ -1,4 +1,4 @@
-"""Import of Keras with a chosen backend, without start-up output except one log line.
+"""Functions that import Keras with a chosen backend, without start-up output except one log line.
 
 The log line names the version of Keras, the backend and the devices. A process has one backend, which is chosen when
 Keras is imported for the first time.

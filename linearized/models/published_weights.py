@@ -1,4 +1,4 @@
-"""Import of the weights of public PyTorch networks into RESNET and LAMBDA_RESNET models.
+"""The function `take_up`, which copies the weights of public PyTorch networks into RESNET and LAMBDA_RESNET models.
 
 The networks are torchvision's residual networks and the reproduction of lambda networks on CIFAR-10 by
 joigalcar3/LambdaNetworks, for `--lambda_variant=published` and `unpermuted`. Save the state of a PyTorch model with

@@ -1,4 +1,4 @@
-"""Access to a stored Gram matrix: products, rows and columns are computed from its files, without loading the matrix.
+"""Reader of a stored Gram matrix: computes products, rows and columns from the files without loading the matrix.
 
 The matrix consists of up to three blocks: the kernel between train, validation or test rows and the train rows. A block
 is divided into bands, ranges of consecutive rows. The bands are stored in shards, one HDF5 file each. Of the symmetric

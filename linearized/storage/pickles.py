@@ -1,4 +1,4 @@
-"""Safe reading of pickles that contain only NumPy arrays, bytes, text, numbers, dicts and lists.
+"""Safe reader of pickles, which accepts only NumPy arrays, bytes, text, numbers, dicts and lists.
 
 Loading a pickle can import and call any function. This reader resolves only the few names that pickles of arrays and
 bytes contain. The functions among them accept only the arguments that occur in such pickles.

@@ -1,4 +1,4 @@
-"""Search for runs that are running or were stopped, and removal of files that killed runs left behind.
+"""Functions that find runs which are running or were stopped, and that remove files which killed runs left behind.
 
 A run of the commands train, krr, finetune or compare has a folder two levels below a folder of results (`nn_dir` or
 `rkhs_dir`): experiment/run. The process of a run locks this folder (`linearized.storage.files.claimed`). The functions

@@ -1,4 +1,4 @@
-"""Computation of the empirical NTK of a Keras model between blocks of rows.
+"""The class `TangentKernel`, which computes the empirical NTK of a Keras model between blocks of rows.
 
 `TangentKernel.prepare` computes the derivatives of the model's outputs once for each row, and `TangentKernel.block`
 multiplies the results for two blocks of rows. `linearized.empirical_ntk` calls both. For a large Gram matrix, `block`

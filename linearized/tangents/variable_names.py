@@ -1,4 +1,4 @@
-"""Choice of variables of a Keras model by parts of their paths, such as "dense_1,head/kernel" or "-embedding".
+"""Functions that choose variables of a Keras model by parts of their paths, such as "dense_1,head" or "-embedding".
 
 A path has parts that are separated by "/". A name selects every variable whose path contains the name as one or more
 whole parts: "dense_1" and "kernel" both select "dense_1/kernel", but "dense" selects neither "dense_1/kernel" nor

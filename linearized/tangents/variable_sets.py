@@ -1,4 +1,4 @@
-"""Sets of a Keras model's trainable variables, given as text: all, the last layer, or parts of paths."""
+"""Choice of trainable variables of a Keras model by a text: all, the last layer, or variables with given paths."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Detection and refusal of missing values (NaN in arrays, empty cells of tables, absent labels) and infinite values."""
+"""Functions that find missing values (NaN, empty cells, absent labels) and infinite values, or refuse them."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Random split of rows into train and test rows, reproducible for a seed and stratified for classes."""
+"""Functions that split rows at random into train and test rows, reproducibly for a seed and stratified for classes."""
 
 import numpy as np
 

@@ -202,9 +202,9 @@ def _check_labels(path: Path, table: TaskTable) -> None:
 def _rare_foreign(labels: list[str]) -> tuple[set[str], str]:
     """Find rare labels that differ in kind from all others, in a file whose columns do not determine the labels.
 
-    There are two cases: all labels except the rare ones are numbers (at least two different ones), or they are exactly
-    the labels of an inference task, such as "entailment" and "not_entailment". Labels are rare if they occur, together,
-    on one row or on at most 1 % of the rows (`ODD_SHARE`).
+    There are two cases: the other labels are all numbers (at least two different ones), or the other labels are exactly
+    the labels of an inference task, such as "entailment" and "not_entailment". Labels are rare if all of them together
+    occur on a single row, or on at most 1 % of the rows (`ODD_SHARE`).
 
     Args:
         labels: Label of each row.

@@ -40,7 +40,7 @@ class Fit(NamedTuple):
 
 
 def growth_of(layer, rows: np.ndarray) -> float:
-    """Estimate the exponent g with which the outputs of a layer grow like ‖x‖^g far from given rows: 0, 1, 2 or 3.
+    """Estimate g = 0, 1, 2 or 3, such that the outputs of a layer grow like ‖x‖^g far from given rows.
 
     The result is 0 if the outputs are bounded, overflow or are all 0.
 

@@ -1,4 +1,4 @@
-"""Rows for the fit of SNNKs that replace layers inside a model: the inputs of these layers.
+"""Functions that record the inputs of layers inside a model, for the fit of SNNKs that replace the layers.
 
 `rows_into` runs the model and records the inputs. `made_up_inputs` returns random inputs of the model, for users who
 give none.

@@ -1,4 +1,4 @@
-"""Access to the layers inside a layer by path, and wrappers of a layer whose inner layers were replaced."""
+"""Functions that find and replace layers inside a layer, and wrappers of a layer whose inner layers were replaced."""
 
 import inspect
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Search for files of well-known data sets below a folder that a user names, such as torchvision's `root`.
+"""Functions that find files of well-known data sets below a folder that a user names, such as torchvision's `root`.
 
 torchvision stores MNIST and its relatives as ROOT/MNIST/raw, and CIFAR as ROOT/cifar-10-batches-py.
 """
