@@ -246,19 +246,19 @@ _ARGUMENTS = """
 
 @keras.saving.register_keras_serializable("linearized")
 class Kervolution1D(_Kervolution, keras.layers.Conv1D):
-    __doc__ = f"""Kervolution of sequences.
+    __doc__ = f"""Kervolution of sequences: a convolution in which a kernel replaces the product of patch and filter.
 {_ARGUMENTS}
     Input shape: `(n, length, channels)`, or `(n, channels, length)` with "channels_first".
-    Output shape: that of `keras.layers.Conv1D`.
+    Output shape: the output shape of `keras.layers.Conv1D`.
     """
 
 
 @keras.saving.register_keras_serializable("linearized")
 class Kervolution2D(_Kervolution, keras.layers.Conv2D):
-    __doc__ = f"""Kervolution of images.
+    __doc__ = f"""Kervolution of images: a convolution in which a kernel replaces the product of patch and filter.
 {_ARGUMENTS}
     Input shape: `(n, height, width, channels)`, or `(n, channels, height, width)` with "channels_first".
-    Output shape: that of `keras.layers.Conv2D`.
+    Output shape: the output shape of `keras.layers.Conv2D`.
 
     Example:
         >>> import keras
@@ -277,10 +277,10 @@ class Kervolution2D(_Kervolution, keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("linearized")
 class Kervolution3D(_Kervolution, keras.layers.Conv3D):
-    __doc__ = f"""Kervolution of volumes.
+    __doc__ = f"""Kervolution of volumes: a convolution in which a kernel replaces the product of patch and filter.
 {_ARGUMENTS}
     Input shape: `(n, depth, height, width, channels)`, or `(n, channels, depth, ...)` with "channels_first".
-    Output shape: that of `keras.layers.Conv3D`.
+    Output shape: the output shape of `keras.layers.Conv3D`.
     """
 
 
