@@ -58,7 +58,7 @@ def module_of(config: Any) -> Any:
     """Return the module of the model that settings choose.
 
     Args:
-        config: Settings model (a name or the path of a model file) and linearize (whether a model file is linearized).
+        config: Settings `model`, a name or the path of a model file, and `linearize`, whether that file is linearized.
     """
     if MODELS.is_file(config.model) and config.linearize:
         return loaded(LINEARIZED_FILE)
@@ -69,7 +69,7 @@ def declared(config: Any) -> Declaration:
     """Return the declared properties of the model that settings choose.
 
     Args:
-        config: Settings model (a name or the path of a model file) and linearize (whether a model file is linearized).
+        config: Settings `model`, a name or the path of a model file, and `linearize`, whether that file is linearized.
     """
     return module_of(config).DECLARED
 

@@ -75,7 +75,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled Myrtle network from flat rows (n, d) to outputs (n, k).
 
     Pools use padding "same", so that images of any size pass all five pools. For 32x32 images no padding is needed, and
     the network is the one of the two papers.

@@ -60,7 +60,7 @@ class Declaration:
         multiplications: Function from settings, length of a row and number of outputs to a lower bound of the
             multiplications for one row's outputs; None: `parameters` is the bound.
         budget: Flags of training, such as the learning rate, that `linearized compare` uses for this model instead of
-            its defaults for all networks.
+            the defaults for all networks.
         infinite: Function from settings to the flags of the model's tangent kernel at infinite width
             (`linearized.settings.gram_settings`), by name; None: the kernel is not known.
         check: Function of the settings that raises `UserError` for a combination that the model does not support.

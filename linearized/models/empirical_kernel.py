@@ -248,7 +248,7 @@ def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) 
     """Load the model file of the settings and return its kernel.
 
     Args:
-        settings: Settings model, kind, ntk_outputs, variables, layer and dtype.
+        settings: Settings `model`, `kind`, `ntk_outputs`, `variables`, `layer` and `dtype`.
         image_shape: (height, width, channels) if the rows are images.
 
     Raises:

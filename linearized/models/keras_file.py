@@ -27,7 +27,7 @@ def check(config: Any) -> None:
     Keras is not imported for this.
 
     Args:
-        config: Settings model and mixed_precision, and those of the data.
+        config: Settings `model` and `mixed_precision`, and the settings of the data.
     """
     if config.mixed_precision:
         raise UserError(f"--mixed_precision changes nothing: {config.model} holds the precision of its layers. "
@@ -44,10 +44,10 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k).
+    """Load the user's model, add the penalty, and return it uncompiled, from rows (n, d) to outputs (n, k).
 
     Args:
-        config: Settings model (the path), init ("file": the weights of the file; "fresh": new ones), seed (for new
+        config: Settings `model` (the path), `init` ("file": the weights of the file; "fresh": new ones), seed (for new
             weights whose initializers have no seed of their own) and loss.
         dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty that the module's docstring states.
@@ -68,7 +68,7 @@ def of_rows(config: Any, dataset: Dataset) -> "keras.Model":
     """Load a model file, and return a model from the dataset's flat rows (n, d) to the outputs of the loaded model.
 
     Args:
-        config: Settings model, init, seed and loss, as for `build`.
+        config: Settings `model`, `init`, `seed` and `loss`, as for `build`.
         dataset: Dataset that the inputs and outputs must fit.
 
     Raises:

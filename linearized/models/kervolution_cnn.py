@@ -28,7 +28,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled Myrtle network with kervolutions, from flat rows (n, d) to outputs (n, k).
 
     Args:
         config: Settings num_units (channels of every kervolution), depth (5, 7 or 10, counting the readout), seed, and

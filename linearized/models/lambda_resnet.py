@@ -59,7 +59,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled residual network with lambda layers, from flat rows (n, d) to outputs (n, k).
 
     Args:
         config: Settings num_units (channels of the first stage, 64 in the paper; a multiple of lambda_heads), seed and

@@ -51,7 +51,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k).
+    """Return an uncompiled fully connected network from rows (n, d) to outputs (n, k).
 
     Dropout follows every hidden layer's activation.
 

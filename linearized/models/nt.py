@@ -34,7 +34,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k); the readout a, the bias c and G start at 0.
+    """Return an uncompiled NT model from rows (n, d) to outputs (n, k); the readout a, the bias c and G start at 0.
 
     Args:
         config: Settings num_units (N), directions ("shared" or "per_class"), and law, weight_seed and block of the

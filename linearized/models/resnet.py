@@ -123,7 +123,7 @@ class Spatial:
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled residual network (RESNET) from flat rows (n, d) to outputs (n, k).
 
     Args:
         config: Settings num_units (channels of the first stage, 64 in the paper), seed, and those of
@@ -138,7 +138,7 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
 
 def network(config: Any, dataset: Dataset, spatial: Spatial, name: str) -> "keras.Model":
-    """Return an uncompiled residual network from flat rows (n, d) to outputs (n, k).
+    """Return an uncompiled residual network of given layers, from flat rows (n, d) to outputs (n, k).
 
     Args:
         config: Settings as for `build`.

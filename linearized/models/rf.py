@@ -27,7 +27,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k); a and c start at 0.
+    """Return an uncompiled RF model from rows (n, d) to outputs (n, k); the readout a and the bias c start at 0.
 
     Args:
         config: Settings num_units (N), and law, weight_seed and block of the random weights, see

@@ -29,7 +29,7 @@ def is_one_shape(shape: Any) -> bool:
 def row_shape(
     path: str, shape: Any, dim: int, image_shape: tuple[int, ...] | None, where: str
 ) -> tuple[int, ...]:  # fmt: skip
-    """Return the shape that a model requires for a row of `dim` numbers: (dim,), or that of an image.
+    """Return the shape that a model requires for a row of `dim` numbers: (dim,), or the shape of an image.
 
     Args:
         path: Path of the model, used in error messages.
@@ -68,8 +68,8 @@ def first_weights(model: Any, dim: int, name: str = "The model") -> np.ndarray:
         name: Name of the model, used in error messages.
 
     Raises:
-        UserError: If the first weights of the model do not have `dim` inputs, for example those of a convolution if
-            `dim` is the length of whole images.
+        UserError: If the first weights of the model do not have `dim` inputs, for example the weights of a
+            convolution if `dim` is the length of whole images.
     """
     shapes = [tuple(weight.shape) for weight in model.weights]
     place = next((place for place, shape in enumerate(shapes) if len(shape) > 1), None)

@@ -2,9 +2,9 @@
 
 Each hidden layer approximates a dense layer with weights W. It computes m random features of its inputs and multiplies
 them by a matrix Ψ, see `linearized.layers.snnk.layer`. Ψ is trained; with `--snnk_trained=weights`, W is trained and Ψ
-is computed from W. Penalty: λ Σ‖Ψ‖² over the hidden layers, or λ Σ‖W‖² if W is trained. The readout has no
-penalty. After training, `linearized.layers.snnk.bundle.bundle` can multiply each Ψ with the next matrix, which gives
-layers of m x m weights.
+is computed from W. Penalty: λ Σ‖Ψ‖² over the hidden layers, or λ Σ‖W‖² if W is trained. The readout has no penalty.
+After training, `linearized.layers.snnk.bundle.bundle` can multiply each Ψ with the next matrix, which gives layers with
+m x m weights.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ DECLARED = Declaration(
 
 
 def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
-    """Return an uncompiled model from rows (n, d) to outputs (n, k); dropout, if any, follows every hidden layer.
+    """Return an uncompiled SNNK_MLP from rows (n, d) to outputs (n, k); dropout, if any, follows every hidden layer.
 
     Args:
         config: Settings num_units (outputs of each hidden layer), num_layers (number of hidden layers), drop_rate, seed

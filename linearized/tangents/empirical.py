@@ -51,8 +51,8 @@ def empirical_ntk(
     Raises:
         UserError: For several inputs or outputs, layers that draw random numbers in inference mode, outputs that depend
             on other rows of the batch, weights that are not in float32, weights or outputs that are not finite, models
-            without trainable variables, rows that are not finite or that the model cannot take, another backend of
-            Keras than TensorFlow and JAX, and invalid `outputs` or `variables`.
+            without trainable variables, rows that are not finite or that the model does not accept, a backend of
+            Keras other than TensorFlow and JAX, and invalid `outputs` or `variables`.
 
     Example:
         >>> import keras

@@ -44,8 +44,8 @@ def checked_outputs(model: keras.Model, probe: np.ndarray) -> int:
         probe: Input rows (n, ...); only the first one is used.
 
     Raises:
-        UserError: For another backend than TensorFlow and JAX, several inputs or outputs, rows that the model cannot
-            take, weights that are not in float32, weights or outputs that are not finite, random numbers in inference
+        UserError: For a backend other than TensorFlow and JAX, several inputs or outputs, rows that the model does not
+            accept, weights that are not in float32, weights or outputs that are not finite, random numbers in inference
             mode, and outputs that depend on other rows of the batch.
     """
     if keras.backend.backend() not in BACKENDS:

@@ -84,8 +84,8 @@ class JacobianProducts:
 
         This is the mean diagonal of the tangent kernel with outputs="trace", which is tr(J Jᵀ)/n. At most 64 rows,
         evenly spaced, are used. The estimate for a row is ‖Jᵀs‖², where s contains a random sign ±1 for each output,
-        from a fixed random-number seed. It is unbiased, and exact for a single output. Each of these rows costs a
-        forward and a backward pass.
+        from a fixed random-number seed. This estimate is unbiased, and exact for a single output. Each of these rows
+        costs a forward and a backward pass.
         """
         rows = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), TRACED)).astype(int))]
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(rows), self.outputs(rows[:1]).shape[1], 1))

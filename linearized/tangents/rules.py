@@ -45,7 +45,7 @@ class Linear:
         """Return the derivatives of the k outputs with respect to the p entries of the kernel, (n, k, p).
 
         The order of the p entries is the same for all rows. It may differ from the order of the entries in the kernel,
-        because no copy is needed then.
+        to avoid a copy.
         """
         found = self.factors.gradients()
         return found.reshape(*found.shape[:2], -1)

@@ -40,8 +40,8 @@ class Signals:
     def __call__(self, x: np.ndarray) -> list[tuple[Call, np.ndarray, np.ndarray]]:
         """Compute the inputs of layers for n rows, and the derivatives of m combinations of the model's outputs.
 
-        Only layers with trainable variables whose type has a rule in `linearized.tangents.rules` are included. The
-        model is evaluated once for every 16 combinations.
+        Only layers that have trainable variables, and whose type has a rule in `linearized.tangents.rules`, are
+        included. The model is evaluated once for every 16 combinations.
 
         Args:
             x: Rows (n, ...).
