@@ -47,8 +47,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
     """Load the user's model, add the penalty, and return it uncompiled, from rows (n, d) to outputs (n, k).
 
     Args:
-        config: Settings `model` (the path), `init` ("file": the weights of the file; "fresh": new ones), seed (for new
-            weights whose initializers have no seed of their own) and loss.
+        config: Settings `model` (the path), `init` ("file": the weights of the file; "fresh": new ones), `seed` (for
+            new weights whose initializers have no seed of their own) and `loss`.
         dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty that the module's docstring states.
 

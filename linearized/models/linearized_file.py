@@ -55,8 +55,8 @@ def build(config: Any, dataset: Dataset, ridge: float = 0.0) -> "keras.Model":
 
     Args:
         config: Settings `model` (path of the file), `init` ("file": θ₀ are the weights of the file; "fresh": new
-            initial weights), seed (of new weights), variables (the chosen weights) and tangent_offset (whether f(x; θ₀)
-            is part of the outputs).
+            initial weights), `seed` (of new weights), `variables` (the chosen weights) and `tangent_offset` (whether
+            f(x; θ₀) is part of the outputs).
         dataset: Dataset that the inputs and outputs must fit.
         ridge: λ of the penalty λ‖v‖².
 
