@@ -3,8 +3,8 @@
 `gram` computes the kernel matrix of arrays in memory, and `embedding` returns a function that maps such arrays to
 features. `python -m kernel_gen` computes the Gram matrix of a dataset and writes it to files. `KERNELS` lists the
 kernels. `Elementwise` makes an activation from a user's function; `HermiteDual` and `MonteCarlo` are activations whose
-kernels are approximated. This is the only package that imports Numba. JAX is imported here, and by
-`linearized.tangents` if it is the backend of Keras.
+kernels are computed approximately. This is the only package that imports Numba. JAX is imported by this package and, if
+JAX is the backend of Keras, by `linearized.tangents`.
 """
 
 import importlib

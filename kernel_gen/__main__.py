@@ -1,4 +1,4 @@
-"""Compute the Gram matrix of a dataset in shards: files with parts of the matrix, each either complete or absent.
+"""Compute the Gram matrix (kernel matrix) of a dataset, and write it to shards, files with parts of the matrix.
 
     python -m kernel_gen --kernel=NTK --dataset=DIGITS                               all shards, on all cores
     python -m kernel_gen --kernel=CNTK --dataset=CIFAR10 --num_shards=250 --shard=7  one shard
@@ -6,7 +6,8 @@
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10                      the state of all shards
 
 The files are written to a folder in ntk_dir, cntk_dir or rf_dir, which directories.txt defines. The same command
-resumes a stopped job; finished shards are not changed. `linearized.open_gram(folder)` reads the matrix.
+resumes a stopped job. Finished shards are not changed; an unfinished shard has the name `*.part`.
+`linearized.open_gram(folder)` reads the matrix.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Compute features φ of a dataset with φ(x)·φ(z) ≈ a kernel, in shards: files that are either complete or absent.
+"""Compute features φ of a dataset, with φ(x)·φ(z) ≈ k(x, z) for a kernel k, and write them to shards (files).
 
     python -m kernel_gen.embed --features=NTK --activation=gelu --dataset=FMNIST --embedding_dim=4096
     python -m kernel_gen.embed --features=CNTK --dataset=CIFAR10 --embedding_dim=4096 --num_shards=50 --shard=7

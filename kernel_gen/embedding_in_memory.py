@@ -28,8 +28,8 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
             otherwise "stax".
         settings: Settings of the kernel and of the embedding, such as activation (a name, a function or an
             `Activation`), num_layers, embedding_dim (the largest number m of features), method and embedding_seed; see
-            `EmbeddedRows` in `linearized.settings.embedding_settings`. With method="landmarks", φ is called after
-            `phi = phi.on(x_train)`, which draws the landmarks.
+            `EmbeddedRows` in `linearized.settings.embedding_settings`. With method="landmarks", φ depends on landmarks,
+            which are train rows; draw them with `phi = phi.on(x_train)` before calling φ.
 
     Returns: φ, whose attributes are `dim` (the number m of features), `dtype` and `scale`. It raises `UserError` for
     rows of another length and for numbers that are not finite.

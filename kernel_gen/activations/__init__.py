@@ -4,7 +4,7 @@ The dual of a function f is E[f(u) f(v)] for normal u and v with given variances
 before a layer with this activation to those after it, entry by entry.
 
 `ACTIVATIONS` is the table of names, and `activation("leaky_relu(0.1)")` returns the `Activation` of a name. To add an
-activation, write a function and its name in `linearized.base.activations` and add a line here; the tests in
+activation, add its function and its name to `linearized.base.activations` and a line to `ACTIVATIONS`. The tests in
 tests/contracts then include it.
 """
 
@@ -68,14 +68,14 @@ def _activation(text: str):
 
 @functools.lru_cache(maxsize=64)
 def _referred(scalar: OwnFunction, given: Any):
-    """Return the `Activation` made from the object to which a user's reference `package.module:function` refers.
+    """Return the `Activation` of a user's object that was given by a reference `package.module:function`.
 
     Results are cached.
 
     Args:
-        scalar: The reference, whose text names the activation in messages.
-        given: The object that it refers to: an `Activation`, which is returned, or a function f(x) or f(x, xp), which
-            is evaluated in jax.numpy.
+        scalar: The reference. Its text names the activation in messages.
+        given: The user's object: an `Activation`, which is returned, or a function f(x) or f(x, xp). The function is
+            evaluated with JAX arrays, and xp is the module jax.numpy.
     """
     from jax import numpy as jnp
 
@@ -97,15 +97,15 @@ def _own(function: Callable):
 
 
 def activation(given: Any):
-    """Return the `Activation` that `given` refers to, an object with the function f and its dual E[f(u) f(v)].
+    """Return the `Activation` for a name or a function: an object with the function f and its dual E[f(u) f(v)].
 
     Args:
         given: A name such as "gelu", a name with numbers such as "leaky_relu(0.1)", a reference
             `package.module:function`, an `Activation` (such as `Elementwise` returns), or a function of one array that
             works entry by entry, preferably in jax.numpy.
 
-    Raises `UserError` for an unknown name (the message lists the known ones), for arguments that do not fit, and for a
-    function that is not elementwise or has no dual.
+    Raises `UserError` for an unknown name (the message lists the known ones), for numbers that the named activation
+    does not accept, and for a function that is not elementwise or has no dual.
     """
     from kernel_gen.activations.base import Activation
 

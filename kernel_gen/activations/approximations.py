@@ -81,8 +81,9 @@ class HermiteDual(Series):
 class MonteCarlo(Activation):
     """An activation f whose dual E[f(u) f(v)] and slope E[f'(u) f'(v)] are means over random normal pairs (u, v).
 
-    All entries use the same standard normal pairs. The standard error of an entry of the dual is the standard deviation
-    of f(u) f(v), divided by √samples. An entry costs about `samples` evaluations of f and f'.
+    All entries of a kernel matrix use the same random pairs of standard normal numbers. The standard error of an entry
+    of the dual is the standard deviation of f(u) f(v), divided by √samples. An entry costs about `samples` evaluations
+    of f and f'.
 
     Args:
         exact: The activation f: a name, a function or an `Activation`.

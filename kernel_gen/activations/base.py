@@ -56,7 +56,7 @@ class Activation(abc.ABC):
     def terms(self, variance: float, dtype: str = "float64") -> int:
         """Return the number of terms of the dual's series, or the index of its quadrature rule, for given inputs.
 
-        The methods `rows` and `pair` need this number as an argument. Programs are compiled for each of its values.
+        The methods `rows` and `pair` need this number as an argument. A program is compiled for each value of it.
 
         Args:
             variance: Largest variance of the inputs.
@@ -69,7 +69,7 @@ class Activation(abc.ABC):
         return 0
 
     def rows(self, variance: jax.Array, terms: int) -> Any:
-        """Return the quantities of one set of inputs that `pair` needs; they depend on their variances alone.
+        """Return the quantities that `pair` needs of one set of inputs, computed from the variances of the inputs.
 
         Args:
             variance: Variances of the inputs, of any shape.
@@ -87,7 +87,7 @@ class Activation(abc.ABC):
             k12: Covariances of u and v.
             one: The result of `rows` for the variances of u; its last axes broadcast against `k12`.
             two: The result of `rows` for the variances of v; its last axes broadcast against `k12`.
-            terms: The larger one of the results of `terms` for both sides.
+            terms: The larger one of the results of the method `terms` for the variances of u and for those of v.
         """
 
     def dual(
@@ -152,12 +152,13 @@ class Activation(abc.ABC):
         """Return the compiled step of a network of infinite width: the activation and the dense layer after it.
 
         It maps (Σ, Θ, one, two, w², b²) to (w² dual(Σ) + b², w² slope(Σ) Θ + w² dual(Σ) + b²). Σ is the covariance of
-        the network's outputs at initialisation (NNGP) and Θ its tangent kernel (NTK); `one` and `two` are the results
-        of `rows` for both sides, and w and b the standard deviations of weights and biases. One compiled program is
-        used for all layers with blocks of the same shape, and for all kernels of this activation.
+        the network's outputs at initialisation (NNGP) and Θ its tangent kernel (NTK). `one` and `two` are the results
+        of the method `rows` for the two sets of inputs, and w and b are the standard deviations of weights and biases.
+        One compiled program is used for all layers with blocks of the same shape, and for all kernels of this
+        activation.
 
         Args:
-            terms: The result of `terms` for the variances of both sides.
+            terms: The larger one of the results of the method `terms` for the two sets of inputs.
         """
 
         def step(sigma, tangent, one, two, weight_var, bias_var):
@@ -197,15 +198,15 @@ class Activation(abc.ABC):
 
 
 def correlation(k12: jax.Array, std1: jax.Array, std2: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the correlation c = k12 / (std1 std2) in [-1, 1], 0 where a standard deviation is 0, and √(1 - c²).
+    """Return the correlations c = k12 / (std1 std2) of pairs of inputs, and √(1 - c²).
 
-    A correlation above 1 - 4 eps in magnitude, with eps of its data type, is set to 1 or -1, because the difference is
-    within rounding errors; entries on a diagonal are then exact.
+    c is 0 where a standard deviation is 0. Where `|c|` is above 1 - 4 eps, with the machine precision eps of the data
+    type, c is set to 1 or -1. The difference is within rounding errors, and entries on a diagonal are then exact.
 
     Args:
         k12: Covariances.
-        std1: Standard deviations of the first side, which broadcast against `k12`.
-        std2: Standard deviations of the second side, which broadcast against `k12`.
+        std1: Standard deviations of the first inputs, which broadcast against `k12`.
+        std2: Standard deviations of the second inputs, which broadcast against `k12`.
     """
     product = std1 * std2
     c = jnp.where(product > 0, k12 / jnp.where(product > 0, product, 1), 0)

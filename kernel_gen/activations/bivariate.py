@@ -18,13 +18,15 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
 def upper_orthant(h: jax.Array, k: jax.Array, c: jax.Array, s: jax.Array) -> jax.Array:
-    """Return P(z₁ > h, z₂ > k), entry by entry. An entry costs about 40 exponentials.
+    """Return P(z₁ > h, z₂ > k), entry by entry, for standard normal z₁ and z₂ of correlation c.
+
+    An entry costs about 40 exponentials.
 
     Args:
         h: Lower limits of z₁, with `|h|` up to 37; all arguments broadcast against each other.
         k: Lower limits of z₂, with `|k|` up to 37.
         c: Correlations of z₁ and z₂, between -1 and 1.
-        s: √(1 - c²), which is an argument because callers can compute it more accurately near `|c|` = 1.
+        s: √(1 - c²). It is an argument because callers can compute it more accurately near `|c|` = 1.
     """
     h, k, c, s = jnp.broadcast_arrays(h, k, c, s)
     near = jnp.abs(c) > BRANCH
@@ -75,9 +77,9 @@ def _near(h, k, c, s):
 
 
 def _sum_over_nodes(term, like):
-    """Return the sum of term(node, weight) over the 20 Gauss-Legendre nodes, an array like `like`.
+    """Return the sum of term(node, weight) over the 20 Gauss-Legendre nodes, with the shape and dtype of `like`.
 
-    It is computed by a loop, which compiles ten times faster than 20 copies of the term.
+    The sum is computed by a loop, which compiles ten times faster than 20 copies of the term.
     """
     nodes, weights = (jnp.asarray(a, like.dtype) for a in (NODES, WEIGHTS))
     add = lambda i, total: total + term(nodes[i], weights[i])  # noqa: E731
@@ -85,9 +87,9 @@ def _sum_over_nodes(term, like):
 
 
 def _exp(x):
-    """Return exp(x), or 0 where `|x|` >= 50.
+    """Return exp(x), but 0 where `|x|` >= 50.
 
-    For x <= -50 the exponential is negligible. For x >= 50 it is multiplied by a factor that makes the product
-    negligible.
+    For x <= -50 the exponential is negligible. For x >= 50 the caller multiplies it by a factor so small that the
+    product is negligible.
     """
     return jnp.where(jnp.abs(x) < 50, jnp.exp(jnp.clip(x, -50, 50)), 0)

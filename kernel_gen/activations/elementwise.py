@@ -65,8 +65,8 @@ class FromDual(Activation):
     def pair(self, k12, one, two, terms=0):
         """Return the dual and its slope, the derivative with respect to the covariances `k12`.
 
-        Both are interpolated close to correlation ±1. `one` and `two` are the variances of both sides; `terms` is not
-        used.
+        Both are interpolated close to correlation ±1. `one` and `two` are the variances of the two inputs of each
+        covariance; `terms` is not used.
         """
         least = LEAST[k12.dtype.name]  # expressions may divide by a variance, or by the root of a product of two
         one, two = (jnp.where(k > 0, k, least) for k in (one, two))
@@ -98,7 +98,8 @@ def _no_function(x: Any) -> Any:
 class FromNumpy(Series):
     """A smooth activation f that NumPy can evaluate but JAX cannot trace; its dual is computed from its Hermite series.
 
-    With a_k(σ) the coefficients of f at standard deviation σ, those of f' are √(k+1) a_{k+1}(σ) / σ by Stein's lemma.
+    Let a_k(σ) be the coefficients of f for inputs of standard deviation σ. By Stein's lemma, the coefficients of f' are
+    √(k+1) a_{k+1}(σ) / σ.
     """
 
     def rows(self, variance, terms):
@@ -116,9 +117,9 @@ class FromNumpy(Series):
         return below[:-1], order * below[1:] / jnp.sqrt(variance), variance
 
     def value_and_slope(self, x):
-        """Return the pair (f(x), f(x)), computed by NumPy, in the place of (f(x), f'(x)).
+        """Return f(x) twice, computed by NumPy; other activations return (f(x), f'(x)).
 
-        JAX cannot differentiate f, so f'(x) is not available; the method `rows` does not use the second value.
+        f'(x) is not available, because JAX cannot differentiate f. The method `rows` does not use the second value.
         """
         like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         call = lambda x: np.asarray(self.function(np.asarray(x, np.float64), np), x.dtype)  # noqa: E731

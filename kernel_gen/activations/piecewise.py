@@ -200,9 +200,11 @@ class Moments:
         return own + c * cross - (h * self.joint(p - 1, q, t1, t2) if t1 else 0)
 
     def _find_orthants(self, positions: list[float]) -> None:
-        """Compute P(z₁ > h, z₂ > k) for each pair of kinks at these positions, except for pairs at 0.
+        """Compute and store the probabilities that two inputs exceed two kinks, for each pair of these positions.
 
-        A loop over the pairs computes them, because XLA takes a second to compile each copy of `upper_orthant`.
+        They are P(z₁ > h, z₂ > k) for standard normal z₁ and z₂, where h and k are the distances of the kinks from 0 in
+        standard deviations. Pairs with both kinks at 0 are left out. The pairs are processed in a loop, because XLA
+        takes a second to compile each copy of `upper_orthant`.
         """
         pairs = {(abs(t1), abs(t2), _side(t1) * _side(t2)) for t1 in positions for t2 in positions if t1 or t2}
         pairs = sorted(pairs - self.orthants.keys())

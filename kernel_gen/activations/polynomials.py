@@ -1,4 +1,4 @@
-"""Polynomials, which have a finite Hermite series for any variance, so that the duals are exact.
+"""Polynomial activations, whose duals are exact because their Hermite series are finite.
 
 With He_n the probabilists' Hermite polynomials and v the variance of an input √v z,
 
@@ -21,7 +21,7 @@ from linearized.base.activations import Scalar
 class Polynomial(Activation):
     """The activation Σ_k c_k x^k, or Σ_k c_k h_k(x) with the normalised Hermite polynomials h_k = He_k / √k!.
 
-    An entry costs 4 operations per degree.
+    An entry of the dual costs 4 operations per degree.
 
     Args:
         scalar: The function, with its name.

@@ -1,8 +1,8 @@
 """ReLU and its duals: the arc-cosine kernels of order 1 and 0 (Cho & Saul, NeurIPS 2009, eq. 6 and 4).
 
 (u, v) ~ N(0, [[k11, k12], [k12, k22]]) are the inputs of the ReLU. For a block (n1, n2) of a Gram matrix, the variances
-k11 and k22 are vectors (n1,) and (n2,). The function `polynomials` returns coefficients with which faster programs
-compute both kernels from one square root and two polynomials, without an arccos.
+k11 and k22 are vectors (n1,) and (n2,). The function `polynomials` returns coefficients of two polynomials. Faster
+programs compute both kernels from these and one square root, without an arccos.
 """
 
 import numpy as np

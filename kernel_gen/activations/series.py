@@ -1,4 +1,4 @@
-"""Smooth activations without a closed form: Mehler's series with the Hermite coefficients of each variance.
+"""Smooth activations whose duals have no closed form and are computed by Mehler's series of Hermite coefficients.
 
 For inputs of standard deviations σ₁ and σ₂ and correlation c the dual is Σ_k a_k(σ₁) a_k(σ₂) c^k. Here a_k(σ) is
 E[f(σz) h_k(z)] for z ~ N(0, 1), with the normalised Hermite polynomials h_k (see `hermite`). The slope is the

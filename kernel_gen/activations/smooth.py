@@ -1,7 +1,7 @@
-"""Smooth activations whose duals are elementary functions of the covariance, for any variances.
+"""Smooth activations f whose duals E[f(u) f(v)] are elementary functions of the covariance, for any variances.
 
-Formulas are those of the dual E[f(u) f(v)] for (u, v) ~ N(0, K) with K = [[k11, k12], [k12, k22]]. A class reads the
-numbers of its function f(x) (a, b, c, gamma ...) from its `Scalar`.
+Each class states the formula of its dual for (u, v) ~ N(0, K) with K = [[k11, k12], [k12, k22]]. The numbers in f(x)
+(a, b, c, gamma ...) are arguments of the `Scalar` from which the activation is made.
 
 The duals of sin, cos, rbf (Rahimi & Recht, 2007), exp, gaussian and gabor are Gaussian integrals of exponentials; erf
 is due to Williams (1997); gelu to Tsuchida, Pearce et al. (2021, arXiv 2002.08517), derived here from Stein's lemma;
@@ -89,7 +89,7 @@ class Erf(Activation):
 
 
 class SigmoidLike(Activation):
-    """The approximation ½ erf(x / 2.402...) + ½ of the sigmoid; its dual is that of `Erf`."""
+    """The function ½ erf(x / 2.402...) + ½, which approximates the sigmoid, with the dual of `Erf`."""
 
     def pair(self, k12, one, two, terms=0):
         """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v, in closed form.

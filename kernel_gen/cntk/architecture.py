@@ -1,9 +1,8 @@
-"""Convolutional networks as short descriptions, from which the programs of the CNTK are built.
+"""Descriptions of convolutional networks, for the computation of their convolutional neural tangent kernel (CNTK).
 
 A network is a tuple of steps: `Conv` (3x3, stride 1, SAME padding), `Relu`, `AvgPool`, and at the end the head, which
-is `Flatten` or `GlobalAvgPool`. A dense readout follows the head. For the programs the network is divided into
-`Stage`s. A stage consists of the layers on images of one size: convolutions, each followed by its ReLU, and then one
-average pool.
+is `Flatten` or `GlobalAvgPool`. A dense readout follows the head. The kernel is computed one `Stage` after another. A
+stage consists of the layers on images of one size: convolutions, each followed by its ReLU, and then one average pool.
 
 A covariance between pixels i of one image and i' of another has an offset i' - i. Only pooling couples different
 offsets. Therefore a stage also stores its `reach`, the largest offset whose covariances affect the head. The reach is 0

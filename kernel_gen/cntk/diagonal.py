@@ -1,12 +1,12 @@
-"""The diagonal maps of a CNTK: the standard deviation of every pixel at every convolution.
+"""The diagonal maps of a CNTK: the standard deviation of every pixel of an image after every convolution.
 
-They depend on one image alone. The kernel of a pair of images needs them to turn covariances of pixels into
-correlations. Let K(i, i') be the covariance between pixels i and i' of an image with itself. The variance of pixel i is
-K(i, i). The variance after a pool depends on K(i, i + d) for the offsets d between pixels of the same pooled square:
-`|d|` <= 1 along each axis before one 2x2 pool, `|d|` <= 3 before two. Therefore the recursion of `recursion_numba` is
-computed for these few offsets, in float64 and without polynomial approximations, one image after another on all cores.
-For Myrtle-5 on 32x32 images there are 49 offsets, but 24 of them follow by symmetry. An image takes 52,000 square roots
-and arc sines, less than 2 ms.
+The standard deviation is that over the random weights of the network. It depends on one image alone. The kernel of a
+pair of images needs it to turn covariances of pixels into correlations. Let K(i, i') be the covariance between the
+pixels i and i' of one image. The variance of pixel i is K(i, i). The variance after a pool depends on K(i, i + d) for
+the offsets d between pixels of the same pooled square: `|d|` <= 1 along each axis before one 2x2 pool, `|d|` <= 3
+before two. Therefore the recursion of `recursion_numba` is computed for these few offsets, in float64 and without
+polynomial approximations, one image after another on all cores. For Myrtle-5 on 32x32 images there are 49 offsets, but
+24 of them follow by symmetry. An image takes 52,000 square roots and arc sines, less than 2 ms.
 """
 
 import dataclasses
@@ -44,9 +44,9 @@ class Prepared:
 
 
 def self_reaches(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """Return the largest offsets (down, across) that each stage needs of an image's covariance with itself.
+    """Return, for each stage, the largest offset (down, across) of two pixels of one image whose covariance is needed.
 
-    The offset of two pixels is the difference of their positions.
+    The offset is the difference of the positions of the pixels.
 
     Args:
         stages: Stages of the network, from the first to the last.

@@ -1,4 +1,6 @@
-"""The CNTK of many pairs of images on this machine's cores, computed stage by stage with `recursion_numba`.
+"""The convolutional neural tangent kernel (CNTK) of many pairs of images, computed on this machine's cores.
+
+A network is computed stage by stage, with the programs of `recursion_numba`.
 
 A stage is a group of layers on images of one size. K is the covariance between pixels of two images (NNGP), Θ the
 tangent kernel (NTK) and T = K + Θ. The arrays of K and T that a stage passes to the next one are called maps. Their
@@ -69,7 +71,7 @@ class Engine:
     def workspace(self, pairs: int) -> list[np.ndarray]:
         """Return arrays of zeros in which the stages store the covariances of `pairs` pairs of images.
 
-        There is one array per stage, after a placeholder for the input of the first one.
+        The list has one array per stage. Before them there is a placeholder, because the first stage reads images.
         """
         return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
 
@@ -84,7 +86,7 @@ class Engine:
             left: Index in `one` of each pair's first image.
             right: Index in `two` of each pair's second image.
             twin: For each pair, whether both images are the same.
-            maps: Arrays that `workspace` returned for at least as many pairs; they are overwritten.
+            maps: Arrays that `workspace` returned for as many pairs or more; they are overwritten.
         """
         count, scale = len(left), self.dtype.type(1)
         for index, (stage, program) in enumerate(zip(self.stages, self.programs, strict=True)):

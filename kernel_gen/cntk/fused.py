@@ -67,7 +67,7 @@ class Cntk(Kernel):
         )  # fmt: skip
 
     def prepare(self, x: np.ndarray) -> Prepared:
-        """Return the images in rows (n, height·width·channels), with the standard deviations of their pixels.
+        """Return images, given as rows (n, height·width·channels), with the standard deviations of their pixels.
 
         There is one standard deviation for each pixel and each convolution. Raises `UserError` for rows of another
         length and for numbers that are not finite.
@@ -75,9 +75,9 @@ class Cntk(Kernel):
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Return the images in rows (n, height·width·channels), scaled and transposed to (n, height, channels, width).
+        """Return images, given as rows (n, height·width·channels), scaled and as arrays (n, height, channels, width).
 
-        They are scaled so that the covariance of two pixels is the sum over channels of their products. Raises
+        The pixels are scaled so that the covariance of two pixels is the sum over channels of their products. Raises
         `UserError` for rows of another length and for numbers that are not finite.
         """
         height, width, channels = self.image_shape

@@ -84,7 +84,7 @@ class GeneralCntk(Cntk):
         self.place = _place(settings.device)
 
     def prepare(self, x: np.ndarray) -> Images:
-        """Return the images in rows (n, height·width·channels), with the variances of their pixels in each layer.
+        """Return images, given as rows (n, height·width·channels), with the variances of their pixels in each layer.
 
         Preparing an image takes as much time as computing the kernel of one pair. Raises `UserError` for rows of
         another length, for numbers that are not finite, and for variances beyond the range of the activation.
@@ -214,8 +214,8 @@ def _activated(
         variances1: Variances (height, width) of the first image's pixels before the activation.
         variances2: Variances of the second image's pixels.
         twin: Whether both are the same image.
-        activation: The activation; equal names give the same object.
-        terms: Its length of series or index of quadrature rule.
+        activation: The activation.
+        terms: Length of the activation's series, or index of its quadrature rule.
     """
     one, two = activation.rows(variances1[_LEFT], terms), activation.rows(variances2[_RIGHT], terms)
     k, slope = activation.pair(_itself(k, variances1, twin), one, two, terms)
@@ -229,17 +229,17 @@ def _pooled(k: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 @jax.jit
 def _means(k: jax.Array, t: jax.Array) -> jax.Array:
-    """Return the means of K and of T = K + Θ over the pairs of a pixel with itself, (2,)."""
+    """Return the means of two arrays `k` and `t` (y, y', x, x') over the entries with y = y' and x = x', (2,)."""
     return jnp.stack([jnp.einsum("yyxx->", m) / (m.shape[0] * m.shape[2]) for m in (k, t)])
 
 
 def _itself(k: jax.Array, variances: jax.Array, twin: bool) -> jax.Array:
-    """Return covariances `k` in which the entries of each pixel with itself are replaced by the exact variances.
+    """Return covariances between the pixels of two images, with exact variances if the images are the same.
 
     Args:
-        k: Covariances (y, y', x, x').
-        variances: Variances (height, width) of the image's pixels.
-        twin: Whether both images are the same; otherwise `k` is returned.
+        k: Covariances (y, y', x, x') between the pixels of two images.
+        variances: Variances (height, width) of the first image's pixels, which replace the entries at equal pixels.
+        twin: Whether both images are the same; otherwise `k` is returned unchanged.
     """
     high, wide = variances.shape
     same = twin & jnp.eye(high, dtype=bool)[:, :, None, None] & jnp.eye(wide, dtype=bool)

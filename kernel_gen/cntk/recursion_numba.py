@@ -53,10 +53,10 @@ LANES = 16  # numbers in the widest vector; row lengths and starts are multiples
 
 
 def compiled(function, **options):
-    """Return a function compiled by Numba, which releases Python's global interpreter lock while it runs.
+    """Compile a function with Numba such that it releases Python's global interpreter lock while it runs; return it.
 
-    The program is cached on disk: in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder. If none of
-    them is writable, it is compiled in every process.
+    The compiled program is cached on disk: in NUMBA_CACHE_DIR, beside the source file or in the user's cache folder. If
+    none of these folders is writable, every process compiles the function again.
 
     Args:
         function: The function to compile.

@@ -1,4 +1,4 @@
-"""Functions that convert settings to the activation, scale and plan of features, or to features by landmarks."""
+"""Functions that convert the settings of features to objects: an activation, a plan, landmark features, or a scale."""
 
 import copy
 
@@ -22,7 +22,9 @@ def embedding_of(settings: EmbeddedRows) -> EmbeddingPlan:
 
 
 def landmarks_of(settings: EmbeddedRows, dim: int) -> Landmarks:
-    """Return the features by landmarks of the kernel itself, which is built from the same settings, and in float64.
+    """Return the landmark features of the kernel that the settings describe, before landmarks are drawn.
+
+    The kernel is built twice, in the data type of the settings and in float64.
 
     Args:
         settings: Settings of the kernel and of the features.

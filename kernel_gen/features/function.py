@@ -34,8 +34,8 @@ class FeatureFunction(abc.ABC):
     def on(self, train: Float[np.ndarray, "n d"]) -> "FeatureFunction":
         """Return φ with the parameters that the train rows determine, such as landmarks.
 
-        By default it is φ itself, which depends on its random-number seed alone. `dim` is known afterwards; what costs
-        time is left to `ready`.
+        By default φ itself is returned, because it depends on its random-number seed alone. The result has its final
+        `dim`. Long computations are not done here but in `ready`.
 
         Args:
             train: Train rows (n, d).
@@ -43,17 +43,18 @@ class FeatureFunction(abc.ABC):
         return self
 
     def ready(self) -> "FeatureFunction":
-        """Compute what φ derives from the train rows, unless it is there already, and return φ; by default nothing.
+        """Do the long computations that φ needs before its first row, unless they are done, and return φ.
 
-        Calls of φ do this first. A program that calls φ in several threads saves time if it does this before.
+        By default there are none. Each call of φ calls this method first. A program that calls φ in several threads
+        saves time if it calls this method before.
         """
         return self
 
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
         """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
 
-        Memory for some batches is needed in addition to the result. Raises `UserError` for rows of another length and
-        for numbers that are not finite.
+        In addition to the result, this takes memory for one batch on each core. Raises `UserError` for rows of another
+        length and for numbers that are not finite.
         """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")

@@ -1,34 +1,36 @@
-"""Landmark features of kernels k that depend on inner products and norms: functions of the kernel with m train rows.
+"""Landmark features: features φ with φ(x)·φ(z) ≈ k(x, z), computed from the kernel between x and m train rows.
 
-Let K be the kernel between m landmarks, which are drawn uniformly among the train rows, with eigenvalues e_j in
-decreasing order and eigenvectors v_j. For the vector k(x) of the kernel between x and all landmarks, the features are
+The m train rows, called landmarks, are drawn uniformly. The kernel k must depend on inner products and norms alone. Let
+K be the kernel between the landmarks, with eigenvectors v_j and with eigenvalues e_j in decreasing order. Let k(x) be
+the vector of the kernel between x and all landmarks. The features are
 
     φ(x) = S k(x),   S = t I + Σ_{j ≤ r} (e_j^(-1/2) - t) v_j v_jᵀ,   t² = Σ_{j > r} e_j / Σ_{j > r} e_j²
 
-With r = m, S is K^(-1/2), φ are the features of Nyström (Williams & Seeger, NeurIPS 2000), and φ(x)·φ(z) is k(x, z)
-exactly if x or z is a landmark. They cost m² multiplications per row. With r < m only the components with the r largest
-eigenvalues are those of Nyström, and one factor t serves all others, chosen such that φ has the trace of K on the
-landmarks. This costs 2mr multiplications; r is 3√m, and at least 64. The error of products then falls as 1/√m or faster
-for rows that are not projected (below); with p = 128 directions, which m <= 4,096 has, it falls more slowly: from 1.2 %
-at m = 1,024 to 0.8 % at 4,096 on Fashion-MNIST.
+With r = m, S is K^(-1/2), and φ are the features of Nyström (Williams & Seeger, NeurIPS 2000). φ(x)·φ(z) is then
+exactly k(x, z) if x or z is a landmark, and a row costs m² multiplications. With r < m, only the components with the r
+largest eigenvalues are those of Nyström. All others have the common factor t, with which the squared norms of φ at the
+landmarks add up to the trace of K. A row then costs 2mr multiplications. r is 3√m, and at least 64.
 
-The inner products x·z in k(x) cost md. For d above p + 2 they are those of the projections on the p leading principal
-directions of the landmarks, about their origin, while norms are those of the whole rows, which costs (m + d)p.
-Projected kernels are positive semi-definite as well: k is a power series in the correlation with coefficients that are
-not negative.
+For rows of d columns, the inner products x·z in k(x) cost md multiplications. To reduce this cost, rows are projected
+on the p leading principal directions of the landmarks (without centring) if d is above p + 2. p is the larger one of
+128 and m/32. The inner products are then those of the projected rows, and the norms those of the whole rows; this costs
+(m + d)p. The projected kernel is positive semi-definite too, because k is a power series in the correlation with
+coefficients that are not negative.
 
-The features are a function of the train rows and the seed. They are biased: squared norms `|φ(x)|²` of rows that are no
-landmarks are too small by what m landmarks and p directions do not represent (by a seventh on 5,000 rows of
-Fashion-MNIST with m = 4,096), and products of different rows are more accurate than those of as many random features.
-Both errors vanish as m grows.
+Errors are Frobenius norms of φ(x)·φ(z) - k(x, z) over pairs of rows, relative to that of the kernel. Without a
+projection they fall as 1/√m or faster. With p = 128 they fall more slowly: from 1.2 % at m = 1,024 to 0.8 % at 4,096 on
+Fashion-MNIST. Products of different rows are more accurate than with m random features. The features are biased:
+`|φ(x)|²` is too small for rows that are not landmarks, by the part of k(x, x) that the landmarks and directions do not
+represent. On 5,000 rows of Fashion-MNIST with m = 4,096 this is a seventh. Both errors vanish as m grows.
 
-Before the first row, K and S are computed in float64, which takes about m²(c + 6r) multiplications for rows with c
-coordinates, and 8m² bytes. Each process does this once, so that a job that is divided among commands pays it in each.
+The features are determined by the train rows and a random-number seed. Before the first row, K and S are computed in
+float64. This takes about m²(c + 6r) multiplications, where c is the number of coordinates of a row (d, or p + 2 if rows
+are projected), and 8m² bytes. Every process computes them once; if several commands share a job, each repeats this.
 
-S does not depend on the signs of eigenvectors. Where K is well conditioned, machines agree up to rounding errors.
-Where it is not, S amplifies those of k(x), by 1/√(10 ε) at most for components of Nyström in arithmetic of precision
-ε, because those with e_j <= 10 ε e_1 are left out, and t is 0 where the other eigenvalues are below m ε of the trace.
-Features of two machines then differ by up to about √ε of their norm, 3e-4 in float32.
+Features computed on two machines agree up to rounding errors if K is well conditioned. Otherwise S amplifies rounding
+errors of k(x). In arithmetic of precision ε, components with e_j <= 10 ε e_1 are left out, so that errors grow by at
+most 1/√(10 ε) in the components of Nyström. t is 0 if the eigenvalues after the first r add up to less than m ε times
+the trace of K. The features of two machines then differ by up to about √ε of their norm, which is 3e-4 in float32.
 """
 
 import math
@@ -54,17 +56,17 @@ ITERATIONS, MORE = 4, 16  # steps of subspace iteration, and vectors in addition
 
 
 class Landmarks(FeatureFunction):
-    """The settings of landmark features before their landmarks are known; `on` returns the features.
+    """The settings of landmark features, which approximate a kernel; the method `on` draws landmarks from train rows.
 
     Args:
         kernel: Kernel k, which depends on its inputs only through inner products and norms.
         exact: The same kernel in float64.
         inputs: Number of columns d of the rows.
-        count: Largest number m of landmarks.
-        seed: Random-number seed by which landmarks are drawn.
+        count: Largest number m of landmarks, which is also the number of features.
+        seed: Random-number seed of the draw of landmarks.
 
     Attributes:
-        dim: `count`; the features have fewer if there are fewer train rows.
+        dim: `count`. There are fewer features if there are fewer train rows.
     """
 
     batch = BATCH
@@ -74,7 +76,7 @@ class Landmarks(FeatureFunction):
         self.scale, self.dtype = kernel.scale, kernel.dtype
 
     def on(self, train: Float[np.ndarray, "n d"]) -> "LandmarkFeatures":
-        """Return the features with landmarks among the train rows (n, d).
+        """Return the features whose landmarks are drawn from the train rows (n, d).
 
         Raises `UserError` for no rows, rows of another length, numbers that are not finite, and more landmarks than
         this machine has memory for.
@@ -89,17 +91,19 @@ class Landmarks(FeatureFunction):
         return LandmarkFeatures(self, finite_rows(train[chosen], self.dtype), random)
 
     def of_batch(self, rows: Float[np.ndarray, "n d"]) -> NoReturn:
-        """Raise `UserError`, because there are no landmarks yet."""
+        """Raise `UserError`, because features need landmarks, which only `on` draws."""
         raise UserError(
             "Features of landmarks need the train rows. Take embedding(..., method='landmarks').on(x_train)."
         )
 
 
 class Derived(NamedTuple):
-    """What is computed from the landmarks.
+    """Arrays of landmark features φ(x) = S k(x) that are computed from the landmarks alone.
+
+    S is the symmetric matrix (m, m) of the module's docstring, and S - t I has rank r.
 
     Attributes:
-        project: The principal directions (d, p), or None if rows are not projected.
+        project: The principal directions (d, p) on which rows are projected, or None if they are not projected.
         landmarks: The coordinates of the landmarks, prepared by the kernel.
         rest: The factor t.
         right: The first factor (m, r) of S - t I.
@@ -114,19 +118,19 @@ class Derived(NamedTuple):
 
 
 class LandmarkFeatures(FeatureFunction):
-    """The features S k(x) of the kernel between x and landmarks, see the module's docstring.
+    """Landmark features φ(x) = S k(x), where k(x) is the vector of the kernel between x and m landmarks.
 
-    S is computed once, before the first row.
+    The module's docstring defines the matrix S, which is computed once, before the first row.
 
     Args:
-        settings: The kernel and how landmarks are drawn.
-        landmarks: Rows (m, d) in the kernel's data type.
+        settings: The kernel and the draw of landmarks.
+        landmarks: The landmarks, m train rows (m, d), in the kernel's data type.
         random: Generator of the vectors with which the searches for eigenvectors start.
 
     Attributes:
-        dim: Number m of landmarks.
-        refined: Largest number r of components that are those of Nyström.
-        directions: Number p of principal directions; d if rows are not projected.
+        dim: Number m of landmarks, which is also the number of features.
+        refined: Number r of components of S that equal those of Nyström's K^(-1/2), unless some are left out.
+        directions: Number p of principal directions on which rows are projected; d if rows are not projected.
     """
 
     batch = BATCH
@@ -141,11 +145,14 @@ class LandmarkFeatures(FeatureFunction):
         self._lock = threading.Lock()
 
     def on(self, train: Float[np.ndarray, "n d"]) -> "LandmarkFeatures":
-        """Return features of the same kernel and seed with landmarks among other train rows (n, d)."""
+        """Return features of the same kernel and seed, whose landmarks are drawn from other train rows (n, d)."""
         return self._settings.on(train)
 
     def ready(self) -> "LandmarkFeatures":
-        """Compute S on all cores, unless it is there already; other threads wait for it."""
+        """Compute the matrix S of the features on all cores, unless it was computed before, and return the features.
+
+        If another thread is computing S, this call waits for it.
+        """
         with self._lock:
             if self._derived is None:
                 with quiet():
@@ -179,12 +186,12 @@ class LandmarkFeatures(FeatureFunction):
         project: Float64[np.ndarray, "d p"] | None,
         landmarks: Float64[np.ndarray, "m c"],
     ) -> Float64[np.ndarray, "m m"]:
-        """Return the kernel K between the landmarks, computed on all cores in batches of rows.
+        """Return the kernel K (m, m) between the landmarks in float64, computed on all cores in batches of rows.
 
         Args:
             rows: The landmarks.
-            project: The principal directions, or None if rows are not projected.
-            landmarks: The coordinates of the landmarks as columns of K.
+            project: The principal directions on which rows are projected, or None if they are not projected.
+            landmarks: The coordinates of the landmarks for the columns of K, as `_coordinates` returns them.
         """
         kernel, entries = self._settings.exact, np.empty((self.dim, self.dim))
         columns = kernel.prepare(landmarks)
@@ -200,14 +207,15 @@ class LandmarkFeatures(FeatureFunction):
     def _coordinates(
         self, rows: Float[np.ndarray, "n d"], project: Float[np.ndarray, "d p"] | None, *, landmark: bool = False
     ) -> Float[np.ndarray, "n c"]:
-        """Return coordinates of rows or of landmarks: projections, and columns that keep the norms of the rows.
+        """Return the p projections of each row and two further columns, with which the row keeps its norm.
 
-        The norms beyond the projection are in one column for rows and in another one for landmarks, so that they do not
-        enter inner products.
+        One of the two columns is the norm of the row's part outside the projection, and the other one is 0. Landmarks
+        use the second column and all other rows the first one, so that these norms do not affect inner products. At
+        scale "stax" the result is multiplied by √((p + 2)/d). Without a projection, the rows are returned unchanged.
 
         Args:
             rows: Rows (n, d).
-            project: The principal directions, or None if rows are not projected.
+            project: The principal directions (d, p), or None if rows are not projected.
             landmark: Whether the rows are the landmarks.
 
         Raises `UserError` if projections or norms overflow.
@@ -229,15 +237,16 @@ def root(
 ) -> tuple[float, Float64[np.ndarray, "m r"], Float64[np.ndarray, "r m"]]:
     """Return an approximation t I + B C of the inverse square root of a positive semi-definite matrix K, as (t, B, C).
 
-    It is exact on the eigenvectors of the `count` largest eigenvalues, of which those that are 0 up to rounding are
-    left out, and the factor t on all others keeps the trace (see the module's docstring). It is 0 if the others have a
-    trace of rounding errors alone.
+    On the eigenvectors of the `count` largest eigenvalues the approximation is exact. On all other eigenvectors it is
+    t, which is chosen such that the trace of (t I + B C) K² (t I + B C) is that of K. Two cases are exceptions: for
+    large eigenvalues that are 0 up to rounding errors, the approximation is t too, and t is 0 if the trace of K
+    without the `count` largest eigenvalues is 0 up to rounding errors.
 
     Args:
         matrix: K (m, m), symmetric up to rounding.
         count: Number of eigenvectors.
         random: Generator of the vectors with which the search for eigenvectors starts.
-        dtype: Data type of the vectors that the result multiplies, whose precision decides what counts as 0.
+        dtype: Data type of the vectors that the result multiplies. Its precision determines what counts as 0.
     """
     values, vectors = leading(lambda q: matrix @ q, len(matrix), count, random)
     precision = float(np.finfo(dtype).eps)
@@ -260,7 +269,7 @@ def leading(
 ) -> tuple[Float64[np.ndarray, " r"], Float64[np.ndarray, "m r"]]:
     """Return the largest eigenvalues of a positive semi-definite matrix, in decreasing order, and their eigenvectors.
 
-    They are found by subspace iteration, whose error is smallest for the largest eigenvalues.
+    They are computed by subspace iteration, whose error is smallest for the largest eigenvalues.
 
     Args:
         multiply: Function that returns the product of the matrix with a float64 array (m, columns).

@@ -1,4 +1,7 @@
-"""The computation of features φ(x) of every row x of a dataset by a sharded job, with φ(x)·φ(z) ≈ a kernel."""
+"""Computation of features φ(x) of every row x of a dataset, with φ(x)·φ(z) ≈ k(x, z) for a kernel k.
+
+A job divides the rows into shards, which are files, and can be resumed (`kernel_gen.jobs.runner`).
+"""
 
 import dataclasses
 import math
@@ -28,9 +31,10 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
     """
 
     def build(self) -> FeatureFunction:
-        """Return φ, a function that maps rows (n, d) of the dataset to features (n, m), before it has seen train rows.
+        """Return φ, a function that maps rows (n, d) of the dataset to features (n, m).
 
-        Raises `UserError` if it does not fit the data.
+        Parameters that depend on the train rows, such as landmarks, are not set yet. Raises `UserError` if the settings
+        do not fit the data.
         """
         return NAMES.load(self.features).build(self, self.described().image_shape, self.dim())
 
@@ -43,11 +47,11 @@ class EmbedSettings(ShardSettings, EmbeddingSettings):
         refuse_large_embedding(self, self.described().image_shape, self.dim(), self.row_counts()["train"])
 
     def amount(self) -> int:
-        """Return the number of rows to embed, those of all blocks (train, validation, test) of the dataset."""
+        """Return the number of rows whose features are computed: all train, validation and test rows of the dataset."""
         return sum(self.row_counts().values())
 
     def refuse_endless(self, amount: float) -> None:
-        """Raise `UserError` if this machine would take more than a month to embed `amount` rows."""
+        """Raise `UserError` if this machine would take more than a month to compute the features of `amount` rows."""
         refuse_endless_embedding(self, amount)
 
 
@@ -68,9 +72,10 @@ class FeatureWork(Work):
         self.tile = features.batch * math.ceil(LEAST_ROWS / features.batch)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Keep the train, validation and test rows of the dataset, whose features the tasks compute.
+        """Store the train, validation and test rows of the dataset, whose features `task` computes.
 
-        φ takes the train rows that determine it, such as landmarks, but computes nothing from them yet.
+        If φ depends on train rows, for example on landmarks, these rows are selected here. The long computations from
+        them are left to `start`.
         """
         super().prepare(dataset)
         self._features = self._features.on(dataset.train.x)
@@ -78,7 +83,10 @@ class FeatureWork(Work):
         self._splits = dataset.splits()
 
     def start(self) -> None:
-        """Compute what φ derives from the train rows, such as the kernel between landmarks, unless it is there."""
+        """Do the long computations that φ needs before its first row, unless they are done.
+
+        An example is the kernel between landmarks, see `FeatureFunction.ready`.
+        """
         self._features.ready()
 
     def good_number(self, rows: Mapping[str, int]) -> int:
@@ -90,7 +98,7 @@ class FeatureWork(Work):
         return good_number_of_features(rows, self.dim * self.dtype.itemsize)
 
     def divide(self, rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-        """Return the bands of each shard: a run of consecutive rows of every block.
+        """Return the bands of each shard: for every block of the dataset, one range of consecutive rows.
 
         Args:
             rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".

@@ -1,4 +1,7 @@
-"""The computation of a Gram matrix, a kernel between the rows of a dataset, by a sharded job."""
+"""Computation of a Gram matrix: the kernel between all rows of a dataset and its train rows.
+
+A job divides the rows of the matrix into shards, which are files, and can be resumed (`kernel_gen.jobs.runner`).
+"""
 
 import dataclasses
 import threading
@@ -76,10 +79,7 @@ class GramWork(Work):
         self._warned = False
 
     def prepare(self, dataset: Dataset) -> None:
-        """Keep the rows of the dataset, and set the kernel's parameters that depend on them, such as a bandwidth.
-
-        These parameters are computed from the train rows.
-        """
+        """Store the rows of the dataset, and set parameters of the kernel, such as a bandwidth, from the train rows."""
         super().prepare(dataset)
         self._splits = dataset.splits()
         if not self._settled:
@@ -89,7 +89,7 @@ class GramWork(Work):
     def good_number(self, rows: Mapping[str, int]) -> int:
         """Return the default number of shards, with which each shard has two bands of `kernel.tile` train rows.
 
-        It is at most 250, or more if shards would otherwise exceed 1 GiB. A band consists of consecutive rows.
+        A band is a range of consecutive rows. The number is at most 250, unless shards would then exceed 1 GiB.
 
         Args:
             rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -160,9 +160,9 @@ class GramWork(Work):
 
 
 class _Columns:
-    """The train rows that belong to the columns of a Gram matrix; the kernel prepares them when they are first needed.
+    """The train rows for the columns of a Gram matrix, which the kernel prepares (`Kernel.prepare`) on first use.
 
-    They are prepared in runs of consecutive rows. The first thread that needs a run prepares it.
+    Consecutive rows, called a run, are prepared together, by the first thread that needs one of them.
 
     Args:
         kernel: The kernel.
@@ -177,7 +177,7 @@ class _Columns:
         self._locks = [threading.Lock() for _ in self._runs]
 
     def part(self, left: int, right: int) -> Any:
-        """Return the prepared rows [left, right), which must lie in one run."""
+        """Return the prepared rows with the indices `left` to `right` - 1, which must lie in one run."""
         run, first = divmod(left, self._length)
         with self._locks[run]:
             if self._prepared[run] is None:

@@ -1,4 +1,4 @@
-"""A job that computes the shards (files) of one folder."""
+"""The class `Job`: a folder of shards, which are files with parts of a matrix, and the computation of their entries."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -19,7 +19,9 @@ from linearized.storage.shards import check_shard, set_aside
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A folder of shards, which are files with parts of a Gram matrix or of features, and how to compute them.
+    """A folder of shards and the computation of their entries; shards are files with parts of a matrix.
+
+    The matrix is a Gram matrix, or contains the features of the rows of a dataset.
 
     Attributes:
         folder: The folder.
@@ -67,8 +69,8 @@ class Job:
 def open_job(settings: JobSettings, *, shard: int = -1) -> Job:
     """Load the data of a job, write the description of its folder or check the existing one, and return the job.
 
-    The description (manifest) is written if there is none. A user's own data are loaded before the work imports a
-    framework, so that errors in the data are raised early.
+    The description (manifest) is written if there is none. A user's own data are loaded before a framework such as JAX
+    is imported, so that errors in the data are raised early.
 
     Args:
         settings: Settings of the job.

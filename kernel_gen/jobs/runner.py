@@ -93,8 +93,9 @@ def make(job: Job, shards: Sequence[int], *, threads: int = 0, wait: float = 0.0
         threads: Number of tiles computed in parallel; 0: one for each core.
         wait: Seconds to wait for another process that computes a shard.
 
-    Raises `TryLater` if other processes compute some of the shards, after all others are computed. Raises `UserError`
-    for a full disk, for entries that are not finite, and for other errors that a user can correct.
+    Raises `TryLater` if other processes are computing some of the shards; the remaining shards are computed before.
+    Raises `Interrupted` for a full disk, and `UserError` for entries that are not finite and for other errors that a
+    user can correct.
     """
     made, busy = [], []
     with pairs_line(job.title, job.amount(shards), job.manifest.kind.unit) as rate:
@@ -174,8 +175,9 @@ def computed(job: Job, todo: Sequence[Tile], threads: int) -> Iterator[tuple[Til
     Args:
         job: The job.
         todo: Tiles to compute.
-        threads: Number of tiles computed in parallel; as many computed tiles may wait to be written. If the computation
-            of one tile uses all cores itself, one tile is computed at a time, on `threads` cores.
+        threads: Number of tiles computed in parallel. About as many tiles that are computed already may be in memory
+            until the caller requests them. If the computation of one tile uses all cores, one tile is computed at a
+            time, on `threads` cores.
     """
     if not todo:
         return

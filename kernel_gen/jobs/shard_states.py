@@ -1,4 +1,4 @@
-"""The state of each shard of a folder, and a text report for `python -m kernel_gen.status`.
+"""The state of each shard (file) of a matrix in a folder, and a text report for `python -m kernel_gen.status`.
 
 A shard is finished, at work (a process computes it), begun, missing, damaged (incomplete or changed) or foreign (of
 other settings).

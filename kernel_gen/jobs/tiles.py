@@ -49,7 +49,7 @@ class Tile(NamedTuple):
 def good_number(rows: Mapping[str, int], tile: int, itemsize: int) -> int:
     """Return the default number of shards of a Gram matrix, with which each shard has two bands of `tile` train rows.
 
-    It is at most 250, or more if shards would otherwise exceed 1 GiB.
+    A band is a range of consecutive rows. The number is at most 250, unless shards would then exceed 1 GiB.
 
     Args:
         rows: Number of rows of each block by its name: "train" and, if present, "validation" and "test".
@@ -101,13 +101,13 @@ def _cuts(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
 def tiles(manifest: Manifest, shard: int, run: int = 0) -> list[Tile]:
     """Return the tiles of a shard of a Gram matrix in the order of computation.
 
-    The first tile of a band of train rows is the square on the diagonal. Columns are divided into runs of `run`
-    columns, starting from column 0, which are prepared together. Each of the other tiles lies within one run.
+    The first tile of a band of train rows is the square on the diagonal. From column 0 on, columns are divided into
+    groups of `run` columns, which are prepared together. Each of the other tiles lies within one group.
 
     Args:
         manifest: Description of the folder.
         shard: Index of the shard, from 0.
-        run: Number of columns of a run; 0: `manifest.tile`.
+        run: Number of columns of a group; 0: `manifest.tile`.
     """
     run = run or manifest.tile
     found = []
@@ -134,7 +134,7 @@ def good_number_of_features(rows: Mapping[str, int], row_bytes: int) -> int:
 
 
 def divide_features(rows: Mapping[str, int], num_shards: int) -> tuple[tuple[Band, ...], ...]:
-    """Return the bands of each shard of features: a run of consecutive rows of every block.
+    """Return the bands of each shard of features: for every block of the dataset, one range of consecutive rows.
 
     Args:
         rows: Number of rows of each block by its name.

@@ -17,7 +17,7 @@ from linearized.storage.manifest import Band, Kind, Manifest
 
 
 class Work(abc.ABC):
-    """Base class of computations of the entries of a Gram matrix or of features, in parts that are called tiles.
+    """Base class of computations of the entries of a Gram matrix or of features, one part (tile) at a time.
 
     Attributes:
         kind: Type of the folder's contents, a Gram matrix or features.
@@ -25,7 +25,7 @@ class Work(abc.ABC):
         scale: Scale of the inputs: "input" (raw) or "stax" (divided by √d or √channels).
         tile: Number of rows and columns of the tiles of a Gram matrix, or of rows of the tiles of features.
         dim: Number of features per row; 0 for a Gram matrix.
-        own_threads: Whether a tile uses all cores itself; otherwise tiles are computed in parallel.
+        own_threads: Whether the computation of one tile uses all cores; otherwise tiles are computed in parallel.
         rows: Number of rows of each block of the dataset ("train", "validation", "test"), available after `prepare`.
     """
 
@@ -48,9 +48,9 @@ class Work(abc.ABC):
         self.rows = {name: len(split) for name, split in dataset.splits().items()}
 
     def start(self) -> None:  # noqa: B027 - most computations have nothing in common to their tiles
-        """Compute what all tiles need, unless it is there already; by default nothing.
+        """Compute quantities that all tiles need, unless they were computed before; by default there are none.
 
-        It is called, with all threads at its disposal, before the tiles of each shard, if some are to be computed.
+        The runner calls this method before the first unfinished tile of each shard. It may use all cores.
         """
 
     @abc.abstractmethod
@@ -135,7 +135,7 @@ class JobSettings(Protocol):
     def amount(self) -> int:
         """Return the amount of work of all shards, in pairs of rows or in rows of features, from the settings alone.
 
-        It is 0 if it also depends on the contents of files, so that the settings alone do not determine it.
+        The result is 0 if the amount also depends on the contents of files.
         """
 
     def refuse_endless(self, amount: float) -> None:
