@@ -88,8 +88,8 @@ def in_tiles(
         kernel: Kernel whose parameters are set.
         x1: Rows (n1, d).
         x2: Rows (n2, d), or None.
-        side: Largest number of rows and columns of a tile; None: `kernel.side`, which may take more memory to be faster
-            than `kernel.tile`.
+        side: Largest number of rows and columns of a tile; None: the result of `kernel.side`. Such tiles may be larger
+            than `kernel.tile`; they then take less time and more memory.
 
     Raises `UserError` for entries that are not finite. Warns if the diagonal underflows.
     """

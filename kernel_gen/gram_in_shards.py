@@ -1,8 +1,8 @@
-"""The Gram matrix of a `Kernel` object in files, for iterations whose kernel depends on the labels.
+"""Write the Gram matrix of a `Kernel` object to files (shards), for recursive feature machines.
 
-`python -m kernel_gen` writes matrices that are determined by settings alone. The kernel of a recursive feature machine
-also depends on the labels. Its matrix is used for one iteration, and the caller then removes the folder. As for other
-matrices, `kernel_gen.jobs` divides the matrix into files (shards) and tiles, and checks them.
+`python -m kernel_gen` writes the matrices of kernels that settings alone determine. The kernel of a recursive feature
+machine also depends on the labels, and changes in each iteration. The caller removes the folder of its matrix after the
+iteration. `kernel_gen.jobs` computes and checks the files, as for other matrices.
 """
 
 import dataclasses
@@ -61,9 +61,9 @@ def gram_in_shards(
 
 
 def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Return whether the description of a folder equals `manifest`, apart from the command that made the folder.
+    """Return whether the description (manifest) of a folder equals `manifest`; the command in it may differ.
 
-    The result is False if the description is missing or damaged.
+    The result is False if the folder's description is missing or damaged.
     """
     if kind_of(folder) is None:
         return False

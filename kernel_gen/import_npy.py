@@ -1,14 +1,15 @@
-"""Convert Gram matrices in .npy files of the original suite to shards: files with parts of the matrix and checksums.
+"""Convert Gram matrices from .npy files of the published programs to shards, which are files with checksums.
 
     python -m kernel_gen.import_npy --source=old/Myrtle_3 --kernel=CNTK --dataset=CIFAR10 --noise_ind=3
     python -m kernel_gen.import_npy --train_file=Train.npy --test_file=Test.npy --kernel=NTK --dataset=FMNIST
 
---source is a folder of row files. train_ntk_0.npy, train_ntk_1.npy, ... contain the kernel between consecutive train
-rows and all train rows; columns before the file's own rows may be zeros. test_ntk_0.npy, test_ntk_1.npy, ... contain
-the kernel between the same train rows and the test rows. The file of --test_file, in contrast, has one row for each
-test input. The other flags state the kernel, the dataset and the noise level of the files. The shards are written to
-the folder to which `python -m kernel_gen` with the same flags would write them. To check them, run python -m
-kernel_gen.status --verify with the same flags.
+--source is a folder in which each file contains some rows of the matrix. train_ntk_0.npy, train_ntk_1.npy, ... contain
+the kernel between consecutive train rows and all train rows; entries below the diagonal of the whole matrix may be
+zeros. test_ntk_0.npy, test_ntk_1.npy, ... contain the kernel between the same train rows and the test rows.
+--train_file and --test_file contain whole matrices. The matrix of --test_file has one row for each test input. The
+other flags state the kernel, the dataset and the noise level of the files. The shards are written to the folder to
+which `python -m kernel_gen` with the same flags would write them. To check them, run python -m kernel_gen.status
+--verify with the same flags.
 """
 
 import dataclasses
@@ -163,10 +164,10 @@ class Matrices:
 
 
 class FileWork(GramWork):
-    """The `Work` of an import: it reads the entries of a Gram matrix from .npy files instead of computing them.
+    """The `Work` of an import, which reads the entries of a Gram matrix from .npy files instead of computing them.
 
     A band is a range of consecutive rows. The entries of a band of train rows are read in two parts (tiles): the square
-    on the diagonal, and the columns after it. Other bands are one tile.
+    on the diagonal, and the columns to the right of it. Any other band is read in one part.
 
     Args:
         config: Settings that name the files and describe the matrix.
@@ -185,7 +186,7 @@ class FileWork(GramWork):
         self._matrices = Matrices(self._config, self.rows)
 
     def tiles(self, manifest: Manifest, shard: int) -> list[Tile]:
-        """Return the tiles of a shard: for each band of train rows two tiles, and for each other band one.
+        """Return the tiles (parts) of a shard: two for each band of train rows, and one for each other band.
 
         Args:
             manifest: Description of the folder of shards.
@@ -204,7 +205,7 @@ class FileWork(GramWork):
 
 
 def _upper_filled(square: np.ndarray) -> np.ndarray:
-    """Return a square matrix in which zeros below the diagonal are replaced by the entries above it.
+    """Return a square matrix in which each zero below the diagonal is replaced by its mirror image above it.
 
     The files may have zeros below the diagonal, because the matrix is symmetric.
     """

@@ -29,8 +29,8 @@ class Kernel(abc.ABC):
         dtype: Data type of the blocks, float32 or float64.
         own_threads: Whether `block` uses all cores itself; otherwise it uses one, and blocks are computed in parallel.
         on_demand: Whether `prepare` computes nothing, and `block` computes and caches the quantities that it needs of
-            each row. A job then prepares all train rows in one call, and takes both the rows and the columns of its
-            blocks from the result, so that rows and columns share the cache.
+            each row. A job then prepares all train rows in one call and uses the result for the rows and for the
+            columns of its blocks, so that both share the cache.
         positive: Whether k(x, x) > 0 for every x except 0. A diagonal of zeros then indicates an underflow.
     """
 
@@ -83,8 +83,8 @@ class Kernel(abc.ABC):
     def diagonal(self, rows: Any) -> np.ndarray:
         """Return k(x, x) of n inputs, (n,) in float64.
 
-        It is the diagonal of square blocks of `DIAGONAL` inputs each. The cost is that of about n · `DIAGONAL` / 2
-        pairs.
+        By default square blocks of `DIAGONAL` inputs each are computed, and their diagonals are returned. This costs as
+        much as about n · `DIAGONAL` / 2 pairs.
 
         Args:
             rows: The inputs, as `prepare` returns them.
@@ -96,7 +96,7 @@ class Kernel(abc.ABC):
 def quiet() -> contextlib.AbstractContextManager:
     """Return a context in which NumPy does not warn of overflow, invalid operations or division by 0 in this thread.
 
-    Kernels are computed in this context. Entries that overflow are detected afterwards, and the error names them.
+    Kernels are computed in this context. Overflow is detected afterwards (see `refuse_overflow`).
     """
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 

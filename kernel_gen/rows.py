@@ -1,4 +1,4 @@
-"""Rows of inputs with their squared norms, which kernels that depend on inner products compute once per row."""
+"""Rows of inputs with their squared norms, which are computed once, for kernels that depend on inner products."""
 
 import dataclasses
 
@@ -87,8 +87,8 @@ def mirror(matrix: Float[np.ndarray, "n n"], step: int = 256) -> None:
     """Replace the lower triangle of a matrix by the transpose of its upper triangle, in place.
 
     Args:
-        matrix: The matrix, of which the lower triangle is not read.
-        step: Rows that are replaced together.
+        matrix: The square matrix; its lower triangle is not read.
+        step: Number of rows that are replaced together.
     """
     for start in range(0, len(matrix), step):
         rows = slice(start, start + step)

@@ -6,11 +6,11 @@
     python -m kernel_gen.status --kernel=CNTK --dataset=CIFAR10 --verify        recompute random entries in float64
     python -m kernel_gen.status --runs                                          running and stopped runs
 
-Without any flag the runs are listed before the shards.
+Without any flag the runs are listed first, and then the shards of the default kernel and dataset.
 
-A shard is finished, at work, begun, missing, damaged, or foreign (of other settings). The flags are those with which
-the shards were computed. Temporary files and locks of killed jobs and runs are removed; nothing else is changed on
-disk.
+A shard is finished, at work (a process computes it), begun, missing, damaged, or foreign (of other settings). Give the
+flags with which the shards were computed. Temporary files and locks of killed jobs and runs are removed; nothing else
+is changed on disk.
 """
 
 import contextlib

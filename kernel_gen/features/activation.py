@@ -1,25 +1,26 @@
-"""Features of the kernels after an activation σ, computed from features of the kernels before it.
+"""The activation σ as a layer on features: features of the kernels after σ, computed from those before σ.
 
-Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK). The features of each
-are an array (rows, columns), with one row for each feature and one column for each input.
+The kernels are Σ, the covariance of a layer's outputs at initialisation (NNGP), and Θ, the tangent kernel (NTK). The
+features of each kernel are an array (rows, columns), with one row for each feature and one column for each input.
 
 The activation maps Σ to E[σ(u)σ(v)] and Θ to Θ E[σ'(u)σ'(v)], where (u, v) is normal with the covariance Σ of two
 inputs. Both means are power series in the correlation c of the inputs, such as Σ_j a_j(s₁) a_j(s₂) c^j. Here s₁² and
-s₂² are the values Σ(x, x) of both inputs, which are exact, and c is the product of their normalised features û. The
-number of rows of the result is given. The constant term of Σ takes one row and is exact. The linear term of Σ, and Θ
-times the constant term of its factor, are also exact, unless they need more than a quarter of the available rows. The
-other terms, called the rest, are approximated by one of two methods:
+s₂² are the exact values Σ(x, x) of the two inputs. c is approximated by the product û₁·û₂ of their normalised features
+û. The number of rows of the result is given. The constant term of Σ takes one row and is exact. The linear term of Σ is
+exact too, unless it needs more than a quarter of the available rows. The same holds for Θ times the constant term of
+E[σ'(u)σ'(v)]. The other terms, called the rest, are approximated by one of two methods:
 
-    random   σ(s W û) without the exact terms, with Gaussian W: arc-cosine features for ReLU, the neurons of a finite
-             network for any σ. Includes all terms of the series. Costs a product of W (rows, rows of û) with each û.
+    random   Random neurons σ(s W û) without the exact terms, with Gaussian W. For ReLU they are arc-cosine features.
+             Includes all terms of the series. Costs a product of W (rows, rows of û) with each û.
     sketch   a_j T_j(û) with the sketched powers T_j of PolySketch (Han, Zandieh, Lee, Novak, Xiao & Karbasi, NeurIPS
-             2022). The rows of each power are in proportion to its weight. Includes terms up to a degree. Costs a fast
-             transform per degree.
+             2022). The number of rows of a power is in proportion to its weight. Includes terms up to a degree. Costs a
+             fast transform per degree.
 
-The features of Θ are multiplied by those of E[σ'(u)σ'(v)] with one TensorSRHT, a sketch of a tensor product; random
-features serve as one of its factors. At the first activation, whose inputs are exact, both methods are unbiased:
-E[φ(x)·φ(z)] is the kernel or, for a sketch, the kernel truncated at the degree. If û are features with an error of
-1/√m, the terms that are nonlinear in c have a bias of 1/m.
+The rest of Θ E[σ'(u)σ'(v)] is a product of two kernels. With sketches, its features are a sketch (TensorSRHT) of the
+tensor product of the features of both factors. With random neurons, a sketch (SRHT) of the features of Θ is multiplied
+entry by entry with neurons σ'(s W û). At the first activation, whose inputs are exact, both methods are unbiased:
+E[φ(x)·φ(z)] is the kernel or, for a sketch, the kernel truncated at the degree. At later activations c has an error of
+1/√m for m features, and the terms that are nonlinear in c have a bias of 1/m.
 """
 
 import dataclasses
@@ -63,8 +64,9 @@ class Approximation:
 class DividedRows:
     """The numbers of rows (features) that represent the terms of the kernels after an activation.
 
-    The kernels are Σ (NNGP) and Θ (NTK). They are power series in the correlation of the inputs: exact constant and
-    linear terms, and a rest that is approximated. The constant term of Σ takes one row, which is not counted here.
+    The kernels are Σ (NNGP) and Θ (NTK), power series in the correlation of the inputs. Constant and linear terms can
+    be represented exactly; all other terms, the rest, are approximated. The constant term of Σ takes one row, which is
+    not counted here.
 
     Attributes:
         linear: Rows of the exact linear term of Σ; 0: the linear term is part of the rest.
@@ -94,7 +96,7 @@ class ActivationStep:
         self.terms = how.terms if how.method == "sketch" else 1  # number of terms requested from the series
 
     def least(self, shape: Shape) -> int:
-        """Return the smallest total number of features of Σ (NNGP) and Θ (NTK) that the layer can have as its result.
+        """Return the smallest possible number of features after the layer, of Σ (NNGP) and Θ (NTK) together.
 
         The constant term of Σ needs one feature, each approximated term one, and Θ one unless it is 0. `shape` is the
         shape of the layer's inputs.
@@ -114,9 +116,9 @@ class ActivationStep:
             share: Number of rows of the array of Σ; None: rows that are not needed for exact terms are divided in
                 proportion to the diagonal entries of the approximated terms of Σ and of Θ.
             random: Generator of the random weights and signs.
-            summed: Whether only the sum Σ + Θ of the result is needed. If the inputs have the same features of Σ and of
-                Θ, the features of the linear term of Σ and of the constant term of Θ are then equal (a_1(s) = s E σ'(s
-                z) for z ~ N(0, 1)), and one of them, times √2, represents both.
+            summed: Whether only the sum Σ + Θ of the result is needed. If Σ and Θ of the inputs have equal features,
+                then the linear term of Σ and the constant term of Θ have equal features too, because
+                a_1(s) = s E σ'(s z) for z ~ N(0, 1). One set of these features, times √2, then represents both.
         """
         series = self.series(np.array([math.sqrt(shape.square)]))
         divided = self._divide(shape, series, rows, share, summed and shape.twins)
@@ -141,10 +143,10 @@ class ActivationStep:
         return self.nonlinearity.series(scales, self.terms)
 
     def _parts(self, linear: int) -> int:
-        """Return the number of terms of Σ (NNGP) that are approximated; each of them needs a row.
+        """Return the smallest number of rows that the approximated terms of Σ (NNGP) need.
 
-        It is 1 for random neurons, which represent all terms together. A sketch has one for each power, without the
-        linear one if that is exact.
+        It is 1 for random neurons, which represent all terms together. A sketch needs one row for each power of the
+        correlation, except for the linear power if that term is exact.
 
         Args:
             linear: Number of rows of the exact linear term; 0: it is approximated too.
@@ -204,8 +206,8 @@ class RandomRest:
 
     Args:
         layer: The activation's layer.
-        shape: Shape of its inputs.
-        rows: Division of the rows of its result.
+        shape: Shape of the inputs of the layer.
+        rows: Division of the rows of the layer's result.
         series: Not used; it is an argument because `SketchRest` needs it.
         random: Generator of the weights and signs.
 
@@ -249,10 +251,11 @@ class RandomRest:
 
 
 def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> None:
-    """Raise `UserError` if there are too few random neurons for an accurate mean of σ².
+    """Raise `UserError` if there are too few random neurons σ(s z), z ~ N(0, 1), for an accurate mean of σ².
 
-    The mean of σ² over m neurons has a relative error of √((E σ⁴/(E σ²)² - 1)/m). This is √(5/m) for ReLU. For
-    σ = exp it is √(e⁴/m) at s = 1, because a few neurons dominate the mean.
+    The mean of σ² over m neurons has a relative standard error of √((E σ⁴/(E σ²)² - 1)/m). This is √(5/m) for ReLU. For
+    σ = exp at s = 1 it is about √(e⁴/m), because a few neurons dominate the mean. Errors above 10 % are refused if
+    E σ⁴/(E σ²)² is above 30.
 
     Args:
         nonlinearity: The activation σ.
@@ -276,13 +279,14 @@ def refuse_heavy_tails(nonlinearity: Nonlinearity, scale: float, units: int) -> 
 class SketchRest:
     """Sketched powers, which represent the approximated terms of an activation's kernels.
 
-    The number of rows of each power of the correlation is in proportion to the weight of the power in the series. The
-    factor E[σ'(u)σ'(v)] of the tangent kernel Θ has its own sketched powers, and is multiplied with Θ by TensorSRHT.
+    A sketched power is a random vector whose inner products approximate a power of the correlation of two inputs. Its
+    number of rows is in proportion to the weight of the power in the series. The factor E[σ'(u)σ'(v)] of the tangent
+    kernel Θ has its own sketched powers, which a TensorSRHT multiplies with the features of Θ.
 
     Args:
         layer: The activation's layer.
-        shape: Shape of its inputs.
-        rows: Division of the rows of its result.
+        shape: Shape of the inputs of the layer.
+        rows: Division of the rows of the layer's result.
         series: Series of σ for an input of the network whose entries have mean square 1.
         random: Generator of the signs.
 

@@ -1,4 +1,4 @@
-"""The fast Walsh-Hadamard transform of columns, in place.
+"""The fast Walsh-Hadamard transform of columns, in place: multiplication by a matrix of entries ±1.
 
 The transform of a column of length D takes D log₂ D additions, whereas the product with the matrix takes D² operations.
 Columns are stored side by side, (D, columns), and `LANES` of them are transformed together. Every addition is then one

@@ -1,4 +1,4 @@
-"""Linear layers on features: dense, convolution, pooling, flattening.
+"""Linear layers on features of kernels of infinitely wide networks: dense, convolution, pooling, flattening.
 
 Σ is the covariance of a layer's outputs at initialisation (NNGP) and Θ the tangent kernel (NTK); w and b are the
 standard deviations of weights and biases. Features of either one are arrays (rows, columns) or (rows, images, height,
@@ -7,9 +7,9 @@ width).
 Apart from constants, a convolution maps Σ to its mean over the window. The features of this mean are the concatenated
 features of the window's pixels, divided by √(number of pixels): 9 times as many rows for a 3 x 3 window. If there are
 more rows than the limit, they are folded: each row of each pixel is added, with a random sign, to a random row of the
-result. Rows of one pixel are added to different rows as far as possible. Products of different rows cancel in the mean,
-so that folding is unbiased; its variance is that of a sketch with as many rows. Without folding all these layers are
-exact.
+result. Rows of one pixel are added to different rows of the result as far as possible. Folding is unbiased, because
+products of different rows have mean 0 over the signs. Its variance is that of a sketch with as many rows. Without
+folding all these layers are exact.
 
 Conventions are those of neural_tangents.stax, and padding is as in XLA: SAME results in ⌈size/stride⌉ pixels, and if
 the number of zeros is odd, the additional zero is at the end.
@@ -71,7 +71,7 @@ class DenseStep:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A window that moves over an image, as in a convolution or a pool.
+    """The window of a convolution or pool, which moves over an image in steps.
 
     Attributes:
         size: Height and width in pixels.
@@ -93,7 +93,7 @@ class Window:
             )
 
     def over(self, image: tuple[int, int]) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
-        """Return the size of the result of a convolution or pool with this window, and the padding of the image.
+        """Return the size of an image after a convolution or pool with this window, and the padding before it.
 
         Args:
             image: Height and width of the image.
@@ -307,10 +307,10 @@ def of_images(shape: Shape, layer: str) -> tuple[int, int]:
 
 
 class Fold:
-    """A function that concatenates the features of several pixels and further rows, and folds them if necessary.
+    """A function that concatenates the features of several pixels and further rows into at most `limit` rows.
 
-    Rows are folded if there are more than `limit` of them. Folding adds each row, with a random sign, to a random one
-    of the `limit` rows of the result.
+    If there are more rows, they are folded: each row is added, with a random sign, to a random one of the `limit` rows
+    of the result.
 
     Args:
         rows: Number of rows of features of each pixel.

@@ -56,7 +56,7 @@ class Features(FeatureFunction):
 
     Attributes:
         dim: Number m of features, at most `embedding.dim`.
-        least: Smallest `embedding.dim` with which these layers can be embedded.
+        least: Smallest `embedding.dim` with which these layers have features.
         batch: Rows that one thread computes together.
 
     Raises `UserError` for layers that do not fit the inputs, a network without a dense or convolutional layer if the

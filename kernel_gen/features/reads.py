@@ -1,4 +1,4 @@
-"""The constant `NETWORK`, which lists the settings that the features of every network use."""
+"""The constant `NETWORK`: the settings that the features of every network kernel read."""
 
 from linearized.settings.reads import reads, when
 

@@ -16,9 +16,9 @@ READS = NETWORK
 
 
 def build(settings: EmbeddedRows, image_shape: tuple[int, ...] | None, dim: int) -> "FeatureFunction":
-    """Return the features of the RF kernel, which is the same for both kinds (NTK and NNGP).
+    """Return the features of the RF kernel; the kinds NTK and NNGP are the same kernel.
 
-    The scale "published" is "input".
+    The setting `scale` = "published" stands for "input": inputs are not divided by √d for rows of d columns.
 
     Args:
         settings: Settings of the kernel and of the features.

@@ -1,4 +1,4 @@
-"""The data that layers of features pass to each other: the features of a batch, and a shape for planning.
+"""The data that layers of a network pass to each other: the features of a batch, and before that their shapes.
 
 The features are those of two kernels: Σ, the covariance of the layer's outputs at initialisation (NNGP), and Θ, the
 tangent kernel (NTK). They are arrays (rows, columns), with a column for each input, or (rows, images, height, width),

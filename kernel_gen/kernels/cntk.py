@@ -1,7 +1,7 @@
 """CNTK: kernels of convolutional networks of infinite width (Myrtle-5, 7 and 10, or plain convolutions with a head).
 
-`--kind` selects the neural tangent kernel (NTK) or the covariance at initialisation (NNGP). ReLU networks use the fused
-kernel (`kernel_gen.cntk.fused`), others the recursion on whole covariances in JAX (`kernel_gen.cntk.general_jax`).
+`--kind` selects the neural tangent kernel (NTK) or the covariance at initialisation (NNGP). `kernel_gen.cntk.fused`
+computes the kernels of ReLU networks, and `kernel_gen.cntk.general_jax` those of networks with other activations.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,6 @@
-"""The kernel of a fully connected network of infinite width with any activation; `ntk` has a faster one for ReLU.
+"""The NTK and NNGP kernels of fully connected networks of infinite width with any activation.
+
+For ReLU, `kernel_gen.kernels.ntk` is faster.
 
 Σ(x, z) is the covariance of the outputs at initialisation (the NNGP kernel), Θ(x, z) the neural tangent kernel (NTK), w
 and b are the standard deviations of weights and biases, and d is the number of columns of x and z. The layers compute

@@ -1,6 +1,6 @@
 """LAPLACE: the kernel exp(-‖x - z‖ / L) of bandwidth L, the default base kernel of recursive feature machines.
 
-It does not belong to a network, so that the kinds NTK and NNGP do not apply.
+It is not the kernel of a network, so the setting `kind` (NTK or NNGP) does not apply.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
-"""MATERN: the Matérn kernels of smoothness 1.5 and 2.5 (Rasmussen & Williams 2006, eq. 4.17); 0.5 is LAPLACE.
+"""MATERN: the Matérn kernels of smoothness 1.5 and 2.5 (Rasmussen & Williams 2006, eq. 4.17).
 
 With r = ‖x - z‖ / L and bandwidth L they are (1 + √3 r) exp(-√3 r) and (1 + √5 r + 5r²/3) exp(-√5 r). Gaussian
-processes with these covariances are once and twice differentiable in mean square.
+processes with these covariances are once and twice differentiable in mean square. The Matérn kernel of smoothness 0.5
+is the kernel LAPLACE.
 """
 
 import math

@@ -204,8 +204,8 @@ def _fused(dtype: str):
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """Return the kernel of the settings: `FullyConnected` for the ReLU, `DenseKernel` for other activations.
 
-    The scale "published" is "input" for one hidden layer with the ReLU, which is homogeneous, and "stax" otherwise.
-    `image_shape` is not used, because images are treated as rows.
+    The setting `scale` = "published" stands for "input" for ReLU networks of one hidden layer, and for "stax"
+    otherwise. `image_shape` is not used, because images are treated as rows.
     """
     scale, relu_net = settings.scale, name_of(settings.activation) == "relu"
     if scale == "published":

@@ -1,6 +1,6 @@
 """POLYNOMIAL: the kernel (c + x·z/√d)^p of rows with d columns, with offset c and degree p.
 
-It does not belong to a network, so that the kinds NTK and NNGP do not apply.
+It is not the kernel of a network, so the setting `kind` (NTK or NNGP) does not apply.
 """
 
 import numpy as np

@@ -1,13 +1,12 @@
-"""RF: the kernel of a random-features model, ReLU features relu(xW) of the inputs with fixed random weights W (d, N).
+"""RF: the kernel of a random-features model, which trains only the readout of ReLU features relu(xW).
 
-Only the readout of such a model is trained, so its tangent kernel equals its Gaussian-process kernel: the NTK and the
-NNGP are one kernel.
+The weights W (d, N) are random and fixed, so the tangent kernel (NTK) of the model equals its Gaussian-process kernel
+(NNGP).
 
 At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and
-κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), it is
-K = 11ᵀ + relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones represent the bias of the readout, K is not divided by N,
-and W has entries N(0, 1/d) by default. W is drawn from a random-number seed, and products are summed over blocks of
-hidden units.
+κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), it is K = 11ᵀ
++ relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones represent the bias of the readout, K is not divided by N, and W has
+entries N(0, 1/d) by default. W is drawn from a random-number seed, and products are summed over blocks of hidden units.
 """
 
 import math
@@ -39,17 +38,17 @@ SCRATCH = 2**30  # bytes for a product and the sum of products of a tile in memo
 class FiniteFeatures(Kernel):
     """The kernel of N random ReLU features relu(xW), N = `num_units`, and a constant feature of 1.
 
-    The kernel between n1 and n2 rows of d columns costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS and N·d normal random
-    numbers; the kernel between rows and themselves takes half of both products. The random numbers are drawn again for
-    every block, so large blocks are efficient: at 4,096 rows they take a few per cent of the time, and a thread draws
-    them while the products are computed. The memory in bytes is 16 d · `block` for two draws of weights, 4 n1 n2 for a
-    product in float32, 8 n1 n2 for the sum, and that of 2,048 features. Products are computed for 2,048 features at a
-    time, in the dtype of the entries, and summed in float64.
+    The kernel between n1 and n2 rows of d columns costs 2(n1+n2)Nd + 2 n1 n2 N operations in BLAS, and N·d normal
+    random numbers. If both sets of rows are the same, the features are computed only once. The random numbers are drawn
+    again for every block of the kernel matrix, so large blocks are efficient: for blocks of 4,096 rows they take a few
+    per cent of the time. A thread draws them while the products are computed. Products are computed for 2,048 features
+    at a time, in the dtype of the entries, and summed in float64. The memory in bytes is 16 d · `block` for two draws
+    of weights, 4 n1 n2 for a product in float32, 8 n1 n2 for the sum, and the size of 2,048 features of all rows.
 
     Args:
         num_units: Number of hidden units N.
         law: Distribution of W: "gaussian", entries N(0, 1/d), or "sphere", columns uniform on the unit sphere.
-        block: Number of columns of W that are drawn at once; the weights of a seed depend on it. 0: all columns.
+        block: Number of columns of W that are drawn at once; 0: all columns. The weights of a seed depend on it.
         seed: Random-number seed of W.
         dtype: Data type of the entries, "float32" or "float64".
     """
@@ -101,12 +100,12 @@ class FiniteFeatures(Kernel):
         return total.astype(self.dtype, copy=False)
 
     def side(self, rows: int) -> int:
-        """Return the side of the tiles of a matrix in memory: all rows if they fit, otherwise equal parts that fit.
+        """Return the side of the tiles (square parts) in which a matrix in memory is computed.
 
-        A tile of side s takes (8 + b) s² bytes beside the matrix, for b bytes per entry, and it fits if these are at
-        most `SCRATCH`, which is the case up to s = 9,459 in float32 and 8,192 in float64. The features and weights,
-        see `FiniteFeatures`, are not counted. Each tile draws the weights again, and the features of a row are computed
-        once for each tile of its row.
+        It is `rows` if such a tile fits in memory, otherwise `rows` is divided into the fewest equal parts that fit. A
+        tile of side s takes (8 + b) s² bytes in addition to the matrix, for b bytes per entry. It fits if these bytes
+        are at most `SCRATCH`, that is, up to s = 9,459 in float32 and 8,192 in float64. Features and weights are not
+        counted. For each tile the weights are drawn again, and the features of its rows and columns are computed again.
 
         Args:
             rows: Number of rows or columns of the matrix, the larger one.
@@ -145,7 +144,7 @@ def _features(x: np.ndarray, weights: np.ndarray, buffer: np.ndarray) -> np.ndar
 
 
 def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the items of an iterator, while a thread computes the next one."""
+    """Yield the items of an iterator; a thread computes the next item while the caller uses the present one."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -156,8 +155,8 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def build(settings: KernelSettings, image_shape: tuple[int, ...] | None = None) -> Kernel:
     """Return the kernel of finitely many features if `settings.num_units` is set, otherwise that of infinitely many.
 
-    For the kernel of infinitely many features, the scale "published" is "input". `image_shape` is not used, because
-    images are treated as rows.
+    For infinitely many features, the setting `scale` = "published" stands for "input". `image_shape` is not used,
+    because images are treated as rows.
     """
     if settings.num_units:
         return FiniteFeatures(settings.num_units, settings.law, settings.block, settings.weight_seed, settings.dtype)
