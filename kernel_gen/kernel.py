@@ -18,7 +18,7 @@ DIAGONAL = 32  # inputs of the square blocks that a diagonal is taken from
 
 
 class Kernel(abc.ABC):
-    """A kernel k(x, z), computed for blocks of rows.
+    """Base class of kernels k(x, z), which are computed for blocks of rows x and rows z.
 
     Attributes:
         tile: Number of rows and columns of a block that is computed at full speed with moderate memory.

@@ -21,7 +21,7 @@ CHUNK = 4096  # inputs that are processed at once, because f is evaluated at eve
 
 
 class Activation(abc.ABC):
-    """A scalar function f with its dual E[f(u) f(v)] and slope E[f'(u) f'(v)] for normal pairs (u, v).
+    """Base class of activations: a function f with its dual E[f(u) f(v)] and slope E[f'(u) f'(v)] for normal u and v.
 
     A subclass implements `pair`, which is written in JAX so that kernels can fuse it, and optionally `rows` and
     `terms`. Computations for one input alone (`rows`) are separate from those for every pair of inputs (`pair`).

@@ -1,4 +1,4 @@
-"""Piecewise polynomials, whose duals are moments of truncated Gaussian pairs in closed form.
+"""Activations that are piecewise polynomials, such as ReLU, with their duals E[f(x) f(x')] in closed form.
 
 Such a function is
 
@@ -8,9 +8,10 @@ where x₊ = max(x, 0), and each kink has a position t, a power p >= 0 and a fac
 the kink that contains x = 0. Kinks at t ≠ 0 therefore contribute little at small variances, and small inputs keep full
 precision.
 
-The dual E[f(x) f(x')] is needed for normal inputs x and x' with standard deviations σ₁ and σ₂ and correlation c. For a
-kink t of the first input and t' of the second, let h = `|t|`/σ₁ and k = `|t'|`/σ₂. The expectation of the product of
-the two kink terms, each without its factor J, is σ₁^p σ₂^q N_pq, where
+The inputs x and x' are normal, with standard deviations σ₁ and σ₂ and correlation c. The dual is a sum of moments of
+truncated normal variables. For a kink t of power p of the first input and a kink t' of power q of the second, let h =
+`|t|`/σ₁ and k = `|t'|`/σ₂. The expectation of the product of the two kink terms, each without its factor J, is σ₁^p
+σ₂^q N_pq, where
 
     N_pq = E[(z₁ - h)₊^p (z₂ - k)₊^q]
 

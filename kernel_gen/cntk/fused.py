@@ -1,4 +1,4 @@
-"""The CNTK of ReLU networks as a `Kernel`, computed by fused programs on CPU cores or a GPU.
+"""The convolutional neural tangent kernel (CNTK) of ReLU networks as a `Kernel`, on CPU cores or a GPU.
 
 A fused program computes all convolutions and ReLUs on images of one size in a single pass over the pairs of pixels of
 two images (`recursion_numba` and `recursion_cuda`). Before that, the standard deviation of every pixel after every

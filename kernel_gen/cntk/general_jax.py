@@ -1,4 +1,4 @@
-"""The CNTK with any activation, in JAX: the recursion on whole covariances of one pair of images at a time.
+"""The convolutional neural tangent kernel (CNTK) with any activation, computed in JAX one pair of images at a time.
 
 The networks are those of `architecture` with another activation in place of each ReLU; for ReLU itself `fused` is used.
 K is the covariance between pixels of two images (NNGP), an array (y, y', x, x') over the rows y, y' and columns x, x'

@@ -1,11 +1,11 @@
-"""The CNTK on a GPU: the algorithm of `recursion_numba` in `numba.cuda`, with one block of threads per pair of images.
+"""The convolutional neural tangent kernel (CNTK) of ReLU networks on a GPU, by the algorithm of `recursion_numba`.
 
-As on the CPU, a block of threads processes one vertical offset after another. For one offset, it pairs each row of the
-first image with one row of the second; the numbers for all pairs of their columns (x, x') are called a plane. Each
-number of a plane is assigned to a fixed thread. A thread keeps the sums of the last two planes for its numbers in its
-own memory, for every layer. Only the plane that is summed horizontally is shared between threads: about 2·(W + 2)²
-numbers for images of width W, 9 KiB at W = 32. Every pair has its own pooled results, so no two blocks add to the same
-number, and results do not depend on timing.
+One block of threads computes one pair of images. As on the CPU, it processes one vertical offset after another. For one
+offset, it pairs each row of the first image with one row of the second; the numbers for all pairs of their columns (x,
+x') are called a plane. Each number of a plane is assigned to a fixed thread. A thread keeps the sums of the last two
+planes for its numbers in its own memory, for every layer. Only the plane that is summed horizontally is shared between
+threads: about 2·(W + 2)² numbers for images of width W, 9 KiB at W = 32. Every pair has its own pooled results, so no
+two blocks add to the same number, and results do not depend on timing.
 
 Operations are those of `recursion_numba`, about 100 MFLOP for Myrtle-5 on 32x32x3. The covariances that stages pass to
 each other cause a memory traffic of 4 MB per pair. Tested on a CPU in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), where

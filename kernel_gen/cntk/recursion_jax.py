@@ -1,4 +1,4 @@
-"""The CNTK of ReLU networks in plain JAX: a readable version of the recursion, for any device that JAX supports.
+"""The convolutional neural tangent kernel (CNTK) of ReLU networks in plain JAX: slow, readable, for any device.
 
 The covariance K between pixels of two images (NNGP) and the tangent kernel Θ (NTK) are arrays (y, y', x, x') over the
 rows y, y' and columns x, x' of both images. The stages and the standard deviations of pixels (diagonal maps) are those

@@ -1,4 +1,4 @@
-"""The CNTK of two images on a CPU; rows of pixel pairs pass through all layers of a stage while they are in cache.
+"""The convolutional neural tangent kernel (CNTK) of ReLU networks for pairs of images, compiled by Numba for a CPU.
 
 The recursion is that of Arora et al. (On Exact Computation with an Infinitely Wide Neural Net, 2019). Between pixels i
 of an image and i' of another one, K is the covariance (NNGP) and Θ the tangent kernel (NTK). With σ² the variance of
@@ -17,15 +17,16 @@ Initially K is the inner product of the two pixels over channels, divided by the
 Θ is 0. Constants are included in the diagonal maps: c = (Σ₉ K + b²/q)·(√q/s)·(√q/s'), and K after a ReLU is
 (s/√2)·(s'/√2)·κ₁.
 
-A stage is the group of layers on images of one size. Only pools couple different offsets i' - i, so a stage processes
-one vertical offset after another. For one offset, a row y of the first image is paired with the row y' = y + offset of
-the second. The numbers for all columns x and x' of these rows form a plane of W·(W + 1) numbers, for images of width W;
-the last column of the plane is zero. In the flattened plane, a common horizontal shift of both pixels is a slice that
-starts W + 2 numbers later. Zeros before and after the plane implement SAME padding. Σ₉ consists of two sums of three
-numbers: a horizontal sum over three slices, and a vertical sum over the horizontal sums of this plane and the last two
-planes. A layer is then one loop over the flattened plane (`convolve_rectify`), in which 1/s and s are repeated along
-the plane. All addresses in the loop are one pointer plus constants, so LLVM compiles it into vector code with every
-constant in a register. At W = 32 the planes of a stage of two layers take 77 KiB, and the repeated maps 1 MiB.
+A stage is the group of layers on images of one size. Rows of pairs of pixels pass through all layers of a stage while
+they are in the cache. Only pools couple different offsets i' - i, so a stage processes one vertical offset after
+another. For one offset, a row y of the first image is paired with the row y' = y + offset of the second. The numbers
+for all columns x and x' of these rows form a plane of W·(W + 1) numbers, for images of width W; the last column of the
+plane is zero. In the flattened plane, a common horizontal shift of both pixels is a slice that starts W + 2 numbers
+later. Zeros before and after the plane implement SAME padding. Σ₉ consists of two sums of three numbers: a horizontal
+sum over three slices, and a vertical sum over the horizontal sums of this plane and the last two planes. A layer is
+then one loop over the flattened plane (`convolve_rectify`), in which 1/s and s are repeated along the plane. All
+addresses in the loop are one pointer plus constants, so LLVM compiles it into vector code with every constant in a
+register. At W = 32 the planes of a stage of two layers take 77 KiB, and the repeated maps 1 MiB.
 
 Two images of H·W pixels have (H·W)² pairs of pixels. A layer takes about 45 operations per pair for the NTK (Σ₉ of K
 and T 8, c 3, square root of `1 - |c|` 3, κ₁ 13, κ₀ 15, T 4), and 25 for the NNGP. The inner products over channels take

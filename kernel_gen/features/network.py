@@ -33,7 +33,7 @@ class EmbeddingPlan:
         dim: Largest number m of features.
         width: Number of features of each kernel (NNGP and NTK) after every activation except the last; 0: m/2 for
             vectors, m/8 for images.
-        how: Approximation of the activations.
+        how: Method by which the kernels after each activation are approximated.
         seed: Random-number seed of all layers.
     """
 

@@ -1,8 +1,9 @@
-"""Kernels k(√M x, √M z) of a base kernel k and a metric M, and the average gradient outer product (AGOP).
+"""Kernels k(√M x, √M z) of a base kernel k and a metric M, which is a symmetric positive semi-definite matrix.
 
-Recursive feature machines use these kernels. A function is fitted with the kernel, and the AGOP is the mean over points
-of the outer products of its gradients. M is a power of the AGOP. Such a metric stretches the directions in which the
-fitted function varies, like the first layer of a trained network. A diagonal metric stretches single coordinates.
+Recursive feature machines use these kernels. They fit a function with the kernel and compute its average gradient outer
+product (AGOP): the mean over points of the outer products of the gradients. M is a power of the AGOP. Such a metric
+stretches the directions in which the fitted function varies, like the first layer of a trained network. A diagonal
+metric stretches single coordinates.
 """
 
 from typing import Any

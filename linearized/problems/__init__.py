@@ -1,6 +1,7 @@
-"""Least-squares problems min ‖A v - Y‖² + ρ‖v‖² for the models of this suite, with the interface of linear solvers.
+"""Least-squares problems min ‖A v - Y‖² + ρ‖v‖² over v, for linear models and kernel ridge regression.
 
-A problem provides products with its feature matrix A, or with a Gram matrix K. The matrix need not be in memory.
+A problem provides products with its feature matrix A, or with a Gram matrix K. Many solvers in
+`linearized.solvers.linear` need only these products, so the matrix need not be in memory.
 """
 
 from linearized.problems.feature_problem import FeatureProblem

@@ -1,8 +1,8 @@
 """Choice of the block size of block Lanczos: the number of columns that are multiplied by the Gram matrix K at once.
 
-A product with more columns takes little more time than one with few, in particular if K is read from files or computed
-in every product. But with wider blocks the basis that is kept orthogonal is larger. The size with the least estimated
-total time is used.
+With wider blocks fewer products are needed, and each takes little more time, in particular if K is read from files or
+computed in every product. But a wider block makes the basis of block Lanczos larger, so that keeping it orthogonal
+takes more time. The block size with the least estimated total time is used.
 """
 
 import time
@@ -22,12 +22,12 @@ SAMPLE = 2**27  # bytes that are read to measure the read rate
 
 
 def reading_columns(gram: Gram, columns: int) -> float:
-    """Measure the time to read K once, in units of the time that one more column adds to a product with K.
+    """Return the measured time to read K once; its unit is the time that one more column adds to a product with K.
 
-    For matrices of up to 128 MiB 0 is returned. For larger ones the first 128 MiB are read twice, the second time from
-    the system's cache; let t₁ and t₂ be the times of these reads. If all files fit in the cache, the time to read K is
-    taken from t₂. Otherwise it is taken from t₁ - 2 t₂, or from t₂ if that is larger. One t₂ is subtracted because
-    checksums are compared in the first read, which takes about t₂; the other t₂ is that of copying from the cache.
+    The result is 0 for matrices of up to 128 MiB. Of larger ones the first 128 MiB are read twice, the second time from
+    the system's cache. Let t₁ and t₂ be the times of the two reads. If all files fit in the cache, the time to read K
+    is computed from t₂, otherwise from the larger one of t₂ and t₁ - 2 t₂. 2 t₂ is subtracted for two parts of the
+    first read: comparing checksums, which takes about t₂, and copying from the cache.
 
     Args:
         gram: K in shards.
@@ -64,13 +64,13 @@ def _sample(gram: Gram, columns: int) -> float:
 
 
 def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
-    """Return the number of columns of a Lanczos block with which the solution takes the least time.
+    """Return the number of columns b of a block with which block Lanczos is expected to take the least time.
 
-    The unit of time is the time that one more column adds to a product with K. For b columns the product takes 20 + b,
-    and reading the files takes `reading`. A pass over K takes the larger of both times if `overlapped`, otherwise their
-    sum. The number of passes is proportional to 1/√b. The basis has EXPECTED_VECTORS · √b vectors, so the time of
-    reorthogonalisation is proportional to b. If a block is wider than the right-hand side, random columns fill it up.
-    Such a block is used only if it saves at least a tenth of the time.
+    The unit of time is the time that one more column adds to a product with K. A product with b columns then takes
+    20 + b, and reading the files takes `reading`. A pass over K takes the larger of both times if `overlapped`,
+    otherwise their sum. The number of passes is proportional to 1/√b. The basis has EXPECTED_VECTORS · √b vectors, so
+    the time of reorthogonalisation is proportional to b. If b is larger than the number of columns of the right-hand
+    side, random columns are added. This is done only if it saves at least a tenth of the time.
 
     Args:
         columns: Number of columns of the right-hand side.

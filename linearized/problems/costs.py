@@ -1,10 +1,11 @@
 """Choice of the solver of a least-squares problem, and of what is kept in memory, by the estimated time.
 
-Two methods are compared. The solver "band" forms the smaller of A Aᵀ and AᵀA, reduces it to a band matrix once, and
-factors the band matrix for every ridge (`linearized.solvers.linear.formed`). The other method is a Krylov method, which
-only multiplies by A; `linearized.solvers.auto` selects one. The mode of a problem states what stays in memory between
-products: the features, nothing or the Gram matrix. The time of each method is estimated in every mode whose arrays fit
-in the memory budget, from numbers of operations and the rates of this machine (`linearized.solvers.rates`).
+Two methods are compared for a problem with the feature matrix A. The solver "band" forms the smaller of A Aᵀ and AᵀA,
+reduces it to a band matrix once, and factors the band matrix for every ridge (`linearized.solvers.linear.formed`). The
+other method is a Krylov method, which only multiplies by A; `linearized.solvers.auto` selects one. The mode of a
+problem states what stays in memory between products: the features, nothing or the Gram matrix. The time of each method
+is estimated in every mode whose arrays fit in the memory budget, from numbers of operations and the rates of this
+machine (`linearized.solvers.rates`).
 
 The number of operations of "band" is known in advance, except for the number of small ridges at which the solution by a
 float32 factor must be refined. The number of operations of a Krylov method depends on the data. For matrices of the
@@ -150,6 +151,8 @@ def formed_seconds(
 ) -> float:  # fmt: skip
     """Return the estimated seconds of the solver "band", which forms the Gram matrix, in the problem's present mode.
 
+    The mode states what stays in memory between products.
+
     Args:
         problem: Problem to solve.
         work: Numbers of operations of the problem.
@@ -175,6 +178,8 @@ def krylov_seconds(
     problem: LeastSquares, work: ProblemWork, ridges: int, rates: Rates, steps: int, name: str
 ) -> float:  # fmt: skip
     """Return the estimated seconds of `steps` steps of block Lanczos or CG in the problem's present mode.
+
+    The mode states what stays in memory between products.
 
     Args:
         problem: Problem to solve.
@@ -209,14 +214,14 @@ def _forming(work: ProblemWork, rates: Rates) -> float:
 
 
 def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int, ridges: int) -> float:
-    """Return the seconds to compute the entries of A: once if they are kept in memory, otherwise in every pass.
+    """Return the estimated seconds of computing the features A: once if they are kept in memory, else in every pass.
 
     Args:
         problem: Problem to solve.
         work: Numbers of operations of the problem.
         rates: Rates of the machine.
-        passes: Number of passes over A before the final ones.
-        ridges: Number of ridges whose predictions and residuals take further passes at the end.
+        passes: Number of passes over A, without those at the end for predictions and residuals.
+        ridges: Number of ridges whose predictions and residuals are computed by passes over A at the end.
     """
     batches = -(-ridges // ridge_batch(problem))
     times = 1 if problem.kept else passes + batches * (2 if problem.dual else 1)
@@ -224,13 +229,15 @@ def _making(problem: LeastSquares, work: ProblemWork, rates: Rates, passes: int,
 
 
 def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int, *, formed: bool) -> float:
-    """Return the seconds of the final passes in float64 for predictions, residuals and, in the dual, v = Aᵀα.
+    """Return the estimated seconds of the final passes over the features A, which are in float64.
+
+    They compute predictions, residuals and, in the dual, v = Aᵀα.
 
     Args:
         problem: Problem to solve.
         work: Numbers of operations of the problem.
         rates: Rates of the machine.
-        columns: Number of columns of the solutions at all ridges.
+        columns: Number of columns of the solutions at all ridges together.
         formed: Whether A Aᵀ is in memory in float64. The final passes are then two products with A Aᵀ, and v is not
             computed.
     """
@@ -242,7 +249,7 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
 
 
 def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, name: str, trace: float) -> int:
-    """Return the expected number of solver steps to a relative error of the predictions of about 1e-3.
+    """Return the expected number of solver steps until the predictions have a relative error of about 1e-3.
 
     It is the smallest of three numbers: the steps that such problems usually take (`ProblemWork.steps`), the steps
     after which the Krylov space is the whole space, and the bound ½ √κ ln(2/ε) for CG, with the condition number κ at

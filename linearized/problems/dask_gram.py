@@ -1,11 +1,11 @@
 """Kernel ridge regression on several machines: the workers of a Dask scheduler multiply by the Gram matrix K.
 
 Every worker reads the shards (files) of K from a shared folder. Only one triangle of K is stored, in bands, which are
-ranges of rows. The bands are divided into parts, a few for each thread of the workers. A worker multiplies the entries
-of a part, and their mirror images, by v. K v is the sum of these results, computed as a `dask.array`. Solvers use this
-problem like any other one. If a worker dies, another worker reads its parts again. Requires the extra `[cluster]`. Set
-`distributed.scheduler.worker-ttl: null` on the scheduler, because a worker does not always respond during a
-multiplication.
+ranges of rows. The bands are divided into parts, a few for each thread of the workers. To compute K v for some columns
+v, workers multiply the entries of each part, and their mirror images, by v, and the results are summed as a
+`dask.array`. Solvers use this problem like any other one. If a worker dies, another worker reads its parts again.
+Requires the extra `[cluster]`. Set `distributed.scheduler.worker-ttl: null` on the scheduler, because a worker does not
+always respond during a multiplication.
 """
 
 import functools

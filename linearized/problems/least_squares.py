@@ -279,10 +279,10 @@ def cheapest_mode(
 
 
 def skinny(columns: int) -> int:
-    """Return the cost per float32 entry of a matrix T of the products T u and Tᵀ(T u), 6 + 6 `columns`.
+    """Return 6 + 6 `columns`, the cost of both products T u and Tᵀ(T u) for each entry of a float32 matrix T.
 
-    u has a small number `columns` of columns, so that the speed of memory limits the products. The unit is the cost of
-    a multiply-add in a large matrix product. The cost was measured on one core.
+    The number `columns` of columns of u is small, so that the speed of memory limits the products. The unit is the cost
+    of a multiply-add in a large matrix product. The cost was measured on one core.
     """
     return 6 + 6 * columns
 

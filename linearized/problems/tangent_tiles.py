@@ -78,8 +78,8 @@ def kernels(
     """Return the kernel K(x, X) of the NT model between inputs x and the train rows X.
 
     Products are computed in the precision of the tiles and summed in float64. For N hidden units the product of the
-    ReLU features takes 2 m n N operations. Each pair of classes c <= e, or each class if `per_class` is true, takes as
-    many.
+    ReLU features takes 2 m n N operations. Another 2 m n N operations are needed for each pair of classes c <= e, or
+    for each class if `per_class` is true.
 
     Args:
         pairs: For each of at least one block of units, the tile of the inputs and the tile of the train rows. If the

@@ -1,8 +1,9 @@
-"""Weighted kernel ridge regression as an unweighted problem.
+"""Kernel ridge regression with weights of the rows, as an unweighted problem that every solver can solve.
 
-For positive weights w_i, the minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖² is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y
-and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS + ρI)β = SY. The matrix SKS + ρI is symmetric and
-positive definite, so every solver of kernel ridge regression can be used. `Weighted` is that problem.
+For positive weights w_i, the minimiser of Σ_i w_i ‖y_i - f(x_i)‖² + ρ‖f‖², with the norm of the kernel's function
+space, is f = Σ_i α_i k(x_i, ·) with (K + ρW⁻¹)α = Y and W = diag(w). With S = diag(√w) and α = Sβ this becomes (SKS +
+ρI)β = SY. The matrix SKS + ρI is symmetric and positive definite, so every solver of kernel ridge regression can be
+used. `Weighted` is the scaled problem.
 """
 
 from typing import Any

@@ -77,9 +77,9 @@ LEAST_SQUARES = (*LINEAR, "band")  # `band` requires a problem that can form its
 def auto(problem: LinearProblem, num_ridges: int) -> tuple[str, str]:
     """Choose between block Lanczos and CG for a least-squares problem; return the solver's name and a one-line reason.
 
-    Block Lanczos needs the fewest products. In a dual problem, where solvers work with A Aᵀ, float32 products cost it
-    no accuracy at small ridges. CG is chosen if the Lanczos basis (see `basis_bytes`) fits neither in the spare memory
-    of the problem nor in 256 MiB. CG stores only two vectors per ridge and label column.
+    Block Lanczos needs the fewest products. In a dual problem, where solvers work with A Aᵀ, it also loses no accuracy
+    at small ridges by float32 products. CG is chosen if the basis that block Lanczos stores (see `basis_bytes`) fits
+    neither in the spare memory of the problem nor in 256 MiB. CG stores only two vectors per ridge and label column.
 
     Args:
         problem: Problem to solve, min ‖A v - Y‖² + ρ‖v‖².

@@ -1,4 +1,4 @@
-"""Cholesky solver: one factorisation of K + ρI per ridge, in place. It is the baseline for the other solvers of K.
+"""Solver of kernel ridge regression (K + ρI)α = Y by one Cholesky factorisation of K + ρI per ridge, in place.
 
 A factorisation takes n³/3 operations and overwrites one triangle of the array of K. The other triangle keeps K. From
 it, the first triangle is refilled for the next ridge, and true residuals are computed. CG in float64 refines solutions

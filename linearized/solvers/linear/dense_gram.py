@@ -1,4 +1,4 @@
-"""A symmetric K in memory as one square array; a solver may overwrite one triangle and still multiply by K.
+"""A Gram matrix K in memory, as one square array: a solver may overwrite one triangle and still multiply by K.
 
 Products use the other triangle and a copy of the diagonal. They are computed in float64 for any dtype of K: float32
 entries are converted to float64 for some rows at a time.

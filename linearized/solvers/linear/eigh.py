@@ -1,9 +1,9 @@
-"""Eigendecomposition solver: each ridge costs two products, and leave-one-out errors are exact at every ridge.
+"""Solver of kernel ridge regression (K + ρI)α = Y by an eigendecomposition of K, with exact leave-one-out errors.
 
-With K = V diag(w) Vᵀ, the solution of (K + ρI)α = Y is α = V(w + ρ)⁻¹VᵀY. The degrees of freedom are Σ w/(w + ρ), and
-the leave-one-out error of row i is α_i/[(K + ρI)⁻¹]_ii with [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ). The decomposition
-takes about 9 n³ operations once and memory for 3 n² numbers; if exact leave-one-out errors are not needed, the other
-solvers are much cheaper.
+With K = V diag(w) Vᵀ, the solution is α = V(w + ρ)⁻¹VᵀY; each ridge ρ costs two products with V. The degrees of freedom
+are Σ w/(w + ρ), and the leave-one-out error of row i is α_i/[(K + ρI)⁻¹]_ii with [(K + ρI)⁻¹]_ii = Σ_j V_ij²/(w_j + ρ).
+The decomposition takes about 9 n³ operations once and memory for 3 n² numbers. The other solvers are much cheaper, but
+do not compute exact leave-one-out errors.
 
 LAPACK's syevd is used, because SciPy's default (syevr) loses the orthogonality of the float32 eigenvectors of K.
 """
@@ -34,8 +34,8 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
             decomposition is complete, progress is reported as (1, 1, ones, ridges). A checkpoint is then written if the
             decomposition took longer than the interval; it contains the eigenvectors, which are as large as K.
 
-    Degrees of freedom, GCV and leave-one-out errors are returned for every ridge that the precision of K resolves. They
-    are computed from the eigenvectors even where the solution is refined.
+    Degrees of freedom, GCV (generalised cross-validation) and leave-one-out errors are returned for every ridge that
+    the precision of K resolves. They are computed from the eigenvectors even where the solution is refined.
 
     Raises:
         UserError: If the settings are invalid, K is not finite, or K has more than 32,766 rows.

@@ -1,4 +1,4 @@
-"""Mean leave-one-out error for a grid of ridges, estimated from a sample of the rows.
+"""Mean leave-one-out error of kernel ridge regression for a grid of ridges, estimated from a sample of the rows.
 
 The leave-one-out residual of row i for (K + ρI)α = Y is α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver computes every
 α_i, but each d_i costs one more right-hand side. Therefore d_i is computed for a sample of rows only, drawn with

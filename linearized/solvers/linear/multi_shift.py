@@ -63,7 +63,7 @@ class MultiShift:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one product with H and one step of every ridge that is not done.
 
-        The residual of every ridge is ζ times the residual of the smallest ridge, with ``|ζ| <= 1``. So the smallest
+        The residual of every ridge is ζ times the residual of the smallest ridge, with `|ζ| <= 1`. So the smallest
         ridge is the last to be done, and its search direction is always available. A column of b is no longer updated
         once the norm of its residual has fallen by a factor of 1e15, or if rounding makes the curvature along its
         search direction vanish.

@@ -1,4 +1,4 @@
-"""Functions that collect the declarations of a model's layers about their variables, for training.
+"""Functions that collect what the layers of a model declare about their variables, for training.
 
 A layer can have two optional methods. `gradient_scales()` returns a multiplier for the gradient of each trainable
 variable of the layer. `fixed_variables()` returns the weights that training does not change, which checkpoints need

@@ -1,10 +1,11 @@
-"""Epochs of training: a loop of our own over Keras' training step for TensorFlow on a CPU, otherwise Keras' `fit`.
+"""Functions that train a Keras model for some epochs, by Keras' `fit` or by a faster loop over its training step.
 
-`fit` reads a `keras.utils.PyDataset` by `tf.data.Dataset.from_generator`, which sets glibc's M_TRIM_THRESHOLD to 128 kB
-for the rest of the process (`generator_dataset_op.cc`, TensorFlow 2.21). After this, a process had 20 times as many
-page faults and trained a quarter fewer examples per second at width 1,024, also by `fit` on arrays. The loop of this
-module calls the training step directly, without tf.data. With an accelerator `fit` is better, because its pipeline
-prepares the next batch during a step. Keras on JAX uses no tf.data.
+The loop is used with TensorFlow on a CPU, and `fit` otherwise. With TensorFlow, `fit` reads a `keras.utils.PyDataset`
+by `tf.data.Dataset.from_generator`, which sets glibc's M_TRIM_THRESHOLD to 128 kB for the rest of the process
+(`generator_dataset_op.cc`, TensorFlow 2.21). After this, a process had 20 times as many page faults and trained a
+quarter fewer examples per second at width 1,024, also by `fit` on arrays. The loop calls the training step directly,
+without tf.data. With an accelerator `fit` is better, because its pipeline prepares the next batch during a step. Keras
+on JAX uses no tf.data.
 """
 
 import math
@@ -28,11 +29,11 @@ def on_cpu_with_tensorflow() -> bool:
 
 
 def operations(model: keras.Model) -> float:
-    """Return a lower bound of the operations for one row in one epoch of training, from the sizes of the weights.
+    """Return a lower bound of the number of operations that training takes for one row in one epoch.
 
-    Each entry of a weight with two or more axes takes part in at least one multiplication and one addition. A trained
-    entry takes part in as many again for its derivative. Embeddings are not counted, because a row uses only a few of
-    their entries.
+    The bound follows from the sizes of the weights. Each entry of a weight with two or more axes takes part in at least
+    one multiplication and one addition. A trained entry takes part in as many again for its derivative. Embeddings are
+    not counted, because a row uses only a few of their entries.
 
     Args:
         model: Keras model to train.
@@ -48,10 +49,10 @@ def epochs_of(
     *,
     rows: float,
 ) -> Epochs:
-    """Return a function (batches, done, stop) that trains a compiled model from epoch `done` to before epoch `stop`.
+    """Return a function (batches, done, stop) that trains a compiled model in the epochs `done` to `stop` - 1.
 
-    `batches` are the batches of an epoch; a callback sets their order at the start of each epoch. Training ends early
-    if a callback sets `model.stop_training`.
+    Epochs are counted from 0. `batches` are the batches of an epoch; a callback sets their order at the start of each
+    epoch. Training ends early if a callback sets `model.stop_training`.
 
     Args:
         model: Model to train.
@@ -80,7 +81,9 @@ def epochs_of(
 
 
 class _DirectSteps:
-    """Loop over epochs and batches around Keras' training step, which is traced once for all sizes of batches.
+    """Function that trains a model by a loop over epochs and batches, which calls Keras' training step.
+
+    TensorFlow traces the step once for all sizes of batches.
 
     With `xla` the step is compiled by XLA, which merges the passes over the weights for the penalty, the scales and the
     momentum. Use it for dense networks only: on a CPU, XLA's convolutions are no faster than TensorFlow's and take long

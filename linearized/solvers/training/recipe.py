@@ -1,4 +1,4 @@
-"""Options of training: learning-rate schedules, momentum rules, decay, label smoothing and augmentation."""
+"""Options of training by SGD and Adam: schedules, momentum rules, decay, label smoothing and augmentation."""
 
 import dataclasses
 

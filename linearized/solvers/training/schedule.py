@@ -1,4 +1,4 @@
-"""Learning rates by epoch (of arXiv 2006.13409, of lambda networks, and a cosine), and batch sizes."""
+"""Learning-rate schedules of training (three kinds, each one rate per epoch), and the batch sizes of models."""
 
 import numpy as np
 

@@ -39,10 +39,10 @@ class FitResult:
     """Diagnostics of a training run; the trained weights are in the model.
 
     Attributes:
-        history: Dictionary of arrays with one number per epoch: learning_rate, loss (without the penalty) and accuracy
-            (except for regression), both averaged over the rows while the epoch changes the weights, penalty (at the
-            end of the epoch), seconds, and, with a validation split, validation_loss and validation_accuracy (at the
-            end of the epoch).
+        history: Dictionary of arrays with one number per epoch. "loss" (without the penalty) and, except for
+            regression, "accuracy" are means over the rows, computed while the weights change. "penalty" and, with a
+            validation split, "validation_loss" and "validation_accuracy" are those at the end of the epoch. The other
+            keys are "learning_rate" and "seconds".
         epochs_done: Number of epochs that ended with a finite loss and finite weights.
         diverged: Whether the run was stopped because the loss or the weights were no longer finite. The model then has
             the last finite weights.

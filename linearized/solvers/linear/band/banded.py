@@ -1,8 +1,9 @@
-"""Cholesky factorisation of a banded matrix B + ρI of half-width b, and the trace of its inverse.
+"""Cholesky factorisation of banded matrices B + ρI, solutions of systems with them, and the trace of their inverse.
 
-A banded matrix is stored as in LAPACK, as an array (b+1, n) whose row i is the i-th diagonal below the main one. BLAS
-runs on one thread, because its blocks have only 32 to 96 rows. For such blocks, two threads take 1.5 to 2.3 times as
-long as one, and far longer when other programs keep the cores busy.
+A matrix of half-width b has entries only on the main diagonal and the b diagonals on each side of it. It is symmetric
+and stored as in LAPACK, as an array (b+1, n) whose row i is the i-th diagonal below the main one. BLAS runs on one
+thread, because its blocks have only 32 to 96 rows. For such blocks, two threads take 1.5 to 2.3 times as long as one,
+and far longer when other programs keep the cores busy.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from linearized.base.shapes import Float64
 
 
 def factor(band: Float64[np.ndarray, "b_and_1 n"], ridge: float) -> Float64[np.ndarray, "b_and_1 n"] | None:
-    """Return the triangle L of B + ρI = L Lᵀ, in n · b² operations; None if the matrix is not positive definite.
+    """Return the Cholesky factor L of B + ρI = L Lᵀ, in n · b² operations; None if B + ρI is not positive definite.
 
     Args:
         band: B, stored so that row i is the i-th diagonal below the main one. L is returned in the same form.
@@ -32,7 +33,7 @@ def solve(factor: Float64[np.ndarray, "b_and_1 n"], y: Float64[np.ndarray, "n c"
     """Return (B + ρI)⁻¹ y, in 4 n · b operations per column.
 
     Args:
-        factor: Triangle L of B + ρI = L Lᵀ, from the function `factor`.
+        factor: Cholesky factor L of B + ρI = L Lᵀ, as the function `factor` returns it.
         y: Right-hand sides, c columns.
     """
     with blas_threads(1):

@@ -1,11 +1,12 @@
-"""Reduction K = Q B Qᵀ to a matrix B of half-width b, in the memory of K, by blocked Householder reflections (BLAS-3).
+"""Reduction K = Q B Qᵀ of a symmetric matrix to a banded matrix B, in place, by blocked Householder reflections.
 
-Each step clears the entries that are more than b rows below the diagonal in the next b columns. Let A be the matrix
-before the step, A₂₁ the part of these b columns that is below their diagonal block (b, b), and A₂₂ the square block to
-the right of A₂₁. The QR decomposition A₂₁ = H R has H = I - V T Vᵀ (the compact WY form: Schreiber & Van Loan, SIAM J.
-Sci. Stat. Comput. 10, 1989). Then A₂₁ becomes R, and A₂₂ becomes Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where
-W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T. A step thus takes one symmetric product and one symmetric update of rank 2b. This
-is the first stage of Bischof, Lang & Sun, ACM TOMS 26, 2000.
+B has entries only within b places of the diagonal (half-width b), and Q is orthogonal. Each step clears the entries
+that are more than b rows below the diagonal in the next b columns. Let A be the matrix before the step, A₂₁ the part of
+these b columns that is below their diagonal block (b, b), and A₂₂ the square block to the right of A₂₁. The QR
+decomposition A₂₁ = H R has H = I - V T Vᵀ (the compact WY form: Schreiber & Van Loan, SIAM J. Sci. Stat. Comput. 10,
+1989). Then A₂₁ becomes R, and A₂₂ becomes Hᵀ A₂₂ H = A₂₂ - V Wᵀ - W Vᵀ, where W = P - ½ V Tᵀ(Vᵀ P) and P = A₂₂ V T. A
+step thus takes one symmetric product and one symmetric update of rank 2b. This is the first stage of Bischof, Lang &
+Sun, ACM TOMS 26, 2000.
 
 The reduction works on one triangle of the array. V and R are stored in the cleared columns, and the other triangle
 keeps K.

@@ -1,10 +1,10 @@
-"""Band solver: reduces K to a banded matrix B once, in place, then factors B + ρI for each ridge ρ.
+"""Solver of kernel ridge regression (K + ρI)α = Y that reduces K to a banded matrix B once for all ridges ρ.
 
-It is the default for kernel ridge regression with three or more ridges if K fits in memory. The reduction K = Q B Qᵀ
-takes 4/3 n³ operations, all BLAS-3, four times as many as one Cholesky factorisation of K. Then α = Q(B + ρI)⁻¹QᵀY
-takes n · b² operations per ridge, and one pass of reflections for all ridges together. One triangle of the array holds
-the reduction. The other triangle keeps K for true residuals and refinement, so that the memory is n² + O(n · b)
-numbers.
+It is the default for three or more ridges if K fits in memory. The reduction K = Q B Qᵀ with an orthogonal Q takes
+4/3 n³ operations, all BLAS-3, four times as many as one Cholesky factorisation of K. For each ridge, B + ρI is
+factored, which takes n · b² operations for b diagonals on each side of the main one. All α = Q(B + ρI)⁻¹QᵀY together
+take one pass of reflections. One triangle of the array holds the reduction. The other triangle keeps K for true
+residuals and refinement, so that the memory is n² + O(n · b) numbers.
 
 B is factored in float64. If K is in float32, the reduction is in float32 too, and Q B Qᵀ equals K only up to rounding
 errors. If a residual misses `rtol`, CG in float64 corrects the solution, with the factor of B + λ'I as preconditioner.
