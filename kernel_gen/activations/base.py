@@ -169,9 +169,9 @@ class Activation(abc.ABC):
         return self._programs.setdefault(("layer", terms), jax.jit(step))
 
     def side(self, terms: int):
-        """Return the compiled method `rows` for one value of `terms`, a function of the variances.
+        """Return a compiled function of variances: the method `rows` for one value of its argument `terms`.
 
-        One program serves all layers and all kernels of this activation.
+        The function is compiled once for all layers and all kernels of this activation.
 
         Args:
             terms: The result of the method `terms` for these variances or larger ones.

@@ -178,7 +178,10 @@ def Elementwise(function: Callable | None = None, *, dual: Callable | None = Non
 
 
 def _check(function: Callable, text: str) -> None:
-    """Raise `UserError` unless a function is elementwise and finite and has a second moment; `text` is its name."""
+    """Raise `UserError` unless a function f is elementwise and finite, and E[f(z)²] is finite for z ~ N(0, 1).
+
+    `text` is the name of the function in messages.
+    """
     z = np.linspace(-REACH, REACH, 521)
     with np.errstate(all="ignore"), jax.enable_x64(True):
         try:

@@ -1,12 +1,12 @@
 """Polynomial activations, whose duals are exact because their Hermite series are finite.
 
-With He_n the probabilists' Hermite polynomials and v the variance of an input √v z,
+With He_n the probabilists' Hermite polynomials and v the variance of an input √v z, z ~ N(0, 1),
 
     He_n(√v z) = Σ_i n! / (i! 2^i (n-2i)!) √v^(n-2i) (v-1)^i He_{n-2i}(z)
 
-Therefore the l-th Hermite coefficient of f(√v z) is √v^l b_l(v). The b_l are polynomials in v - 1 if f is given by
-Hermite coefficients, and in v if f is given by powers. The dual is Σ_l k12^l b_l(k11) b_l(k22), with k12 the covariance
-and k11 and k22 the variances. The formula holds for inputs of any norm.
+Therefore the l-th Hermite coefficient of f(√v z) is √v^l b_l(v) with a polynomial b_l. It is computed in powers of v -
+1 if f is given by Hermite coefficients, and in powers of v if f is given by powers. The dual is Σ_l k12^l b_l(k11)
+b_l(k22), with k12 the covariance and k11 and k22 the variances. The formula holds for inputs of any norm.
 """
 
 import math

@@ -76,9 +76,9 @@ class Engine:
         return [np.zeros((1,) * 6, self.dtype), *(np.zeros((pairs, *shape), self.dtype) for shape in self.shapes)]
 
     def heads(self, one, two, left, right, twin, maps: list[np.ndarray]) -> np.ndarray:
-        """Return K and T = K + Θ at the readout's input for some pairs of images, float64 (pairs, kinds).
+        """Return the kernels of some pairs of images before the readout, float64 (pairs, kinds).
 
-        The last axis has K (NNGP), and T if the tangent kernel Θ (NTK) is computed.
+        The last axis has the covariance K (NNGP) and, if the tangent kernel Θ (NTK) is computed, T = K + Θ.
 
         Args:
             one: The first images, prepared (`diagonal.Prepared`).
@@ -99,9 +99,9 @@ class Engine:
         return head_means(maps[-1][:count], self.stages[-1])
 
     def block(self, one, two, same: bool) -> np.ndarray:
-        """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, kinds).
+        """Return the kernels of all pairs of two sets of images before the readout, float64 (n1, n2, kinds).
 
-        The last axis has K (NNGP), and T if the tangent kernel Θ (NTK) is computed.
+        The last axis has the covariance K (NNGP) and, if the tangent kernel Θ (NTK) is computed, T = K + Θ.
 
         Args:
             one: The first images, prepared (`diagonal.Prepared`).
@@ -141,7 +141,7 @@ def pairs_of(rows: int, columns: int, same: bool) -> tuple[np.ndarray, np.ndarra
 def head_means(maps: np.ndarray, stage: Stage) -> np.ndarray:
     """Return the means of the last stage's covariances over equal pixels i = i' of both images, float64 (pairs, kinds).
 
-    They are the values at the readout's input.
+    The means are the kernels before the readout.
 
     Args:
         maps: Covariances (pairs, kinds, y, 1, x, x' not yet pooled) that the last stage stored.

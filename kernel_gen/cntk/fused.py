@@ -107,11 +107,11 @@ class Cntk(Kernel):
         return self.readout(self.engine.block(one, two, same))
 
     def readout(self, heads: np.ndarray) -> np.ndarray:
-        """Return the kernel after the dense readout, in the kernel's dtype.
+        """Return the kernel after the dense readout, in the kernel's dtype, from the kernels before it.
 
         Args:
-            heads: The covariance K and, for the NTK, T = K + Θ with the tangent kernel Θ, at the readout's input along
-                the last axis; the last entry is used.
+            heads: The kernels before the readout along the last axis: the covariance K and, for the NTK, T = K + Θ with
+                the tangent kernel Θ. The last entry is used.
         """
         return (self.weight * heads[..., -1] + self.bias).astype(self.dtype)
 

@@ -128,9 +128,9 @@ class GeneralCntk(Cntk):
         return entries
 
     def _pair(self, one: tuple, two: tuple, twin: bool, terms: tuple[int, ...]) -> jax.Array:
-        """Return K and T = K + Θ at the readout's input of one pair of images, (2,).
+        """Return the kernels of one pair of images before the readout, two numbers (2,).
 
-        K is the covariance (NNGP) and Θ the tangent kernel (NTK).
+        They are the covariance K (NNGP) and T = K + Θ with the tangent kernel Θ (NTK).
 
         Args:
             one: First image and its variances, as `Images.image` returns them.

@@ -187,9 +187,9 @@ class CudaEngine(Engine):
         self.threads = threads
 
     def block(self, one: Prepared, two: Prepared, same: bool) -> np.ndarray:
-        """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, kinds).
+        """Return the kernels of all pairs of two sets of images before the readout, float64 (n1, n2, kinds).
 
-        The last axis has the covariance K (NNGP), and T if the tangent kernel Θ (NTK) is computed.
+        The last axis has the covariance K (NNGP) and, if the tangent kernel Θ (NTK) is computed, T = K + Θ.
 
         Args:
             one: The first images, prepared (`diagonal.Prepared`).

@@ -80,9 +80,9 @@ def pool(k: jax.Array, down: int, across: int) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="stages")
 def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage, ...]) -> jax.Array:
-    """Return K and T = K + Θ at the readout's input of one pair of images, (2,).
+    """Return the kernels of one pair of images before the readout, two numbers (2,).
 
-    K is the covariance (NNGP) and Θ the tangent kernel (NTK).
+    They are the covariance K (NNGP) and T = K + Θ with the tangent kernel Θ (NTK).
 
     Args:
         pixels1: First image (height, channels, width).
@@ -104,10 +104,10 @@ def heads(pixels1, pixels2, stds1, stds2, twin, q, bias, *, stages: tuple[Stage,
 
 
 def block(one: Prepared, two: Prepared, stages: Sequence[Stage], *, q: float, bias: float, same: bool) -> np.ndarray:
-    """Return K and T = K + Θ at the readout's input for all pairs of two sets of images, float64 (n1, n2, 2).
+    """Return the kernels of all pairs of two sets of images before the readout, float64 (n1, n2, 2).
 
-    K is the covariance (NNGP) and Θ the tangent kernel (NTK). Pairs are computed one after another. For float64 images
-    `jax_enable_x64` must be set.
+    They are the covariance K (NNGP) and T = K + Θ with the tangent kernel Θ (NTK). Pairs are computed one after
+    another. For float64 images `jax_enable_x64` must be set.
 
     Args:
         one: The first images, prepared (`diagonal.Prepared`).

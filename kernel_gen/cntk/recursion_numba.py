@@ -73,8 +73,8 @@ def compiled(function, **options):
 def fits(dtype: str) -> np.ndarray:
     """Return the constants that `convolve_rectify` reads, an array (14,) of type `dtype`.
 
-    They are the coefficients P of κ₀ and Q of κ₁, the ReLU's dual functions, then 1 and SNAP, below which 1 - `|c|`
-    counts as 0.
+    They are the coefficients P and Q of polynomials for the ReLU's dual functions κ₀ and κ₁, then 1, and then SNAP. For
+    a correlation c, 1 - `|c|` counts as 0 if it is below SNAP.
     """
     return np.array([*P, *Q, 1, SNAP[dtype]], dtype)
 

@@ -28,7 +28,7 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 
     Args:
         folder: Folder of the shards.
-        count: Number of rows of each block, and of columns.
+        count: Number of rows to compare in each block (train, validation, test), and of columns.
         seed: Random-number seed of the rows and columns.
 
     Returns: The number of entries (or rows of features) compared, and the largest relative error.
@@ -55,10 +55,10 @@ def verify(folder: Path, *, count: int = 16, seed: int = 0) -> tuple[int, float]
 
 
 def tolerance(manifest: Manifest) -> float:
-    """Return the largest relative error of entries that rounding can cause in the folder that `manifest` describes.
+    """Return the largest relative error of the stored entries that rounding errors can explain.
 
-    It depends on the data type of the entries. If the kernel's module declares the data type of its computation as
-    `PRECISION`, it depends on that type instead.
+    It depends on the data type of the computation. This is the constant `PRECISION` of the kernel's module or, if the
+    module has none, the data type of the entries. `manifest` is the description of the folder.
     """
     kernel = KERNELS.load(manifest.settings["kernel"])
     return TOLERANCE[getattr(kernel, "PRECISION", manifest.dtype)]

@@ -1,4 +1,4 @@
-"""The interface `Work` of classes that compute the entries of a sharded job, and protocols of the job's settings.
+"""The base class `Work` of computations whose results a job writes to shards (files), and protocols of job settings.
 
 The module `runner` computes the shards of a job, resumes it and shows its progress. It calls a `Work` for the entries,
 which are those of a Gram matrix or of features. The settings of a command create its `Work` and name its folder.

@@ -96,7 +96,7 @@ def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> t
 
 
 class PatchKernel(DifferentiableKernel):
-    """The mean over cells of the mean Gaussian kernel between the patches of two images in the same cell.
+    """A kernel of images: the mean Gaussian kernel between their patches in the same cell, averaged over cells.
 
     A cell is a part of the image, with p positions of patches, and a patch has d numbers. A pair of images costs 2 d
     Σ p² operations and Σ p² exponentials, where the sums are over cells. With the default settings and 32x32x3 images

@@ -1,10 +1,10 @@
 """Ridge regression on an embedding, min ‖Φw - Y‖² + ρ‖w‖², at every ridge ρ of a path.
 
-Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations
-(ΦᵀΦ + ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in place of the Gram matrix K, and are solved by its
-solvers. One pass over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation is used for every ridge, and a
-second pass computes the predictions. For n = 60,000 and m = 4,096 this takes 1e12 operations, half a minute on two
-cores, and memory for 3 m² numbers.
+Φ (n, m) are the features of n rows, read in blocks of rows, and Y (n, k) are the labels. The normal equations (ΦᵀΦ +
+ρI)w = ΦᵀY have the form of kernel ridge regression with ΦᵀΦ in place of the Gram matrix K, and are solved by the
+solvers of kernel ridge regression. One pass over Φ computes ΦᵀΦ (n m² operations in BLAS-3), one factorisation is used
+for every ridge, and a second pass computes the predictions. For n = 60,000 and m = 4,096 this takes 1e12 operations,
+half a minute on two cores, and memory for 3 m² numbers.
 
 Products of a block are computed in the data type of Φ and summed in float64. ΦᵀΦ has the same non-zero eigenvalues as
 K = ΦΦᵀ. Ridges ρ and degrees of freedom are therefore the same as those of kernel ridge regression with K.
@@ -144,9 +144,8 @@ def of_rows(
 ) -> Solution:  # fmt: skip
     """Return a solution of the normal equations with the predictions and the GCV of the train rows.
 
-    The solver of the normal equations computes neither of them. Its leave-one-out errors are removed, because they are
-    not those of train rows. GCV (generalised cross-validation) is None if the degrees of freedom are unknown or reach
-    the number of rows.
+    GCV (generalised cross-validation) is None if the degrees of freedom are unknown or reach the number of rows. The
+    leave-one-out errors of the given solution are removed, because they refer to rows of ΦᵀΦ and not to train rows.
 
     Args:
         solution: Solution of (ΦᵀΦ + ρI)w = ΦᵀY by a solver of kernel ridge regression.

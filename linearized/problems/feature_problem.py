@@ -174,8 +174,8 @@ class FeatureProblem(LeastSquares):
     def _by_units(self) -> bool:
         """Whether `forward` and `adjoint` use tiles of hidden units instead of tiles of rows.
 
-        Kept features are used in the tiles in which they are stored. Recomputed features are used in tiles of hidden
-        units, because the matrices of these products are the largest.
+        Features that are kept in memory are used in the tiles in which they are stored. Recomputed features are used in
+        tiles of hidden units, with which the matrix products are the largest.
         """
         return self.dual if self.kept else True
 

@@ -46,8 +46,8 @@ class ProblemWork(NamedTuple):
         parts: Number of independent blocks of equal size on the diagonal of A Aᵀ.
         modes: Bytes that each mode takes, by its name ("kept", "recomputed" or "gram", see `LeastSquares`), for the
             modes that may be chosen.
-        steps: Expected number of steps of block Lanczos, divided by √rows, in the dual and with blocks of one column,
-            until the predictions have a relative error of 1e-3.
+        steps: Expected number of steps of block Lanczos until the predictions have a relative error of 1e-3, divided by
+            √rows. The number is that for the dual and for blocks of one column.
     """
 
     entries: int

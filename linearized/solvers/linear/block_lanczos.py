@@ -1,4 +1,4 @@
-"""Block Lanczos with full reorthogonalisation: one Krylov space for all ridges and all columns.
+"""Solver of least squares by block Lanczos with full reorthogonalisation: one Krylov space for all ridges and columns.
 
 It solves min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) at all ridges ρ. In the dual (rows < p) it solves (A Aᵀ + ρI)α = Y with
 v = Aᵀα, and A Aᵀ and Y generate the Krylov space. Otherwise, in the primal, AᵀA and AᵀY generate the space. In the

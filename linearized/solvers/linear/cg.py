@@ -1,4 +1,4 @@
-"""Conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges ρ together.
+"""Solver of least squares by conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges ρ together.
 
 The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`), which needs one matrix product per step for
 all ridges. It runs in the primal if A has at least as many rows as columns, otherwise in the dual, where v = Aᵀα and

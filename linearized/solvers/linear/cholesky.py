@@ -61,7 +61,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
 
 
 class _Factored:
-    """Array with K in its lower triangle and the Cholesky factor of K + λ'I, for one λ' at a time, in its upper one.
+    """Array that holds K in its lower triangle and the Cholesky factor of K + λ'I for one ridge λ' in its upper one.
 
     Args:
         gram: K, whose upper triangle is overwritten.
@@ -74,7 +74,7 @@ class _Factored:
     def at(self, ridge: float) -> float:
         """Factorise K + λ'I and return λ'.
 
-        λ' is `ridge`, or a larger number if K + ridge · I is not safely positive definite in the precision of K.
+        λ' is `ridge`, or a larger number if rounding errors could make K + ridge · I indefinite in the precision of K.
         """
         shift = max(ridge, floor(self.gram.array.dtype, self.gram.norm))
         while not self._factor(shift):

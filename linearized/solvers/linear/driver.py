@@ -38,7 +38,7 @@ Algorithm = Callable[..., list[Solution]]  # of (problem, ridges, run) and optio
 
 
 class TimedCheckpoint(Checkpoint):
-    """A `Checkpoint` (named sets of arrays, "states", in a folder) with a timer for when to store the next state.
+    """A `Checkpoint` with a timer; it stores named sets of arrays ("states") in a folder.
 
     Args:
         folder: Folder of the states; None stores nothing.

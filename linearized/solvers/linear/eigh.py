@@ -58,7 +58,7 @@ def refuse_many_rows(rows: int) -> None:
 
 
 class _Spectrum:
-    """Eigenvalues w and eigenvectors V of K, and the ridge λ' for each ρ at which (K + λ'I)⁻¹ is computed.
+    """Eigenvalues w and eigenvectors V of K, and for each ridge ρ the ridge λ' at which (K + λ'I)⁻¹ is computed.
 
     Negative eigenvalues are set to 0. λ' is ρ if all w + ρ exceed rounding errors. Otherwise λ' is the larger of ρ and
     the smallest ridge that the precision of K resolves.

@@ -109,7 +109,9 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
 
 
 def _corrected(problem: LinearProblem, part: _Part, solutions: list[Solution], tolerance: Tolerance) -> list[Solution]:
-    """Return the solutions, corrected by the factor and residuals recomputed from A if predictions miss the accuracy.
+    """Return the solutions, after correcting those whose predictions miss the requested accuracy.
+
+    A correction is the residual, recomputed from A, multiplied by the inverse of the formed matrix.
 
     In the primal, the residual s = AᵀY - (AᵀA + ρI)v and e ≈ (AᵀA + ρI)⁻¹s give an estimate of the error A e of the
     predictions: ‖A e‖² = tr eᵀs - ρ‖e‖². The estimate is much smaller than the bound ‖s‖/(2√ρ), and often shows that no

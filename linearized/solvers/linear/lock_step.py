@@ -114,7 +114,7 @@ class LockStep:
         self.squares[here], self.betas[here] = fresh, beta
 
     def _note(self, here: np.ndarray, squares: np.ndarray) -> None:
-        """Store the residuals after a step, and end the ridges that are done or whose residual stagnates.
+        """Store the residuals after a step; set ridges inactive that are done or whose residual stagnates.
 
         Args:
             here: Indices of the l ridges that took the step.

@@ -99,7 +99,7 @@ class MultiShift:
             self.active[:] = False
 
     def _note(self, squares: np.ndarray) -> None:
-        """Store the residuals of all ridges after a step, and end the ridges that are done.
+        """Store the residuals of all ridges after a step, and set the ridges that are done inactive.
 
         Args:
             squares: Squared norm of the primal residual of the smallest ridge in each column. The residuals of the

@@ -47,7 +47,7 @@ def randomly_pivoted(
     This takes `rank` columns of K, 2 n · rank² operations, and memory for n · rank numbers of `dtype`.
 
     Args:
-        diagonal: Diagonal of K, none of it negative.
+        diagonal: Diagonal of K, without negative entries.
         columns: Function of the indices of b rows that returns K[:, indices], (n, b).
         rank: Largest number of pivots.
         dtype: Data type of F.

@@ -49,8 +49,8 @@ def solve(
 ) -> list[Solution]:  # fmt: skip
     """Solve (K + ρI)α = Y at every ridge ρ, by CG with a preconditioner from r random columns of K.
 
-    The preconditioner takes 2 n r² operations. Each step takes, for each ridge and column, a product with K and 4 n r
-    operations.
+    The preconditioner takes 2 n r² operations. Each step multiplies K by one column for each ridge and label column,
+    and takes 4 n r further operations for each of these columns.
 
     Args:
         problem: K (n, n) and Y (n, k). If K is in files, they are read once for up to 128 pivots (columns).

@@ -63,7 +63,7 @@ class Recipe:
 def moved(
     x: Float32[np.ndarray, "n d"], shape: tuple[int, int, int], crop: int, flip: bool, random: np.random.Generator
 ) -> Float32[np.ndarray, "n d"]:
-    """Mirror the image of each row with probability ½ (if `flip`), then shift it by up to `crop` pixels each way.
+    """Return images mirrored with probability ½ (if `flip`) and then shifted by up to `crop` pixels each way.
 
     Args:
         x: Rows (n, d), each a flattened image.

@@ -1,1 +1,1 @@
-"""Solver of kernel ridge regression by a banded matrix: one reduction of K, then one banded factor per ridge."""
+"""Solver of kernel ridge regression by one reduction of the Gram matrix to a banded matrix for all ridges."""
