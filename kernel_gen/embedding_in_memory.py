@@ -32,7 +32,7 @@ def embedding(features: str, inputs: int | tuple[int, int, int], *, scale: str =
             which are train rows; draw them with `phi = phi.on(x_train)` before calling φ.
 
     Returns: φ, whose attributes are `dim` (the number m of features), `dtype` and `scale`. It raises `UserError` for
-    rows of another length and for numbers that are not finite.
+    rows of a different length and for numbers that are not finite.
 
     Raises `UserError` for unknown settings and settings that do not fit the kernel or the inputs.
 

@@ -34,8 +34,8 @@ def gram(
             `kernel_gen.kernels.own`), or a `Kernel`, such as `kernel_gen.stax.network.from_stax` returns.
         x1: Rows (n1, d) or images (n1, h, w, c).
         x2: The n2 train rows or images, of the same shape as those of `x1`. Parameters that depend on the train rows,
-            such as a bandwidth by the median rule, are computed from them. None: the matrix is that of `x1` with
-            itself, symmetric to the last bit, and its diagonal is exact.
+            such as a bandwidth by the median rule, are computed from them. None: `x1` is used as `x2`;
+            the result is then symmetric to the last bit, and its diagonal is exact.
         scale: "stax" divides rows by √d and images by √channels; "input" leaves them unchanged; "published" (the
             default of the command line) is "input" for the NTK of one hidden layer of ReLUs and for the RF kernel of
             infinite width, otherwise "stax".
@@ -82,7 +82,7 @@ def in_tiles(
 ) -> Float[np.ndarray, "n1 n2"]:
     """Return the kernel matrix (n1, n2) of rows (n1, d) and (n2, d), computed in rectangular parts (tiles).
 
-    Without `x2` the matrix is that of `x1` with itself: tiles of the upper triangle are computed and mirrored.
+    Without `x2` the result is the kernel of `x1` with itself: tiles of the upper triangle are computed and mirrored.
 
     Args:
         kernel: Kernel whose parameters are set.

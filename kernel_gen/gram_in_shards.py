@@ -29,7 +29,7 @@ def gram_in_shards(
     """Write the upper triangle of the kernel matrix of the train rows to a folder of shards (files), and open it.
 
     Tiles that an earlier process finished are kept. A tile is a rectangular part of the matrix. For n rows the files
-    have n²/2 entries. The memory needed is that of the prepared rows and of two tiles for each core.
+    have n²/2 entries. It needs memory for the prepared rows and for two tiles per core.
 
     Args:
         folder: Folder of the shards. Shards of another identity or division are removed.

@@ -76,7 +76,7 @@ class Kernel(abc.ABC):
         """Return the side of the square blocks in which a matrix in memory is computed; by default it is `tile`.
 
         Args:
-            rows: Number of rows or columns of the matrix, the larger one.
+            rows: Number of rows or columns of the matrix, whichever is larger.
         """
         return self.tile
 

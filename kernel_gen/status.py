@@ -8,9 +8,9 @@
 
 Without any flag the runs are listed first, and then the shards of the default kernel and dataset.
 
-A shard is finished, at work (a process computes it), begun, missing, damaged, or foreign (of other settings). Give the
-flags with which the shards were computed. Temporary files and locks of killed jobs and runs are removed; nothing else
-is changed on disk.
+A shard is finished, at work (a process computes it), begun, missing, damaged, or foreign (made with other settings).
+Give the flags with which the shards were computed. Temporary files and locks of killed jobs and runs are removed;
+nothing else is changed on disk.
 """
 
 import contextlib

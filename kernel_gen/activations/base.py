@@ -50,7 +50,7 @@ class Activation(abc.ABC):
 
     @property
     def largest_variance(self) -> float:
-        """The smallest variance at which E[f(u)²] is infinite; infinity if it is finite at every variance."""
+        """The smallest variance of a normal u at which E[f(u)²] is infinite; infinity if there is none."""
         return float("inf")
 
     def terms(self, variance: float, dtype: str = "float64") -> int:
@@ -87,7 +87,7 @@ class Activation(abc.ABC):
             k12: Covariances of u and v.
             one: The result of `rows` for the variances of u; its last axes broadcast against `k12`.
             two: The result of `rows` for the variances of v; its last axes broadcast against `k12`.
-            terms: The larger one of the results of the method `terms` for the variances of u and for those of v.
+            terms: The larger of the results of the method `terms` for the variances of u and for those of v.
         """
 
     def dual(
@@ -158,7 +158,7 @@ class Activation(abc.ABC):
         activation.
 
         Args:
-            terms: The larger one of the results of the method `terms` for the two sets of inputs.
+            terms: The larger of the results of the method `terms` for the two sets of inputs.
         """
 
         def step(sigma, tangent, one, two, weight_var, bias_var):

@@ -22,7 +22,7 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Relu:
-    """A step of a network: the activation max(x, 0), unless a kernel replaces it by another one."""
+    """A step of a network: the activation max(x, 0), unless a kernel uses another one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def myrtle(depth: int) -> Architecture:
     It has three groups of convolutions with a 2x2 pool after each, two more pools, and flattening; the readout counts
     as a layer of `depth`. Source: Shankar et al., Neural Kernels Without Tangents, 2020.
 
-    Raises `UserError` for another depth.
+    Raises `UserError` for any other depth.
     """
     if depth not in MYRTLE_CONVS:
         raise UserError(f"Myrtle networks have a --depth of 5, 7 or 10. Received: {depth}.")

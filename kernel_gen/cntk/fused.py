@@ -69,16 +69,16 @@ class Cntk(Kernel):
     def prepare(self, x: np.ndarray) -> Prepared:
         """Return images, given as rows (n, height·width·channels), with the standard deviations of their pixels.
 
-        There is one standard deviation for each pixel and each convolution. Raises `UserError` for rows of another
-        length and for numbers that are not finite.
+        There is one standard deviation for each pixel and each convolution. Raises `UserError` for rows of a
+        different length and for numbers that are not finite.
         """
         return cntk_diagonal.prepare(self.pixels(x), self.stages, q=self.q, bias=self.bias, dtype=self.dtype)
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Return images, given as rows (n, height·width·channels), scaled and as arrays (n, height, channels, width).
+        """Return the scaled pixels (n, height, channels, width) of images, given as rows (n, height·width·channels).
 
         The pixels are scaled so that the covariance of two pixels is the sum over channels of their products. Raises
-        `UserError` for rows of another length and for numbers that are not finite.
+        `UserError` for rows of a different length and for numbers that are not finite.
         """
         height, width, channels = self.image_shape
         if x.ndim != 2 or x.shape[1] != height * width * channels:

@@ -87,7 +87,7 @@ class GeneralCntk(Cntk):
         """Return images, given as rows (n, height·width·channels), with the variances of their pixels in each layer.
 
         Preparing an image takes as much time as computing the kernel of one pair. Raises `UserError` for rows of
-        another length, for numbers that are not finite, and for variances beyond the range of the activation.
+        a different length, for numbers that are not finite, and for variances beyond the range of the activation.
         """
         pixels = self.pixels(x)
         shapes = [(len(pixels), stage.convs, stage.height, stage.width) for stage in self.stages]

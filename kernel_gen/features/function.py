@@ -53,8 +53,8 @@ class FeatureFunction(abc.ABC):
     def __call__(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
         """Return φ of each row of `x` (n, d), an array (n, m), computed on all cores in batches.
 
-        In addition to the result, this takes memory for one batch on each core. Raises `UserError` for rows of another
-        length and for numbers that are not finite.
+        In addition to the result, this takes memory for one batch on each core. Raises `UserError` for rows of a
+        different length and for numbers that are not finite.
         """
         if np.ndim(x) != 2 or np.shape(x)[1] != self.inputs:
             raise UserError(f"These features were made for rows of {self.inputs} numbers. Received: {np.shape(x)}.")

@@ -12,10 +12,10 @@ largest eigenvalues are those of Nyström. All others have the common factor t, 
 landmarks add up to the trace of K. A row then costs 2mr multiplications. r is 3√m, and at least 64.
 
 For rows of d columns, the inner products x·z in k(x) cost md multiplications. To reduce this cost, rows are projected
-on the p leading principal directions of the landmarks (without centring) if d is above p + 2. p is the larger one of
-128 and m/32. The inner products are then those of the projected rows, and the norms those of the whole rows; this costs
-(m + d)p. The projected kernel is positive semi-definite too, because k is a power series in the correlation with
-coefficients that are not negative.
+on the p leading principal directions of the landmarks (without centring) if d is above p + 2. p is the larger of 128
+and m/32. Inner products are then computed from the projected rows, and norms from the whole rows; this costs (m + d)p.
+The projected kernel is positive semi-definite too, because k is a power series in the correlation with coefficients
+that are not negative.
 
 Errors are Frobenius norms of φ(x)·φ(z) - k(x, z) over pairs of rows, relative to that of the kernel. Without a
 projection they fall as 1/√m or faster. With p = 128 they fall more slowly: from 1.2 % at m = 1,024 to 0.8 % at 4,096 on
@@ -78,7 +78,7 @@ class Landmarks(FeatureFunction):
     def on(self, train: Float[np.ndarray, "n d"]) -> "LandmarkFeatures":
         """Return the features whose landmarks are drawn from the train rows (n, d).
 
-        Raises `UserError` for no rows, rows of another length, numbers that are not finite, and more landmarks than
+        Raises `UserError` for no rows, rows of a different length, numbers that are not finite, and more landmarks than
         this machine has memory for.
         """
         if np.ndim(train) != 2 or np.shape(train)[1] != self.inputs or not len(train):

@@ -78,7 +78,7 @@ class Window:
         strides: Steps down and across in pixels.
         padding: "SAME" (with zeros outside of the image) or "VALID" (inside of the image), as in XLA.
 
-    Raises `UserError` for sizes or strides below 1, and for another padding.
+    Raises `UserError` for sizes or strides below 1, and for any other padding.
     """
 
     size: tuple[int, int]
@@ -362,7 +362,7 @@ def add_rows(part: np.ndarray, places: np.ndarray, factors: np.ndarray, out: np.
         part: Rows (rows, columns) or (rows, images, height, width), which may be views of a larger array.
         places: Index in `out` for each row, (rows,).
         factors: Factor of each row, (rows,).
-        out: Array to which the rows are added in place; its axes except the first have the sizes of those of `part`.
+        out: Array to which the rows are added in place; its shape is that of `part`, except for the first axis.
     """
     flat = part[:, None, None, :] if part.ndim == 2 else part
     _add_rows(flat, places, factors, out.reshape(len(out), *flat.shape[1:]))

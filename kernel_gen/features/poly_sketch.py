@@ -32,7 +32,7 @@ class PolySketch:
         field: "real", or "complex" for complex sketches, whose kernel is Re T(x)·conj T(z).
         dtype: Data type of the features; the corresponding complex type for complex sketches.
 
-    Raises `UserError` for a negative degree, another field, and a dimension or width below 1.
+    Raises `UserError` for a negative degree, an unknown field, and a dimension or width below 1.
     """
 
     def __init__(

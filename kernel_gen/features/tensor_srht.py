@@ -99,7 +99,7 @@ class TensorSrht:
     ) -> Shaped[np.ndarray, "m columns"]:
         """Return the sketch S(x ⊗ y), (m, columns), for each column of `x`, (d1, columns), and of `y`, (d2, columns).
 
-        Raises `ValueError` for other shapes than those of `dims`, and for different numbers of columns.
+        Raises `ValueError` for shapes that differ from `dims`, and for different numbers of columns.
         """
         dtype = self._signs[0].dtype
         x, y = np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, dtype)

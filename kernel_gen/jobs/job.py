@@ -56,7 +56,7 @@ class Job:
         return check_shard(self.path(shard), self.manifest, shard)
 
     def clear(self, shard: int) -> bool:
-        """Rename a shard's file if it is damaged or of other settings, and return whether the shard is finished.
+        """Rename a shard's file if it is damaged or made with other settings, and return whether the shard is finished.
 
         A renamed file is never read. Only the process that holds the shard's lock may call this.
         """

@@ -118,7 +118,7 @@ class PartialShard:
             sums: CRC32 of the entries of each band.
             speed: Pairs, or rows of features, that were computed per second.
 
-        Raises `OSError` if HDF5 would lay out the file in another way.
+        Raises `OSError` if HDF5 would use a different layout.
         """
         with aside_folder(self._aside.parent) as folder:
             header = folder / "header.h5"
@@ -137,7 +137,7 @@ class PartialShard:
     def _identity(self) -> str:
         """Return a digest of everything that the entries and the layout of this file depend on.
 
-        A file of an earlier run with another digest is not resumed.
+        A file of an earlier run with a different digest is not resumed.
         """
         about = [attributes(self._manifest, self._shard), self._tiles, h5py.version.hdf5_version]
         return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()

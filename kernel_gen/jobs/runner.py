@@ -30,7 +30,7 @@ from linearized.storage.shard_folder import refusals_undone
 def plan(config: RunnerSettings) -> list[int]:
     """Return the indices, from 0, of the shards that are not finished.
 
-    Files that are damaged or of other settings are renamed first, so that they are not read as finished.
+    Files that are damaged or made with other settings are renamed first, so that they are not read as finished.
 
     Args:
         config: Settings of the job.
@@ -69,8 +69,8 @@ def run(config: RunnerSettings) -> list[int]:
     Args:
         config: Settings of the job, with the index of the requested shard.
 
-    Raises `UserError` for errors that a user can correct: another process on the shard, a full disk, entries that are
-    not finite.
+    Raises `UserError` for errors that a user can correct: another process that computes the shard, a full disk, entries
+    that are not finite.
     """
     if not config.wait:
         _refuse_busy(config)

@@ -1,7 +1,7 @@
 """The state of each shard (file) of a matrix in a folder, and a text report for `python -m kernel_gen.status`.
 
-A shard is finished, at work (a process computes it), begun, missing, damaged (incomplete or changed) or foreign (of
-other settings).
+A shard is finished, at work (a process computes it), begun, missing, damaged (incomplete or changed) or foreign
+(made with other settings).
 """
 
 import collections

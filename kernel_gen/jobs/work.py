@@ -100,7 +100,7 @@ class JobSettings(Protocol):
         dataset: Name of the dataset.
         data: The user's own data, such as a file's path; "": the dataset is used.
         noise_ind: Index of the noise level, from 0.
-        num_shards: Number of shards; 0: that of the existing folder, or else the default of the `Work`.
+        num_shards: Number of shards; 0: the number in the existing folder, or else the default of the `Work`.
     """
 
     dataset: str
@@ -130,7 +130,7 @@ class JobSettings(Protocol):
         """
 
     def refuse_large(self) -> None:
-        """Raise `UserError` if the memory that the job needs exceeds that of this machine."""
+        """Raise `UserError` if the job needs more memory than this machine has."""
 
     def amount(self) -> int:
         """Return the amount of work of all shards, in pairs of rows or in rows of features, from the settings alone.

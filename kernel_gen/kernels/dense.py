@@ -135,7 +135,7 @@ class DenseKernel(Kernel):
     def _side(self, variance: Float64[np.ndarray, " n"], terms: int) -> Any:
         """Return the quantities that the activation needs of inputs with these variances, in the kernel's dtype.
 
-        They are those of `Activation.rows`, computed in float64, one chunk of inputs at a time.
+        `Activation.rows` computes them in float64, for one chunk of inputs at a time.
 
         Args:
             variance: Variances of the inputs of one layer, (n,).

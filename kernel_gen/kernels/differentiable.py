@@ -49,8 +49,8 @@ class DifferentiableKernel(Kernel):
     def gradients(self, points: Any, rows: Any, alpha: Float64[Any, "n k"]) -> Float64[Any, "k m d"]:
         """Return the gradients in x of f_c(x) = Σ_i alpha_ic k(x, x_i) at m points, (k, m, d) in float64.
 
-        Pairs of equal rows contribute 0, because a kernel may have no derivative there. The memory needed is that of a
-        few (m, n) arrays.
+        Pairs of equal rows contribute 0, because a kernel may have no derivative there. It needs memory for a few
+        arrays (m, n).
 
         Args:
             points: The m points, prepared by this kernel, whose parameters must all be set (see `on`).

@@ -2,7 +2,7 @@
 
 The networks are fully connected. Other activations are in `kernels.dense`. Σ(x, z) is the covariance of the outputs at
 initialisation (NNGP) and Θ(x, z) the tangent kernel (NTK), w and b are the standard deviations of weights and biases,
-and d is the number of columns of x and z. The layers compute, with x·z in the place of x·z/d at scale "input",
+and d is the number of columns of x and z. The layers compute, with x·z in place of x·z/d at scale "input",
 
     Σ ← w² x·z/d + b²,  Θ ← Σ                                          the first dense layer
     Θ ← w² Θ κ₀(c)/2,   Σ ← w² ‖Σ‖ κ₁(c)/2 + b²,  Θ ← Θ + Σ            each ReLU with the dense layer after it

@@ -82,8 +82,8 @@ def check_rows(settings: "RowSettings", image_shape: tuple[int, ...] | None) -> 
 def _positions(settings: KernelSettings, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Return the numbers of patches along height and width of images of `image_shape`.
 
-    The patches have the side and step of `settings`. Raises `UserError` if one of the numbers is smaller than that of
-    cells.
+    The patches have the side and step of `settings`. Raises `UserError` if there are fewer patches than cells along
+    an axis.
     """
     size, stride, cells = settings.patch_size, settings.patch_stride, settings.patch_cells
     found = tuple((side - size) // stride + 1 if side >= size else 0 for side in image_shape[:2])

@@ -24,10 +24,11 @@ NEAR = 1e-6  # squared distances below this share of ‖x‖² + ‖z‖² are c
 class RadialKernel(DifferentiableKernel):
     """Base class of kernels f(‖x - z‖ / L) of bandwidth L, whose subclasses define f.
 
-    An entry for rows of d numbers costs 2d operations in float64, and those of f. Squared distances are computed as
-    ‖x‖² + ‖z‖² - 2x·z. This difference loses digits near 0, where f may be steep. Therefore it is computed in float64
-    for entries of any dtype, and squared distances below `NEAR` times ‖x‖² + ‖z‖² are computed from the differences of
-    the coordinates. Computing a block needs 16 bytes of memory per entry in addition to the entries themselves.
+    An entry for rows of d numbers costs 2d operations in float64 and one evaluation of f. Squared distances are
+    computed as ‖x‖² + ‖z‖² - 2x·z. This difference loses digits near 0, where f may be steep. Therefore it is computed
+    in float64 for entries of any dtype, and squared distances below `NEAR` times ‖x‖² + ‖z‖² are computed from the
+    differences of the coordinates. Computing a block needs 16 bytes of memory per entry in addition to the entries
+    themselves.
 
     Args:
         bandwidth: L, in units of the inputs; 0: the median distance between the train rows, which `on` computes.

@@ -108,7 +108,7 @@ class FiniteFeatures(Kernel):
         counted. For each tile the weights are drawn again, and the features of its rows and columns are computed again.
 
         Args:
-            rows: Number of rows or columns of the matrix, the larger one.
+            rows: Number of rows or columns of the matrix, whichever is larger.
         """
         most = max(self.tile, math.isqrt(SCRATCH // (8 + self.dtype.itemsize)))
         parts = max(-(-rows // most), 1)

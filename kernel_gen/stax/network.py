@@ -122,7 +122,7 @@ class StaxKernel(Kernel):
     def prepare(self, x: np.ndarray) -> np.ndarray:
         """Return rows (n, d) in the kernel's dtype, or as images (n, h, w, c) if the kernel has an `image_shape`.
 
-        Raises `UserError` for rows of another length and for numbers that are not finite.
+        Raises `UserError` for rows of a different length and for numbers that are not finite.
         """
         rows = finite_rows(x, self.dtype)
         if self.image_shape is None:

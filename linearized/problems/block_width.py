@@ -26,7 +26,7 @@ def reading_columns(gram: Gram, columns: int) -> float:
 
     The result is 0 for matrices of up to 128 MiB. Of larger ones the first 128 MiB are read twice, the second time from
     the system's cache. Let t₁ and t₂ be the times of the two reads. If all files fit in the cache, the time to read K
-    is computed from t₂, otherwise from the larger one of t₂ and t₁ - 2 t₂. 2 t₂ is subtracted for two parts of the
+    is computed from t₂, otherwise from the larger of t₂ and t₁ - 2 t₂. 2 t₂ is subtracted for two parts of the
     first read: comparing checksums, which takes about t₂, and copying from the cache.
 
     Args:

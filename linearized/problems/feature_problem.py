@@ -284,9 +284,10 @@ class FeatureProblem(LeastSquares):
             yield from ((part, self._whole[part]) for part in blocks(len(self._whole), DEEP))
 
     def _scatter(self, w: np.ndarray) -> np.ndarray:
-        """Return Σ Tᵀ w_T, (short, c), the sum over all tiles T (b, short) of the features.
+        """Return the sum Σ Tᵀ w_T over all tiles T of the features, (short, c).
 
-        w_T are the b rows of `w`, (long, c), that belong to the tile T.
+        A tile is an array (b, short), and w_T are the b rows of `w` (long, c) that belong to it. The module's docstring
+        explains tiles and these sizes.
         """
         total, by_units = 0.0, self._by_units
         w = np.asarray(w, np.float32)
@@ -295,7 +296,9 @@ class FeatureProblem(LeastSquares):
         return total.T
 
     def _gather(self, u: np.ndarray, by_units: bool | None = None) -> np.ndarray:
-        """Return T u for all tiles T (b, short) of the features, one below the other, (long, c).
+        """Return the products T u of all tiles T (b, short) of the features, one below the other, (long, c).
+
+        The module's docstring explains tiles and these sizes.
 
         Args:
             u: Columns to multiply, (short, c).
@@ -309,7 +312,9 @@ class FeatureProblem(LeastSquares):
         return gathered
 
     def _through(self, u: np.ndarray, *, by_units: bool):
-        """Return T u for all tiles T of the features, one below the other, and Σ Tᵀ(T u), computed in one pass.
+        """Return the products T u of all tiles T of the features, one below the other, and the sum Σ Tᵀ(T u).
+
+        Both are computed in one pass. The module's docstring explains tiles and the sizes below.
 
         Args:
             u: Columns to multiply, (short, c), for tiles (b, short).
@@ -324,14 +329,14 @@ class FeatureProblem(LeastSquares):
         return gathered, total.T
 
     def _times(self, left: np.ndarray, tile: Any) -> np.ndarray:
-        """Return left @ tile as a NumPy array, multiplied on the device of the tile.
+        """Return the product left @ tile as a NumPy array, computed on the device of the tile.
 
-        `left` is small and already transposed by the caller, because transposing a tile would copy it.
+        The caller transposes the small array `left`, so that the large tile need not be transposed and copied.
         """
         return to_host(self.xp, self.xp.matmul(to_device(self.xp, left), tile))
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> list[GramProblem]:
-        """Return the ridge problem with the smaller Gram matrix, A Aᵀ or AᵀA, in float32, as a list of one problem.
+        """Return a list of one `GramProblem`: the ridge problem with the smaller of A Aᵀ and AᵀA, in float32.
 
         It is for solvers that factor a matrix, see `LeastSquares.formed`. This object keeps the matrix only in the mode
         "gram".

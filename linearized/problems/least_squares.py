@@ -69,8 +69,8 @@ class LeastSquares(abc.ABC):
         params: p, the length of a column of v.
         n: Number of data points. Models define the ridge as λ in the loss (1/n)‖Av - Y‖² + λ‖v‖², so that ρ = nλ.
         memory: Budget in bytes for arrays that are kept between products.
-        mode: What is kept in memory between products: the features ("kept"), nothing ("recomputed") or the smaller one
-            of A Aᵀ and AᵀA ("gram").
+        mode: What is kept in memory between products: the features ("kept"), nothing ("recomputed") or the smaller of
+            A Aᵀ and AᵀA ("gram").
         rounding: Relative rounding error of `primal_product` and `dual_product`.
         held: Bytes that arrays kept between products take in each mode; 0 for modes that are not listed.
         work: Operations of the products, from which their cost is estimated; None if they are not known.
@@ -120,7 +120,7 @@ class LeastSquares(abc.ABC):
         """Change what is kept between products; call it before the first product.
 
         Args:
-            mode: "kept" (the features), "recomputed" (nothing) or "gram" (the smaller one of A Aᵀ and AᵀA).
+            mode: "kept" (the features), "recomputed" (nothing) or "gram" (the smaller of A Aᵀ and AᵀA).
         """
         self.mode = mode
 
@@ -135,7 +135,7 @@ class LeastSquares(abc.ABC):
 
     @property
     def formed_bytes(self) -> int:
-        """Bytes of memory that a solver needs to form the smaller one of A Aᵀ and AᵀA and reduce it to a band."""
+        """Bytes of memory that a solver needs to form the smaller of A Aᵀ and AᵀA and reduce it to a band."""
         return FORMED * min(self.rows, self.params) ** 2
 
     def predicts_by_kernel(self, rows: int, columns: int) -> bool:
@@ -253,7 +253,7 @@ def cheapest_mode(
     """Return the fastest of the modes of `LeastSquares` ("kept", "recomputed", "gram") that fit in the memory.
 
     A mode states what stays in memory between products. The mode with the lowest cost of s = STEPS (100) products is
-    returned. The unit of cost is that of a multiply-add in a large matrix product. The costs are
+    returned. The unit is the cost of a multiply-add in a large matrix product. The costs are
 
         kept        make + s use          per feature value
         recomputed  s (make + use)        per feature value

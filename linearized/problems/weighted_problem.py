@@ -113,7 +113,7 @@ def checked_weights(sample_weight: Any, n: int) -> Float64[np.ndarray, " n"]:
         n: Number of rows.
 
     Raises:
-        UserError: If weights are negative, not finite, of another shape, or all 0.
+        UserError: If weights are negative, not finite, of a wrong shape, or all 0.
     """
     weights = real_array(sample_weight, "sample_weight", dtype=np.float64)
     if weights.shape not in ((), (n,)):

@@ -97,7 +97,7 @@ class _Lanczos:
     """One run of block Lanczos: the basis Q, the block tridiagonal matrix T, and the small problem of each ridge.
 
     If there are checkpoints of the run, they are restored, including their number of columns per block. The problem may
-    state another number of columns, which depends on a measurement of the machine's speed.
+    state a different number of columns, which depends on a measurement of the machine's speed.
 
     Args:
         problem: Problem to solve.
@@ -333,7 +333,7 @@ class _Basis:
     def reject(self, block: np.ndarray) -> np.ndarray:
         """Return the part of each column of `block` that is orthogonal to the basis.
 
-        Rounding errors are proportional to the norm of the column, also if the returned part is much smaller.
+        Rounding errors are proportional to the norm of the column, even if the returned part is much smaller.
         """
         rest = np.array(block)
         for panel in self._filled():

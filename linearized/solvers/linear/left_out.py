@@ -3,9 +3,9 @@
 The leave-one-out residual of row i for (K + ρI)α = Y is α_i/d_i with d_i = [(K + ρI)⁻¹]_ii. A solver computes every
 α_i, but each d_i costs one more right-hand side. Therefore d_i is computed for a sample of rows only, drawn with
 probabilities in proportion to ‖α_i‖². The mean of ‖α_i‖²/d_i² over all rows is estimated by the product of two means:
-that of ‖α_i‖² over all rows, which is known, and that of 1/d_i² over the sample. The estimate is exact if all d_i are
-equal, as generalised cross-validation assumes. The same sample is used for all ridges: its probabilities are averaged
-over the ridges, and the mean of 1/d_i² at each ridge is weighted accordingly.
+the mean of ‖α_i‖² over all rows, which is known, and the mean of 1/d_i² over the sample. The estimate is exact if all
+d_i are equal, as generalised cross-validation assumes. The same sample is used for all ridges: its probabilities are
+averaged over the ridges, and the mean of 1/d_i² at each ridge is weighted accordingly.
 """
 
 from typing import NamedTuple

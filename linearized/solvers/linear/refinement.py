@@ -192,9 +192,9 @@ class _State:
 
 
 def distinct(right: np.ndarray) -> np.ndarray:
-    """Return right-hand sides (n, r, k) as (n, 1, k) if all r ridges share them (an array broadcast over the ridges).
+    """Return right-hand sides (n, r, k) as (n, 1, k) if all r ridges share them, otherwise unchanged.
 
-    A solver then transforms the right-hand sides only once.
+    They are shared if the array is broadcast over the ridges. A solver then transforms them only once.
     """
     return right[:, :1] if right.strides[1] == 0 else right
 

@@ -87,7 +87,7 @@ def batch_sizes(
             512, then 1024.
         batch_size: Size that replaces both sizes of `batches`; None: no replacement.
 
-    Raises `UserError` if `batch_size` is below 1, and ValueError for another text of `batches`.
+    Raises `UserError` if `batch_size` is below 1, and ValueError for an unknown text of `batches`.
     """
     if batch_size is not None:
         if batch_size < 1:
