@@ -2,7 +2,7 @@
 
 The algorithm is that of Drezner & Wesolowsky (1990) as corrected by Genz (2004). For `|c|` up to 0.925 the density is
 integrated over the angle from 0 to arcsin c. For larger `|c|` it is integrated over √(1 - c²), starting from the limit
-c = ±1, and the part of the integrand that is not smooth is integrated in closed form. Both integrals use 20
+c = ±1. The part of that integrand that is not smooth is integrated in closed form. Both integrals use 20
 Gauss-Legendre points; the absolute error is about 5e-16 in float64.
 """
 

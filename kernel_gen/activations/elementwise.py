@@ -136,8 +136,8 @@ def Elementwise(function: Callable | None = None, *, dual: Callable | None = Non
             jax.numpy. Such an activation has no f, so that networks cannot use it.
         text: Name of the activation in messages; by default the name of the function.
 
-    Raises `UserError` with the reason for a function that is not elementwise or not finite, that has a kink and cannot
-    be traced by JAX, or whose dual or second moment the quadrature cannot compute.
+    Raises `UserError`, with the reason, for a function that is not elementwise or not finite, for a function with a
+    kink that JAX cannot trace, and if the quadrature cannot compute the dual or the second moment E[f(u)²].
 
     Example:
         >>> import jax.numpy as jnp

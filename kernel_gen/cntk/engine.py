@@ -21,8 +21,8 @@ from linearized.base.blocks import for_each
 def row_slots(rows: int, reach: int) -> int:
     """Return the number of rows y' of the second image whose covariances are stored for each row y of the first image.
 
-    These are 2 `reach` + 1 consecutive rows around y, shifted near the edges of the image so that they lie inside it,
-    or all rows if the image has fewer.
+    These are 2 `reach` + 1 consecutive rows around y. Near the edges of the image they are shifted so that they lie
+    inside it. If the image has fewer rows, these are all rows.
 
     Args:
         rows: Height of the images.

@@ -95,7 +95,8 @@ def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, l
     Args:
         work: Flat array with the planes of this layer.
         at: Offsets in `work` of eight planes: the inputs K and T, with zeros around them; for K, the horizontal sums of
-            the last plane, and those of the last two planes added; the same two for T; the outputs K and T.
+            the last plane, and the added horizontal sums of the last two planes; the same two planes for T; the outputs
+            K and T.
         length: Numbers of a plane.
         near: W + 2, the distance in the plane between a pair of pixels and the pair one column further in both images.
         maps: √q/s, √q/s', s/√2 and s'/√2, each repeated along the plane.
@@ -154,10 +155,11 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
     are constants of the program, so that loops compile to straight vector code.
 
     The program is called as run(pixels1, pixels2, std1, std2, left, right, twin, q, beta, fits, maps_in, scale,
-    maps_out). The arguments are both sets of images with the standard deviations of their pixels in this stage
-    (`diagonal.Prepared`), the indices of each pair's images in them, whether both are the same image, q = σ²/9 and
-    beta = b²/q for the variances σ² of weights and b² of biases, and the constants of the function `fits`. All stages
-    except the first read the previous stage's `maps_out` as `maps_in` and multiply it by `scale`.
+    maps_out). `pixels1` and `pixels2` are two sets of images, and `std1` and `std2` the standard deviations of their
+    pixels in this stage (`diagonal.Prepared`). For each pair, `left` and `right` are the indices of its images in the
+    two sets, and `twin` is whether both are the same image. With the variances σ² of the weights and b² of the biases,
+    q is σ²/9 and beta is b²/q. `fits` are the constants of the function of this name. All stages except the first read
+    the previous stage's `maps_out` as `maps_in` and multiply it by `scale`.
 
     The program adds its results to `maps_out`, (pairs, kinds, rows y, rows y', columns x, columns x'). These are the
     covariance K and, if `ntk` is true, T = K + Θ with the tangent kernel Θ. Both are summed over the pool in y, y' and

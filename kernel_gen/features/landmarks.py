@@ -9,13 +9,13 @@ the vector of the kernel between x and all landmarks. The features are
 With r = m, S is K^(-1/2), and φ are the features of Nyström (Williams & Seeger, NeurIPS 2000). φ(x)·φ(z) is then
 exactly k(x, z) if x or z is a landmark, and a row costs m² multiplications. With r < m, only the components with the r
 largest eigenvalues are those of Nyström. All others have the common factor t, with which the squared norms of φ at the
-landmarks add up to the trace of K. A row then costs 2mr multiplications. r is 3√m, and at least 64.
+landmarks add up to the trace of K. A row then costs 2mr multiplications. The number r is 3√m, but at least 64.
 
 For rows of d columns, the inner products x·z in k(x) cost md multiplications. To reduce this cost, rows are projected
-on the p leading principal directions of the landmarks (without centring) if d is above p + 2. p is the larger of 128
-and m/32. Inner products are then computed from the projected rows, and norms from the whole rows; this costs (m + d)p.
-The projected kernel is positive semi-definite too, because k is a power series in the correlation with coefficients
-that are not negative.
+on the p leading principal directions of the landmarks (without centring) if d is above p + 2. The number p is the
+larger of 128 and m/32. Inner products are then computed from the projected rows, and norms from the whole rows; this
+costs (m + d)p. The projected kernel is positive semi-definite too, because k is a power series in the correlation with
+coefficients that are not negative.
 
 Errors are Frobenius norms of φ(x)·φ(z) - k(x, z) over pairs of rows, relative to that of the kernel. Without a
 projection they fall as 1/√m or faster. With p = 128 they fall more slowly: from 1.2 % at m = 1,024 to 0.8 % at 4,096 on
@@ -29,8 +29,9 @@ are projected), and 8m² bytes. Every process computes them once; if several com
 
 Features computed on two machines agree up to rounding errors if K is well conditioned. Otherwise S amplifies rounding
 errors of k(x). In arithmetic of precision ε, components with e_j <= 10 ε e_1 are left out, so that errors grow by at
-most 1/√(10 ε) in the components of Nyström. t is 0 if the eigenvalues after the first r add up to less than m ε times
-the trace of K. The features of two machines then differ by up to about √ε of their norm, which is 3e-4 in float32.
+most 1/√(10 ε) in the components of Nyström. The factor t is 0 if the eigenvalues after the first r add up to less than
+m ε times the trace of K. The features of two machines then differ by up to about √ε of their norm, which is 3e-4 in
+float32.
 """
 
 import math
@@ -237,10 +238,10 @@ def root(
 ) -> tuple[float, Float64[np.ndarray, "m r"], Float64[np.ndarray, "r m"]]:
     """Return an approximation t I + B C of the inverse square root of a positive semi-definite matrix K, as (t, B, C).
 
-    On the eigenvectors of the `count` largest eigenvalues the approximation is exact. On all other eigenvectors it is
-    t, which is chosen such that the trace of (t I + B C) K² (t I + B C) is that of K. Two cases are exceptions: for
-    large eigenvalues that are 0 up to rounding errors, the approximation is t too, and t is 0 if the trace of K
-    without the `count` largest eigenvalues is 0 up to rounding errors.
+    On the eigenvectors of the `count` largest eigenvalues the approximation is exact, unless an eigenvalue is 0 up to
+    rounding errors. On all other eigenvectors the approximation is the number t, with which (t I + B C) K² (t I + B C)
+    has the same trace as K. If the trace of K without the `count` largest eigenvalues is 0 up to rounding errors, t is
+    0.
 
     Args:
         matrix: K (m, m), symmetric up to rounding.

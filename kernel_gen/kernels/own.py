@@ -1,7 +1,7 @@
 """A user-defined kernel, named as `--kernel=package.module:function`, or passed to `kernel_gen.gram`.
 
-The function takes two arrays of rows, (n1, d) and (n2, d), and returns the kernel between them: an array (n1, n2) of
-real numbers, as a NumPy or JAX array or any type that NumPy can convert. Rows are float32 (float64 with
+The function takes two arrays of rows, (n1, d) and (n2, d), and returns the kernel between them, (n1, n2). The result is
+an array of real numbers of NumPy, of JAX or of any type that NumPy can convert. Rows are float32 (float64 with
 `--dtype=float64`), contiguous and read-only; images are flattened. The function is called on blocks of rows. Each entry
 must therefore depend on its own two rows alone. K(x, z) must equal K(z, x), and K(x, x) must be above 0. The function
 is called from one thread at a time and may use all cores.

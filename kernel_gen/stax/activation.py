@@ -88,8 +88,8 @@ def _pair(
 
     Args:
         made: The activation.
-        cov: Covariances. The shape is (n1, n2), or (n1,) if only those of inputs with themselves are stored, followed
-            by the pixel axes (x, x, y, y), or (x, y) if only those of pixels with themselves are stored.
+        cov: Covariances. The first axes are (n1, n2) for pairs of inputs, or (n1,) for inputs with themselves only. The
+            pixel axes follow: (x, x, y, y) for pairs of pixels, or (x, y) for pixels with themselves only.
         one: The variances (n[, x, y]) of the first side.
         two: The variances of the second side; None if both sides are the same.
         diagonal: Whether `cov` contains only covariances of inputs with themselves, and only those of pixels with

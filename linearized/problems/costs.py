@@ -251,9 +251,13 @@ def _ending(problem: LeastSquares, work: ProblemWork, rates: Rates, columns: int
 def _steps(problem: LeastSquares, work: ProblemWork, ridges: np.ndarray, name: str, trace: float) -> int:
     """Return the expected number of solver steps until the predictions have a relative error of about 1e-3.
 
-    It is the smallest of three numbers: the steps that such problems usually take (`ProblemWork.steps`), the steps
-    after which the Krylov space is the whole space, and the bound ½ √κ ln(2/ε) for CG, with the condition number κ at
-    the smallest ridge and ε = `ERROR`. For CG by single vectors it is multiplied by `SINGLE_VECTOR`.
+    It is the smallest of three numbers:
+
+    - the number of steps that such problems usually take (`ProblemWork.steps`),
+    - the number of steps after which the Krylov space is the whole space,
+    - the bound ½ √κ ln(2/ε) for CG, with the condition number κ at the smallest ridge and ε = `ERROR`.
+
+    For CG the result is multiplied by `SINGLE_VECTOR`, because CG takes more steps than block Lanczos.
 
     Args:
         problem: Problem to solve.

@@ -31,8 +31,8 @@ class JacobianProblem(LeastSquares):
         y: Targets Y (n, k).
         offset: Whether the present output f(x; θ₀) of the model is part of the linearized model, as f₀; otherwise
             f₀ = 0.
-        variables: Trainable variables that v changes, as a function or name that selects them, see
-            `linearized.empirical_ntk`; None: all.
+        variables: Trainable variables that v changes, given by a function or a name (see `linearized.empirical_ntk`);
+            None: all.
         memory: Memory in bytes for the solver's arrays.
 
     Attributes:

@@ -188,8 +188,9 @@ class LeastSquares(abc.ABC):
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterable[Any]:
         """Return the ridge problem with the smaller Gram matrix, (A Aᵀ, Y) or (AᵀA, AᵀY), as `GramProblem` objects.
 
-        They are for solvers that factor a matrix. There is one `GramProblem`, or one for each block if A Aᵀ consists of
-        independent blocks of equal size on the diagonal; rows of A are then ordered by data point, then by block.
+        They are for solvers that factor a matrix. Usually there is one `GramProblem`. If A Aᵀ consists of independent
+        blocks of equal size on the diagonal, there is one for each block, and the rows of A are ordered by data point
+        and then by block.
 
         Args:
             moment: AᵀY; None in the dual, which does not need it.

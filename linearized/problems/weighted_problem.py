@@ -70,8 +70,8 @@ class Weighted:
 
         Args:
             dtype: Data type to which the entries are rounded; None: that of K.
-            keep: Whether products are still needed. If they are not, and if K may be overwritten, the result may be the
-                array of K itself instead of a copy, and the problem then no longer provides products.
+            keep: Whether products of this problem are still needed. If False and if K may be overwritten, the result
+                may be the array of K itself instead of a copy. The problem then no longer provides products.
         """
         array = self._problem.dense(dtype, keep=keep)
         for start in range(0, len(array), ROWS):

@@ -1,8 +1,8 @@
 """Solver of least squares by conjugate gradients (CG) on (AᵀA + ρI)v = AᵀY, for all ridges ρ together.
 
 The first pass is multi-shift CG (`linearized.solvers.linear.multi_shift`), which needs one matrix product per step for
-all ridges. It runs in the primal if A has at least as many rows as columns, otherwise in the dual, where v = Aᵀα and
-(A Aᵀ + ρI)α = Y.
+all ridges. It runs in the primal, on the equation above, if A has at least as many rows as columns. Otherwise it runs
+in the dual, on (A Aᵀ + ρI)α = Y with v = Aᵀα.
 
 With float32 products the residual that CG updates drifts below the true residual. A pass therefore reduces residuals
 only as far as these products are accurate. Then residuals are recomputed in float64, and CG restarts from the current

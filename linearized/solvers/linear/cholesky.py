@@ -33,9 +33,9 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
             reported after each ridge as (ridges done, ridges, residual of each ridge, ridges left). Checkpoints contain
             the solutions of the ridges that are done.
 
-    K + λ'I is factorised at λ' = max(ρ, c eps ‖K‖) with c = `refinement.FLOOR` and the machine precision eps of the
-    data type of K, or at a larger λ' if that matrix is not positive definite. If λ' differs from ρ, it is stored as
-    `Solution.shift`, and CG corrects the solution to ρ.
+    K + λ'I is factorised at λ' = max(ρ, c eps ‖K‖), with c = `refinement.FLOOR` and the machine precision eps of the
+    data type of K. If that matrix is not positive definite, λ' is increased until it is. If λ' differs from ρ, it is
+    stored as `Solution.shift`, and CG corrects the solution to ρ.
 
     Raises:
         UserError: If the settings are invalid or K is not finite.

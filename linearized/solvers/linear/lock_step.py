@@ -66,8 +66,8 @@ class LockStep:
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
         """Perform one step of CG for all ridges that are not done, with one product for their search directions.
 
-        A column of a ridge is no longer updated once its residual (in the norm of the preconditioner) has fallen by a
-        factor of 1e15, or if rounding makes the curvature along its search direction vanish.
+        A column of a ridge is no longer updated in two cases: its residual (in the norm of the preconditioner) has
+        fallen by a factor of 1e15, or the curvature along its search direction is 0 up to rounding errors.
 
         Args:
             product: Function that returns H times a matrix whose columns have length p.

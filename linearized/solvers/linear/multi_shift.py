@@ -65,8 +65,8 @@ class MultiShift:
 
         The residual of every ridge is ζ times the residual of the smallest ridge, with `|ζ| <= 1`. So the smallest
         ridge is the last to be done, and its search direction is always available. A column of b is no longer updated
-        once the norm of its residual has fallen by a factor of 1e15, or if rounding makes the curvature along its
-        search direction vanish.
+        in two cases: the norm of its residual has fallen by a factor of 1e15, or the curvature along its search
+        direction is 0 up to rounding errors.
 
         Args:
             product: Function that returns H times a matrix (p, c).

@@ -13,10 +13,10 @@ class Recipe:
     """Options of first-order training; the defaults are those of Ghorbani et al. (arXiv 2006.13409).
 
     Attributes:
-        schedule: Learning rate by epoch, as a multiple of a base rate: "published" (warm-up to twice the base rate over
-            15 epochs, then a cosine with a floor), "cosine" (warm-up to the base rate over `warm_up` epochs, then a
-            cosine to 0) or "lambda" (warm-up to `warm_up` times the base rate, then a cosine to 0), see
-            `linearized.solvers.training.schedule`.
+        schedule: Learning rate by epoch, as a multiple of a base rate (see `linearized.solvers.training.schedule`).
+            "published": warm-up to twice the base rate over 15 epochs, then a cosine with a floor. "cosine": warm-up to
+            the base rate over `warm_up` epochs, then a cosine to 0. "lambda": warm-up to `warm_up` times the base rate,
+            then a cosine to 0.
         warm_up: Number of warm-up epochs for "cosine" and "lambda".
         label_smoothing: ε: each target y of k classes becomes (1 - ε) y + ε / k (k = 2 for a binary label).
         weight_decay: Decay of AdamW: every step subtracts the product of this number, the learning rate and the weight.

@@ -3,7 +3,8 @@
 The gradient of each variable is multiplied by the variable's scale before the optimizer uses it. Layers declare these
 scales, such as the mean-field layers (see `linearized.solvers.training.declared`); the scales of other layers are 1.
 The programs of Ghorbani et al. (arXiv 2006.13409) differ from Keras in the rule of momentum (`ScaledSGD`) and in Adam's
-ε, which is 1e-8 in TensorFlow 1 and PyTorch and 1e-7 in Keras. The defaults here are those of the programs.
+ε. The programs use 1e-8, as TensorFlow 1 and PyTorch do, and Keras uses 1e-7. The defaults here are those of the
+programs.
 """
 
 import keras
