@@ -16,7 +16,7 @@ from linearized.base.shapes import Float, Float64
 def dual(
     k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
 ) -> Float[np.ndarray, "n1 n2"]:
-    """Return E[relu(u) relu(v)] of a block of pairs, (n1, n2); 0 where a variance is 0.
+    """Return E[relu(u) relu(v)] of a block of normal pairs (u, v), (n1, n2); 0 where a variance is 0.
 
     Args:
         k12: Covariances (n1, n2) of u and v.
@@ -30,9 +30,9 @@ def dual(
 def slope(
     k12: Float[np.ndarray, "n1 n2"], k11: Float[np.ndarray, " n1"], k22: Float[np.ndarray, " n2"]
 ) -> Float[np.ndarray, "n1 n2"]:
-    """Return E[relu'(u) relu'(v)] of a block of pairs, the derivative of `dual` with respect to k12, (n1, n2).
+    """Return E[relu'(u) relu'(v)] of a block of normal pairs (u, v), (n1, n2).
 
-    It is 1/4 where a variance is 0.
+    It is the derivative of `dual` with respect to k12, and 1/4 where a variance is 0.
 
     Args:
         k12: Covariances (n1, n2) of u and v.

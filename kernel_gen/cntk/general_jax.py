@@ -206,7 +206,9 @@ def _activated(
     k: jax.Array, t: jax.Array, variances1: jax.Array, variances2: jax.Array, twin: bool, *, activation: Activation,
     terms: int,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Return K and T = K + Θ after an activation, two arrays (y, y', x, x').
+    """Return the kernels after an activation, two arrays (y, y', x, x').
+
+    They are the covariance K between pixels (NNGP) and T = K + Θ with the tangent kernel Θ (NTK).
 
     Args:
         k: K before the activation.

@@ -51,9 +51,9 @@ def sum_of_nine(k: jax.Array) -> jax.Array:
 
 
 def relu(k: jax.Array, tangent: jax.Array, std1: jax.Array, std2: jax.Array, twin: jax.Array):
-    """Return K and T = K + Θ after a ReLU, two arrays (y, y', x, x') over the rows and columns of both images.
+    """Return the kernels after a ReLU, two arrays (y, y', x, x') over the rows and columns of both images.
 
-    K is the covariance between pixels (NNGP) and Θ the tangent kernel (NTK).
+    They are the covariance K between pixels (NNGP) and T = K + Θ with the tangent kernel Θ (NTK).
 
     Args:
         k: K before the ReLU.

@@ -43,7 +43,7 @@ class FeatureFunction(abc.ABC):
         return self
 
     def ready(self) -> "FeatureFunction":
-        """Do the long computations that φ needs before its first row, unless they are done, and return φ.
+        """Perform the long computations that φ needs before its first row, unless they are done, and return φ.
 
         By default there are none. Each call of φ calls this method first. A program that calls φ in several threads
         saves time if it calls this method before.

@@ -83,7 +83,7 @@ class FeatureWork(Work):
         self._splits = dataset.splits()
 
     def start(self) -> None:
-        """Do the long computations that φ needs before its first row, unless they are done.
+        """Perform the long computations that φ needs before its first row, unless they are done.
 
         An example is the kernel between landmarks, see `FeatureFunction.ready`.
         """

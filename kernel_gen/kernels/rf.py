@@ -4,9 +4,12 @@ The weights W (d, N) are random and fixed, so the tangent kernel (NTK) of the mo
 (NNGP).
 
 At infinite width N the kernel is ½ ‖x‖‖z‖ κ₁(c), divided by d at scale "stax", with c the correlation of x and z and
-κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), it is K = 11ᵀ
-+ relu(XW) relu(XW)ᵀ for the rows X (n, d). The ones represent the bias of the readout, K is not divided by N, and W has
-entries N(0, 1/d) by default. W is drawn from a random-number seed, and products are summed over blocks of hidden units.
+κ₁(c) = (√(1-c²) + c (π - arccos c))/π. At finite width, as in the experiments of Ghorbani et al. (2020), the matrix is
+
+    K = 11ᵀ + relu(XW) relu(XW)ᵀ    for the rows X (n, d).
+
+The ones represent the bias of the readout, K is not divided by N, and W has entries N(0, 1/d) by default. W is drawn
+from a random-number seed, and products are summed over blocks of hidden units.
 """
 
 import math

@@ -65,7 +65,7 @@ class DaskGramProblem(GramProblem):
 
     @property
     def seconds_waiting(self) -> float:
-        """NaN, because workers do not measure how long their products wait for shards."""
+        """Seconds that products spent waiting for shards; NaN, because workers do not measure them."""
         return float("nan")
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ class LeastSquares(abc.ABC):
 
     @property
     def rows(self) -> int:
-        """Number of rows of the feature matrix A: one per data point, or one per data point and output."""
+        """Number of rows of the feature matrix A: one per data point or, in some models, one per point and output."""
         return self.targets.shape[0]
 
     @property

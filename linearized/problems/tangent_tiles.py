@@ -75,7 +75,7 @@ class TangentTile(NamedTuple):
 def kernels(
     pairs: Iterable[tuple[TangentTile, TangentTile]], m: int, n: int, outputs: int, *, per_class: bool
 ) -> list[np.ndarray]:  # fmt: skip
-    """Return the kernel K(x, X) of the NT model between inputs x and the train rows X.
+    """Return the kernel K(x, X) of the neural-tangent (NT) model between inputs x and the train rows X.
 
     Products are computed in the precision of the tiles and summed in float64. For N hidden units the product of the
     ReLU features takes 2 m n N operations. Another 2 m n N operations are needed for each pair of classes c <= e, or

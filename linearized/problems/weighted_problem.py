@@ -41,7 +41,7 @@ class Weighted:
 
     @property
     def rough_product(self) -> None:
-        """None: there is no faster and less accurate product, because products are always computed in float64."""
+        """Function for faster and less accurate products; None, because products are always computed in float64."""
         return None
 
     def moment(self) -> Float64[np.ndarray, "n k"]:

@@ -57,7 +57,7 @@ class Checkpoint:
         return arrays
 
     def forget(self, pattern: str, keep: Callable[[str], bool] = lambda name: False) -> None:
-        """Delete states from the folder.
+        """Delete the states (sets of arrays) in the folder whose names match a pattern.
 
         Args:
             pattern: Glob pattern of the names of states, such as "cg-*".

@@ -143,9 +143,10 @@ class _NewtonRun:
             self.x, self.history = arrays["x"], state["history"]
 
     def to_the_end(self) -> NewtonResult:
-        """Run rounds until the gradient is small, all iterations are used, or SciPy finds no descent.
+        """Train until the gradient is small, all iterations are used or SciPy finds no descent; return diagnostics.
 
-        Afterwards a checkpoint is written, the parameters are assigned to the model, and the diagnostics are returned.
+        SciPy is called for 10 iterations at a time. At the end a checkpoint is written, and the parameters are assigned
+        to the model.
         """
         while len(self.history["objective"]) < self.max_iterations and self.status == ITERATIONS_SPENT:
             self._round(min(ROUND, self.max_iterations - len(self.history["objective"])))
