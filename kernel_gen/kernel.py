@@ -73,7 +73,9 @@ class Kernel(abc.ABC):
         """
 
     def side(self, rows: int) -> int:
-        """Return the side of the square blocks in which a matrix in memory is computed; by default it is `tile`.
+        """Return the number of rows and columns of the square blocks in which a matrix in memory is computed.
+
+        By default it is `tile`.
 
         Args:
             rows: Number of rows or columns of the matrix, whichever is larger.

@@ -84,7 +84,7 @@ class DividedRows:
 
 
 class ActivationStep:
-    """An activation σ as a layer of a network of features.
+    """An activation σ as a layer: it maps features of the kernels before σ to features of the kernels after σ.
 
     Args:
         nonlinearity: σ with its series.
@@ -212,7 +212,7 @@ class RandomRest:
         random: Generator of the weights and signs.
 
     Attributes:
-        nngp, ntk: Rows of the results for Σ (NNGP) and for Θ (NTK).
+        nngp, ntk: Numbers of rows (features) of the results for Σ (NNGP) and for Θ (NTK).
 
     Raises `UserError` for an activation whose neurons have heavy tails, see `refuse_heavy_tails`.
     """
@@ -291,7 +291,7 @@ class SketchRest:
         random: Generator of the signs.
 
     Attributes:
-        nngp, ntk: Rows of the results for Σ (NNGP) and for Θ (NTK); 0 where all coefficients are 0.
+        nngp, ntk: Numbers of rows (features) of the results for Σ (NNGP) and for Θ (NTK); 0 if all coefficients are 0.
     """
 
     def __init__(

@@ -103,7 +103,7 @@ class FiniteFeatures(Kernel):
         return total.astype(self.dtype, copy=False)
 
     def side(self, rows: int) -> int:
-        """Return the side of the tiles (square parts) in which a matrix in memory is computed.
+        """Return the number of rows and columns of the square tiles (parts) in which a matrix in memory is computed.
 
         It is `rows` if such a tile fits in memory, otherwise `rows` is divided into the fewest equal parts that fit. A
         tile of side s takes (8 + b) s² bytes in addition to the matrix, for b bytes per entry. It fits if these bytes

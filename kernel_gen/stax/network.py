@@ -108,7 +108,7 @@ class StaxKernel(Kernel):
 
     @functools.cached_property
     def tile(self) -> int:
-        """The side of a tile of the kernel matrix: a power of two, at most 1,024.
+        """The number of rows and columns of a tile of the kernel matrix: a power of two, at most 1,024.
 
         For images the first access compiles a block of two images to measure the memory that a pair takes.
         """

@@ -74,7 +74,7 @@ def best_block(columns: int, n: int, reading: float, overlapped: bool) -> int:
 
     Args:
         columns: Number of columns of the right-hand side.
-        n: Side of K.
+        n: Number of rows and of columns of K.
         reading: Time to read K once, as `reading_columns` returns it; 0 for K in memory.
         overlapped: Whether reading and multiplying run at the same time.
     """

@@ -69,7 +69,7 @@ class GramProblem:
 
     Attributes:
         targets: Y in float64.
-        params: n, the side of K; the attributes `rows` and `n` have the same value.
+        params: n, the number of rows of K; the attributes `rows` and `n` have the same value.
         dtype: Data type of the entries of K or, if `rounded` is true, of the copy that solvers factor.
         rounded: Whether K is in float64 and solvers factor a float32 copy of it, as in `RoundedGramProblem`.
         rounding: Relative rounding error of `primal_product`.
@@ -269,7 +269,7 @@ def fits_with_basis(n: int, columns: int, itemsize: int, memory: int) -> bool:
     If they do not fit, K is read from its shards in every product.
 
     Args:
-        n: Side of K.
+        n: Number of rows and of columns of K.
         columns: Number of columns of the right-hand side.
         itemsize: Bytes per entry of K.
         memory: Available memory in bytes.

@@ -266,7 +266,7 @@ def cheapest_mode(
         use: Cost of using one computed feature value in one product, see `skinny` for products with few columns.
         form: Multiply-adds per feature value to form the Gram matrix.
         columns: c, the number of right-hand sides in one product.
-        side: Side of the Gram matrix.
+        side: Number of rows and of columns of the Gram matrix.
         memory: Budget in bytes.
         kept_bytes: Size of the kept features.
         gram_bytes: Size of the Gram matrix; infinite if it cannot be formed.

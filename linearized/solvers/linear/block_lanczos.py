@@ -61,10 +61,10 @@ def solve(problem: LinearProblem, ridges: Float64[np.ndarray, " r"], run: Linear
 
     If the basis would exceed the spare memory of the problem (at least 256 MiB), or if a recomputed residual misses the
     tolerance, CG continues from the current solution. Solutions are computed from the whole basis at every ridge, also
-    from the steps after the ridge was done.
+    from the steps after the ridge was solved.
 
-    With `run.accuracy` a ridge is done when the bound on the relative error of its predictions is at most half of the
-    accuracy. If the problem has a `rough_product`, which is faster and less accurate, it is used for a relative
+    With `run.accuracy` a ridge counts as solved when the bound on the relative error of its predictions is at most half
+    of the accuracy. If the problem has a `rough_product`, which is faster and less accurate, it is used for a relative
     tolerance of at least 3e-4. If a recomputed residual then misses the tolerance, the run is repeated with accurate
     products.
 
@@ -134,7 +134,7 @@ class _Lanczos:
         self._restore(begun)
 
     def iterate(self) -> None:
-        """Perform steps until every ridge is done, all iterations are used, or the basis fills the available memory.
+        """Perform steps until every ridge is solved, all iterations are used, or the basis fills the available memory.
 
         Progress is reported after each step, and checkpoints are written.
         """
@@ -211,7 +211,7 @@ class _Lanczos:
         self.trace = np.concatenate([self.trace, np.where(self.active, relative, np.nan)[None]])
 
     def histories(self) -> list[np.ndarray]:
-        """Return the relative residuals after each step, one array per ridge, up to the step at which it was done."""
+        """Return the relative residuals after each step, one array per ridge, up to the step at which it was solved."""
         return [trace[~np.isnan(trace)] for trace in self.trace.T]
 
     def values(self) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
@@ -302,7 +302,7 @@ class _SmallProblems:
         self.update = below @ self.links[-1]
 
     def solve(self) -> list[np.ndarray]:
-        """Return the solution X (size, columns) for every ridge, by back substitution; size is the side of T."""
+        """Return the solution X (size, columns) for every ridge, by back substitution; T has `size` rows."""
         blocks, after = [], None
         for solved, link in zip(reversed(self.solved), reversed(self.links), strict=True):
             after = solved if after is None else solved - link @ after

@@ -70,7 +70,7 @@ def polish(
     Args:
         problem: Problem that was solved.
         solutions: Solutions of any solver, one per ridge.
-        tolerance: Tolerance at which a ridge is done.
+        tolerance: Tolerance at which a ridge counts as solved.
         run: Settings of the solver's call.
         duals: α with v = Aᵀα for each solution, to continue in the dual; None continues in the primal.
         precondition: In the primal, a function of residuals (l, p, c) and their ridges (l,) that returns approximately
@@ -87,7 +87,7 @@ class _Passes:
 
     Args:
         problem: Problem to solve.
-        tolerance: Tolerance at which a ridge is done.
+        tolerance: Tolerance at which a ridge counts as solved.
         run: Settings of the solver's call.
         precondition: Preconditioner as for `polish`; None: no preconditioner.
     """
@@ -211,7 +211,7 @@ class _Passes:
         return list(state.values), [trace[~np.isnan(trace)] / self._scale for trace in state.trace.T]
 
     def run(self, state: MultiShift | LockStep, name: str, ridges: np.ndarray, spent: int = 0) -> None:
-        """Perform steps of CG until every ridge is done, report the progress, and write checkpoints.
+        """Perform steps of CG until every ridge is solved, report the progress, and write checkpoints.
 
         Args:
             state: Multi-shift or lock-step CG, updated in place.

@@ -31,7 +31,7 @@ def solve(problem: DenseProblem, ridges: Float64[np.ndarray, " r"], run: LinearR
         ridges: ρ, in any order.
         run: Tolerances, progress and checkpoints, see `linearized.solvers.linear.driver.LinearRun`. Progress is
             reported after each ridge as (ridges done, ridges, residual of each ridge, ridges left). Checkpoints contain
-            the solutions of the ridges that are done.
+            the solutions of the ridges that are solved.
 
     K + λ'I is factorised at λ' = max(ρ, c eps ‖K‖), with c = `refinement.FLOOR` and the machine precision eps of the
     data type of K. If that matrix is not positive definite, λ' is increased until it is. If λ' differs from ρ, it is

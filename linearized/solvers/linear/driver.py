@@ -89,8 +89,8 @@ class LinearRun:
     """Settings of one call of a linear solver: tolerances, limits, progress and checkpoints.
 
     Attributes:
-        rtol: Relative tolerance. A ridge is done when ‖b - Hv‖ <= max(rtol ‖b‖, atol), where H v = b are the normal
-            equations multiplied by 2/n (see `linearized.solvers.linear.solution`).
+        rtol: Relative tolerance. A ridge counts as solved when ‖b - Hv‖ <= max(rtol ‖b‖, atol), where H v = b are the
+            normal equations multiplied by 2/n (see `linearized.solvers.linear.solution`).
         atol: Absolute tolerance, see `rtol`.
         max_iterations: Largest number of iterations for each ridge; the solver defines what an iteration is.
         progress: Function called with (step, steps, residual of each ridge, ridges left); None reports nothing.
@@ -98,8 +98,8 @@ class LinearRun:
             the folder.
         key: Identity of the run that the checkpoints belong to, such as the fingerprint of data and settings.
         interval: Seconds between checkpoints.
-        accuracy: Largest error of the train predictions, relative to the norm of the predictions, at which a ridge is
-            done; None: `rtol` and `atol` decide.
+        accuracy: Largest error of the train predictions, relative to the norm of the predictions, at which a ridge
+            counts as solved; None: `rtol` and `atol` decide.
     """
 
     rtol: float = RTOL
@@ -112,7 +112,7 @@ class LinearRun:
     accuracy: float | None = None
 
     def tolerance(self, moment_norm: float, n: int) -> Tolerance:
-        """Return the tolerance at which a ridge is done, as a relative residual of the given problem.
+        """Return the tolerance at which a ridge counts as solved, as a relative residual of the given problem.
 
         Args:
             moment_norm: Norm of the right-hand side, ‖Aᵀy‖.
@@ -138,7 +138,7 @@ class LinearRun:
             step: Number of steps done.
             steps: Largest number of steps.
             residuals: Relative residual of each ridge.
-            left: Number of ridges that are not done.
+            left: Number of ridges that are not solved.
         """
         if self.progress is not None:
             self.progress(step, steps, residuals, left)
@@ -175,8 +175,8 @@ def least_squares_solver(interval: float = INTERVAL) -> Callable[[Algorithm], Ca
 
     The solver has two further keyword arguments:
 
-        accuracy: Largest error of the train predictions, relative to the norm of the predictions, at which a ridge is
-            done; above 0 and below 1. None: `rtol` and `atol` decide.
+        accuracy: Largest error of the train predictions, relative to the norm of the predictions, at which a ridge
+            counts as solved; above 0 and below 1. None: `rtol` and `atol` decide.
         values: Whether the parameters v are returned. If False, a solver that works with A Aᵀ in float64 returns only α
             with v = Aᵀα, as `Solution.dual`.
 

@@ -24,8 +24,8 @@ class LockStep:
     Args:
         b: Right-hand sides (r, p, c).
         ridges: ρ of each system, (r,).
-        limit: Norm of the primal residual of a ridge, over all its columns, at which the ridge is done: one number, or
-            one for each ridge.
+        limit: Norm of the primal residual of a ridge, over all its columns, at which the ridge counts as solved: one
+            number, or one for each ridge.
         steps: Largest number of products for each ridge, (r,).
         primal_norms: In the dual, ‖Aᵀbᵢ‖ of each ridge; None in the primal.
         precondition: In the primal, a function of residuals (l, p, c) and the indices of their ridges (l,) that
@@ -37,8 +37,8 @@ class LockStep:
         values: The current v of every ridge, (r, p, c).
         norms: Last known norm of the primal residual of each ridge, (r,): in the primal at `values`, in the dual at the
             iterate before `values`.
-        trace: `norms` after each product, (products, r); NaN where a ridge was already done.
-        active: Mask of the ridges that are not done, (r,).
+        trace: `norms` after each product, (products, r); NaN where a ridge was already solved.
+        active: Mask of the ridges that `step` still updates, (r,).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LockStep:
         return len(self.trace)
 
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Perform one step of CG for all ridges that are not done, with one product for their search directions.
+        """Perform one step of CG for all active ridges, with one product for their search directions.
 
         A column of a ridge is no longer updated in two cases: its residual (in the norm of the preconditioner) has
         fallen by a factor of 1e15, or the curvature along its search direction is 0 up to rounding errors.
@@ -114,7 +114,7 @@ class LockStep:
         self.squares[here], self.betas[here] = fresh, beta
 
     def _note(self, here: np.ndarray, squares: np.ndarray) -> None:
-        """Store the residuals after a step; set ridges inactive that are done or whose residual stagnates.
+        """Store the residuals after a step; set ridges inactive that are solved or whose residual stagnates.
 
         Args:
             here: Indices of the l ridges that took the step.

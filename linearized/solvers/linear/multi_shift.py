@@ -5,9 +5,9 @@ Jegerlehner, hep-lat/9612014). CG therefore runs at the smallest ridge, and its 
 all other ridges. Two vectors are stored for each ridge. Every column of b has its own coefficients.
 
 H is AᵀA and b is AᵀY in the primal; in the dual H is A Aᵀ and b is Y. In both cases the primal residual decides whether
-a ridge is done. In the dual, the primal residual is Aᵀs for a residual s. Its squared norm sᵀHs is known after the next
-product, because s is a combination of the last two search directions. The dual is also more accurate in float32: in the
-primal, rounding errors of products in the null space of A are divided by ρ.
+a ridge counts as solved. In the dual, the primal residual is Aᵀs for a residual s. Its squared norm sᵀHs is known after
+the next product, because s is a combination of the last two search directions. The dual is also more accurate in
+float32: in the primal, rounding errors of products in the null space of A are divided by ρ.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class MultiShift:
     Args:
         b: Right-hand side (p, c).
         ridges: ρ of each system, (r,).
-        limit: Norm of the primal residual of a ridge, over all its columns, at which the ridge is done.
+        limit: Norm of the primal residual of a ridge, over all its columns, at which the ridge counts as solved.
         steps: Largest number of products.
         primal_norm: In the dual, ‖Aᵀb‖; None in the primal.
 
@@ -33,8 +33,8 @@ class MultiShift:
         values: The current v of every ridge, (r, p, c).
         norms: Last known norm of the primal residual of each ridge, (r,): in the primal at `values`, in the dual at the
             iterate before `values`.
-        trace: `norms` after each product, (products, r); NaN where a ridge was already done.
-        active: Mask of the ridges that are not done.
+        trace: `norms` after each product, (products, r); NaN where a ridge was already solved.
+        active: Mask of the ridges that `step` still updates, (r,).
     """
 
     def __init__(self, b: np.ndarray, ridges: np.ndarray, limit: float, steps: int, primal_norm: float | None = None):
@@ -61,10 +61,10 @@ class MultiShift:
         return len(self.trace)
 
     def step(self, product: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Perform one product with H and one step of every ridge that is not done.
+        """Perform one product with H and one step of CG for every active ridge.
 
         The residual of every ridge is ζ times the residual of the smallest ridge, with `|ζ| <= 1`. So the smallest
-        ridge is the last to be done, and its search direction is always available. A column of b is no longer updated
+        ridge is the last to be solved, and its search direction is always available. A column of b is no longer updated
         in two cases: the norm of its residual has fallen by a factor of 1e15, or the curvature along its search
         direction is 0 up to rounding errors.
 
@@ -99,7 +99,7 @@ class MultiShift:
             self.active[:] = False
 
     def _note(self, squares: np.ndarray) -> None:
-        """Store the residuals of all ridges after a step, and set the ridges that are done inactive.
+        """Store the residuals of all ridges after a step, and set the solved ridges inactive.
 
         Args:
             squares: Squared norm of the primal residual of the smallest ridge in each column. The residuals of the

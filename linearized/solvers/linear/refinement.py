@@ -4,7 +4,7 @@ A solver computes a Cholesky factorisation, an eigendecomposition or a banded fa
 of K. This module computes the true residuals of the solver's solutions in float64. If a residual misses the tolerance,
 CG in float64 corrects the solution, with the factorisation as the preconditioner. If K + ρI is not positive definite in
 the precision of K, the factorisation is that of a larger ridge. Each step of CG takes one product with K for all ridges
-and columns together; ridges that are done are left out.
+and columns together; ridges that are solved are left out.
 
 The coefficients α of all ridges are stored in one array (n, ridges, columns), which can be reshaped for a product with
 K without copying.
@@ -54,7 +54,7 @@ class Refinement(NamedTuple):
         norm: ‖K‖.
         precondition: Function of residuals (n, l, k) and the indices of their ridges (l,) that returns approximately
             (K + ρI)⁻¹ times the residuals, in float64.
-        tolerance: Tolerance at which a ridge is done.
+        tolerance: Tolerance at which a ridge counts as solved.
         run: Settings of the solver's call; its `max_iterations` is the largest number of steps of CG for each ridge.
     """
 
@@ -163,7 +163,7 @@ class _State:
         return self.of.problem.targets[:, None] - predictions - self.ridges[which, None] * values
 
     def step_until_done(self, which: np.ndarray) -> None:
-        """Run preconditioned CG for the ridges with the indices `which`, until each is done or stagnates.
+        """Run preconditioned CG for the ridges with the indices `which`, until each is solved or stagnates.
 
         The right-hand sides are the residuals. A step takes one product with K for all of these ridges.
         """

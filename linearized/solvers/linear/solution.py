@@ -1,9 +1,9 @@
 """Common parts of all linear solvers: the interface of problems, solutions, tolerances and checks of arguments.
 
 A problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) and Y (rows, columns), at each ridge ρ of a grid. As in the
-published experiments, tolerances refer to the normal equations H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)AᵀY and
-ρ = nλ. A ridge is done when ‖b - Hv‖ <= max(rtol ‖b‖, atol). The residual of a solution is ‖b - Hv‖/‖b‖, which equals
-‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖. Norms of matrices are Frobenius norms.
+published experiments, tolerances refer to the normal equations H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)AᵀY and ρ =
+nλ. A ridge counts as solved when ‖b - Hv‖ <= max(rtol ‖b‖, atol). The residual of a solution is ‖b - Hv‖/‖b‖, which
+equals ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖. Norms of matrices are Frobenius norms.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ class Solution(NamedTuple):
         iterations: Number of products until the residual that the solver updates met the tolerance; the number of all
             products if it never did.
         residual: ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖, recomputed from A at the end; 0 if AᵀY = 0.
-        history: Relative residuals that the solver updates, after each product until the ridge was done.
+        history: Relative residuals that the solver updates, after each product until the ridge was solved.
         predictions: A v on the train rows, (rows, columns).
         message: Warning about this ridge, such as the reason why it was not solved; "" if there is none.
         prediction_error: Bound on the error of `predictions` compared with the exact minimiser for the same features:
@@ -131,13 +131,14 @@ class Solution(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """The residual, or the error of the predictions, at which a solver counts a ridge as done.
+    """The residual, or the error of the predictions, at which a solver counts a ridge as solved.
 
     Attributes:
         moment_norm: ‖AᵀY‖; if it is 0, v = 0 is exact.
-        relative: Residual ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖ at which a ridge is done.
+        relative: Residual ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖ at which a ridge counts as solved.
         accuracy: Frobenius norm of the error of the predictions, divided by the norm of the predictions, at which a
-            ridge is done; `relative` then only determines when the first run of CG ends. None: the residual decides.
+            ridge counts as solved; `relative` then only determines when the first run of CG ends. None: the residual
+            decides.
     """
 
     moment_norm: float
@@ -155,7 +156,7 @@ class Tolerance(NamedTuple):
             n: Number of data points.
             rtol: Relative tolerance.
             atol: Absolute tolerance, in the units of (2/n)AᵀY.
-            accuracy: Relative error of the predictions at which a ridge is done; None: the residual decides.
+            accuracy: Relative error of the predictions at which a ridge counts as solved; None: the residual decides.
         """
         scale = 2 / n * moment_norm
         return cls(moment_norm, max(rtol, atol / scale) if scale > 0 else np.inf, accuracy)
@@ -163,7 +164,7 @@ class Tolerance(NamedTuple):
     def excess(self, error: float, predictions: Float64[np.ndarray, "rows c"]) -> float:
         """Return the relative error of predictions (or a bound on it), divided by `accuracy`.
 
-        A ridge is done if the result is at most 1. The norm is the Frobenius norm.
+        A ridge counts as solved if the result is at most 1. The norm is the Frobenius norm.
 
         Args:
             error: Bound on the Frobenius norm of the error.
@@ -247,7 +248,7 @@ def measured(
         ridges: ρ.
         values: v for each ridge; None in the dual, where they are computed from `duals` if they are needed.
         histories: Relative residuals after each product, for each ridge.
-        tolerance: Tolerance at which a ridge is done.
+        tolerance: Tolerance at which a ridge counts as solved.
         duals: α with v = Aᵀα for each ridge, if available; they give a tighter bound on the error of the predictions.
 
     Bounds on the error of the predictions: with s = AᵀY - (AᵀA + ρI)v, the error is A(AᵀA + ρI)⁻¹s. Its norm is at most
