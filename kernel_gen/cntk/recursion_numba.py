@@ -1,7 +1,7 @@
 """The convolutional neural tangent kernel (CNTK) of ReLU networks for pairs of images, compiled by Numba for a CPU.
 
 The recursion is that of Arora et al. (On Exact Computation with an Infinitely Wide Neural Net, 2019). Between pixels i
-of an image and i' of another one, K is the covariance (NNGP) and Θ the tangent kernel (NTK). With σ² the variance of
+of an image and i' of another image, K is the covariance (NNGP) and Θ the tangent kernel (NTK). With σ² the variance of
 the weights, q = σ²/9, b the standard deviation of the biases, and s, s' the standard deviations of the two pixels
 (diagonal maps), the layers compute
 

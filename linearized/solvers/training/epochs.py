@@ -86,9 +86,9 @@ class _DirectSteps:
     TensorFlow traces the step once for all sizes of batches.
 
     With `xla` the step is compiled by XLA, which merges the passes over the weights for the penalty, the scales and the
-    momentum. Use it for dense networks only: on a CPU, XLA's convolutions are no faster than TensorFlow's and take long
-    to compile. Validation is not compiled by XLA, because it has no such passes. If XLA cannot compile the step, for
-    example because of a user's function in NumPy, a warning is logged and the step runs without XLA.
+    momentum. Use `xla` for dense networks only: on a CPU, XLA's convolutions are no faster than TensorFlow's and take
+    long to compile. Validation is not compiled by XLA, because it updates no weights. If XLA cannot compile the step,
+    for example because of a user's function in NumPy, a warning is logged and the step runs without XLA.
     """
 
     def __init__(
