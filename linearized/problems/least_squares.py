@@ -258,7 +258,9 @@ def cheapest_mode(
 
         kept        make + s use          per feature value
         recomputed  s (make + use)        per feature value
-        gram        make + form           per feature value, and s · 2 (6 + 6c) per number of the float64 Gram matrix
+        gram        make + form           per feature value, and s (6 + 6c) per number of the Gram matrix
+
+    A product reads the float64 Gram matrix once, which are as many bytes as the two readings of float32 features.
 
     Args:
         entries: n N, the number of feature values.
@@ -275,7 +277,7 @@ def cheapest_mode(
     if kept_bytes <= memory:
         costs["kept"] = entries * (make + STEPS * use)
     if gram_bytes <= memory:
-        costs["gram"] = entries * (make + form) + STEPS * 2 * skinny(columns) * side**2
+        costs["gram"] = entries * (make + form) + STEPS * skinny(columns) * side**2
     return min(costs, key=costs.get)
 
 
