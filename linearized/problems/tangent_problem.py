@@ -30,7 +30,8 @@ from linearized.base.shapes import Float, Float32, Float64
 from linearized.problems.array_module import block_size, blocks, namespace, to_device, to_host
 from linearized.problems.gram_problem import GramProblem, RoundedGramProblem
 from linearized.problems.least_squares import MEMORY, LeastSquares, ProblemWork, cheapest_mode, sample_rows
-from linearized.problems.tangent_tiles import Parameters, TangentTile, kernels
+from linearized.problems.tangent_layout import Parameters, TangentLayout
+from linearized.problems.tangent_tiles import TangentTile, kernels
 from linearized.solvers.linear.solution import finite
 
 
@@ -62,28 +63,25 @@ class TangentProblem(LeastSquares):
         readout: Float32[np.ndarray, "k N"], *, per_class: bool = False, memory: int = MEMORY, mode: str | None = None,
         xp: Any = None,
     ):  # fmt: skip
-        (n, self.dim), self.units, self.outputs = x.shape, weights.shape[1], y.shape[1]
-        if len(y) != n or len(weights) != self.dim or readout.shape != (self.outputs, self.units):
+        (n, dim), units, k = x.shape, weights.shape[1], y.shape[1]
+        if len(y) != n or len(weights) != dim or readout.shape != (k, units):
             raise UserError(
                 f"Inputs (n, d), labels (n, k), weights (d, N) and readout (k, N) must agree. Received: {x.shape}, "
                 f"{y.shape}, {weights.shape}, {readout.shape}."
             )
-        self.per_class = per_class
-        self.directions = (self.outputs if per_class else 1, self.units, self.dim)
-        params = self.units * self.outputs + self.outputs + int(np.prod(self.directions))
-        use, rows = 2 * self.dim * self.directions[0], n * self.outputs
+        self.layout = TangentLayout(units, k, dim, per_class)
+        params, parts = self.layout.params, k if per_class else 1
+        use, rows = 2 * dim * parts, n * k
         if mode == "gram" and rows >= params:
             raise UserError(
                 f"NT forms A Aᵀ only with fewer rows than parameters. Received: {rows} rows, {params} parameters."
             )
-        parts = self.outputs if per_class else 1
         numbers = parts * (rows // parts) ** 2  # of A Aᵀ, without the blocks that are 0
-        pairs = self.outputs if per_class else self.outputs**2
-        squared = (1 + pairs) * n + n * self.dim / self.units if rows < params else math.inf
-        self.held = {"kept": 4 * n * self.units, "gram": 8 * numbers}
+        squared = (1 + self._class_pairs) * n + n * dim / units if rows < params else math.inf
+        self.held = {"kept": 4 * n * units, "gram": 8 * numbers}
         gram_bytes = 8 * numbers + max(24 * n**2, 4 * (rows // parts) ** 2)
         best = cheapest_mode(
-            entries=n * self.units, make=self.dim, use=use, form=int(squared) if rows < params else 0, columns=1,
+            entries=n * units, make=dim, use=use, form=int(squared) if rows < params else 0, columns=1,
             side=math.isqrt(numbers), memory=memory, kept_bytes=self.held["kept"],
             gram_bytes=gram_bytes if rows < params else math.inf,
         )  # fmt: skip
@@ -95,7 +93,7 @@ class TangentProblem(LeastSquares):
         modes = {"recomputed": 0, "kept": self.held["kept"]} | ({"gram": gram_bytes} if rows < params else {})
         if self.xp is np:
             modes = modes if mode is None else {mode: modes[mode]}
-            self.work = ProblemWork(n * self.units, self.dim, use, False, squared, True, parts, modes, STEPS)
+            self.work = ProblemWork(n * units, dim, use, False, squared, True, parts, modes, STEPS)
 
     @property
     def exact_gram(self) -> bool:
@@ -111,11 +109,18 @@ class TangentProblem(LeastSquares):
         """
         return self._formed_bytes
 
+    @property
+    def _class_pairs(self) -> int:
+        """Number of pairs of classes whose block of A Aᵀ is not 0."""
+        return self.layout.outputs ** (1 if self.layout.per_class else 2)
+
     @functools.cached_property
     def _z(self) -> Any:
         """The inputs of the hidden units, X W (n, N), computed at the first use; None unless the mode is "kept"."""
         held = self.held.get(self.mode, 0)
-        logging.info("tangent features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.units, held / 1e9)
+        logging.info(
+            "tangent features: %s, %d x %d, %.2f GB in memory", self.mode, self.n, self.layout.units, held / 1e9
+        )
         return self.xp.matmul(self._x, self._weights) if self.kept else None
 
     def mean_trace(self) -> float:
@@ -124,32 +129,14 @@ class TangentProblem(LeastSquares):
         z = x @ to_host(self.xp, self._weights)
         squares = np.square(to_host(self.xp, self._readout), dtype=np.float64).sum(axis=0)
         tangents = np.square(x).sum(axis=1) * (step(z, np) ** 2 @ squares)
-        return float(np.mean(self.outputs * (np.square(relu(z, np)).sum(axis=1) + 1) + tangents))
-
-    def unpack(self, v: Float[np.ndarray, "p c"]) -> Parameters:
-        """Return the readout, bias and directions that the columns of v (p, c) contain.
-
-        The arrays are views of v if the transpose of v is contiguous.
-        """
-        flat, cut = v.T, self.units * self.outputs
-        columns, shape = v.shape[1], self.directions if self.per_class else self.directions[1:]
-        return Parameters(
-            flat[:, :cut].reshape(columns, self.units, self.outputs),
-            flat[:, cut : cut + self.outputs],
-            flat[:, cut + self.outputs :].reshape(columns, *shape),
-        )
-
-    def pack(self, parameters: Parameters) -> Float64[np.ndarray, "p c"]:
-        """Return v (p, c) from the readout, bias and directions of its columns; this is the inverse of `unpack`."""
-        flat = [np.asarray(part, np.float64).reshape(len(part), -1) for part in parameters]
-        return np.concatenate(flat, axis=1).T
+        return float(np.mean(self.layout.outputs * (np.square(relu(z, np)).sum(axis=1) + 1) + tangents))
 
     def forward(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "rows c"]:
         """Return A v, the model's outputs on the train rows for the parameters in each column of v (p, c).
 
         Rows of the result (n k, c) are ordered by data point, then by class.
         """
-        return self._stack(self._outputs(v, self._x, self._z))
+        return self.layout.stack(self._outputs(v, self._x, self._z))
 
     def adjoint(self, u: Float[np.ndarray, "rows c"], *, exact: bool = False) -> Float64[np.ndarray, "p c"]:
         """Return Aᵀ u for the matrix A (n k, p) of the model on the train rows.
@@ -158,11 +145,11 @@ class TangentProblem(LeastSquares):
             u: Columns (n k, c), with rows ordered by data point, then by class.
             exact: Whether products are computed in float64; otherwise in float32.
         """
-        u = self._unstack(u)
-        total = self._zeros(len(u))
+        u = self.layout.unstack(u)
+        total = self.layout.zeros(len(u))
         for rows, x in self._row_blocks():
             self._add_adjoint(total, x, self._tiles(rows), u[:, rows], exact)
-        return self.pack(total)
+        return self.layout.pack(total)
 
     def dual_product(self, u: Float[np.ndarray, "rows c"]) -> Float64[np.ndarray, "rows c"]:
         """Return A Aᵀ u for columns u (n k, c), by a product with the Gram matrix A Aᵀ if it is formed.
@@ -174,18 +161,18 @@ class TangentProblem(LeastSquares):
             parts = u.reshape(len(grams[0]), len(grams), -1)  # rows are ordered by data point, then by class
             products = [gram @ parts[:, i] for i, gram in enumerate(grams)]
             return np.stack(products, axis=1).reshape(u.shape)
-        u = self._unstack(u)
+        u = self.layout.unstack(u)
         f = np.zeros(u.shape) + u.sum(axis=1, keepdims=True)
         all_rows = blocks(self.n, _ROWS)
         for units in self._unit_blocks(self.n):
             z = [self._hidden(self._x, self._z, rows, units) for rows in all_rows]
             part = Parameters(0.0, 0.0, 0.0)
             for rows, tile in zip(all_rows, z, strict=True):
-                a, g = self._adjoint_tile(self._x[rows], tile, u[:, rows], units)
+                a, g = self._tile(self._x[rows], tile, units).adjoint(u[:, rows], self.layout)
                 part = Parameters(part.a + a, 0.0, part.g + g)
             for rows, tile in zip(all_rows, z, strict=True):
-                f[:, rows] += self._forward_tile(self._x[rows], tile, part, units)
-        return self._stack(f)
+                f[:, rows] += self._tile(self._x[rows], tile, units).outputs(part, self.layout)
+        return self.layout.stack(f)
 
     def primal_product(self, v: Float[np.ndarray, "p c"]) -> Float64[np.ndarray, "p c"]:
         """Return AᵀA v for columns v (p, c), by one pass over X W, one block of rows after another."""
@@ -200,7 +187,7 @@ class TangentProblem(LeastSquares):
         Args:
             v: Parameters (p, c), one column for each ridge; a column contains the parameters of all classes.
         """
-        return self._through_rows(v, self._unstack(self.targets), exact=True)
+        return self._through_rows(v, self.layout.unstack(self.targets), exact=True)
 
     def adjoint64(self, u: Float64[np.ndarray, "rows c"]) -> Float64[np.ndarray, "p c"]:
         """Return Aᵀ u for columns u (n k, c), multiplied in float64."""
@@ -226,9 +213,8 @@ class TangentProblem(LeastSquares):
         """
         if not self.dual or self.xp is not np:
             return False
-        pairs = self.outputs if self.per_class else self.outputs**2
-        by_values = columns * self.units * self.dim * self.directions[0] * (2 * self.n + rows)
-        return 2 * rows * self.n * self.units * (1 + pairs) < by_values
+        by_values = columns * math.prod(self.layout.directions) * (2 * self.n + rows)
+        return 2 * rows * self.n * self.layout.units * (1 + self._class_pairs) < by_values
 
     def predict_dual(
         self, x: Float32[np.ndarray, "m d"], alpha: Float[np.ndarray, "rows c"]
@@ -238,26 +224,26 @@ class TangentProblem(LeastSquares):
         K(x, X) is the kernel of the features between x and the train rows X. Columns of the result are ordered by
         column of the dual coefficients α (n k, c), then by class.
         """
-        f = np.empty((len(x), alpha.shape[1], self.outputs))
-        size = max(16, min(_ROWS, self.memory // (32 * self.n * self.outputs**2)))
+        f = np.empty((len(x), alpha.shape[1], self.layout.outputs))
+        size = max(16, min(_ROWS, self.memory // (32 * self.n * self.layout.outputs**2)))
         for rows in blocks(len(x), size):
             grams = self._kernels(to_device(self.xp, x[rows]))
             parts = alpha.reshape(grams[0].shape[1], len(grams), -1)
             products = [gram @ parts[:, i] for i, gram in enumerate(grams)]  # (m, c) for each class, or (m k, c)
-            joined = np.stack(products, axis=1).reshape(-1, self.outputs, alpha.shape[1])
+            joined = np.stack(products, axis=1).reshape(-1, self.layout.outputs, alpha.shape[1])
             f[rows] = joined.transpose(0, 2, 1)
         return f.reshape(len(x), -1)
 
     # Passes over row blocks. f and u are stored as (c, rows, k), parameters as `Parameters`.
 
     def _outputs(self, v: np.ndarray, x: Any, z: Any) -> np.ndarray:
-        parameters = self._single(v)
-        f = np.empty((v.shape[1], x.shape[0], self.outputs))
+        parameters = self.layout.unpack_single(v)
+        f = np.empty((v.shape[1], x.shape[0], self.layout.outputs))
         for rows in blocks(x.shape[0], _ROWS):
             f[:, rows] = parameters.bias[:, None]
             for units in self._unit_blocks(_ROWS):
-                tile = self._hidden(x, z, rows, units)
-                f[:, rows] += self._forward_tile(x[rows], tile, self._cut(parameters, units), units)
+                tile = self._tile(x[rows], self._hidden(x, z, rows, units), units)
+                f[:, rows] += tile.outputs(parameters.cut(units), self.layout)
         return f
 
     def _through_rows(
@@ -270,92 +256,26 @@ class TangentProblem(LeastSquares):
             minuend: Labels Y (1, n, k) of the second result Aᵀ(Y - A v); None: the second result is Aᵀ(A v).
             exact: Whether products are computed in float64; otherwise in float32.
         """
-        parameters, total = self.unpack(v) if exact else self._single(v), self._zeros(v.shape[1])
-        f = np.empty((v.shape[1], self.n, self.outputs))
+        parameters = self.layout.unpack(v) if exact else self.layout.unpack_single(v)
+        total = self.layout.zeros(v.shape[1])
+        f = np.empty((v.shape[1], self.n, self.layout.outputs))
         for rows, x in self._row_blocks():
             tiles = self._tiles(rows)
             f[:, rows] = parameters.bias[:, None]
             for units, z in tiles:
-                f[:, rows] += self._forward_tile(x, z, self._cut(parameters, units), units, exact)
+                f[:, rows] += self._tile(x, z, units, exact).outputs(parameters.cut(units), self.layout)
             u = f[:, rows] if minuend is None else minuend[:, rows] - f[:, rows]
             self._add_adjoint(total, x, tiles, u, exact)
-        return self._stack(f), self.pack(total)
+        return self.layout.stack(f), self.layout.pack(total)
 
     def _add_adjoint(
         self, total: Parameters, x: Any, tiles: list[tuple[slice, Any]], u: np.ndarray, exact: bool
     ) -> None:
         total.bias[:] += u.sum(axis=1)
         for units, z in tiles:
-            a, g = self._adjoint_tile(x, z, u, units, exact)
+            a, g = self._tile(x, z, units, exact).adjoint(u, self.layout)
             total.a[:, units] += a
             total.g[..., units, :] += g
-
-    # One tile: rows x (b, d) and units with z = x W (b, B).
-
-    def _forward_tile(self, x: Any, z: Any, parameters: Parameters, units: slice, exact: bool = False) -> np.ndarray:
-        """Return the contribution (c, b, k) of some hidden units to the outputs for a block of b rows.
-
-        Args:
-            x: Inputs (b, d).
-            z: Inputs of the units, x W[:, units].
-            parameters: Parameters of these units, in c columns.
-            units: Indices of the units.
-            exact: Whether products are computed in float64; otherwise in float32.
-        """
-        tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
-        xp, send = tile.xp, tile.send
-        f = np.empty((len(parameters.a), x.shape[0], self.outputs), tile.dtype)
-        for column in range(len(f)):
-            f[column] = to_host(xp, xp.matmul(tile.phi, send(parameters.a[column])))
-            for group, classes in enumerate(self._groups):
-                slope = xp.matmul(tile.x, xp.transpose(send(self._grouped(parameters.g)[column, group])))
-                slope *= tile.gate
-                f[column, :, classes] += to_host(xp, xp.matmul(slope, xp.transpose(tile.readout[classes])))
-        return f
-
-    def _adjoint_tile(
-        self, x: Any, z: Any, u: np.ndarray, units: slice, exact: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of Aᵀu that belong to B hidden units, summed over a block of b data points.
-
-        Args:
-            x: Inputs (b, d).
-            z: Inputs of the units, x W[:, units], (b, B).
-            u: Columns to multiply, (c, b, k).
-            units: Indices of the units.
-            exact: Whether products are computed in float64; otherwise in float32.
-
-        Returns:
-            The entries for the readout a, (c, B, k), and those for the directions g, (c, B, d), or (c, k, B, d) if each
-            class has its own directions.
-        """
-        tile = TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
-        xp, send = tile.xp, tile.send
-        a = np.empty((len(u), z.shape[1], self.outputs), tile.dtype)
-        g = np.empty((len(u), len(self._groups), z.shape[1], self.dim), tile.dtype)
-        for column in range(len(u)):
-            a[column] = to_host(xp, xp.matmul(send(u[column].T), tile.phi)).T
-            for group, classes in enumerate(self._groups):
-                back = xp.matmul(send(u[column][:, classes]), tile.readout[classes])
-                back *= tile.gate
-                g[column, group] = to_host(xp, xp.matmul(xp.transpose(back), tile.x))
-        return a, g if self.per_class else g[:, 0]
-
-    @property
-    def _groups(self) -> list[slice]:
-        """Slices that divide the classes into groups, where the classes of a group share the first-layer directions G.
-
-        By default there is one slice with all classes. With `per_class` there is one slice for each class.
-        """
-        return blocks(self.outputs, 1 if self.per_class else self.outputs)
-
-    def _grouped(self, g: np.ndarray) -> np.ndarray:
-        """Return the first-layer directions of B units as (c, groups, B, d), one entry for each slice in `_groups`.
-
-        Args:
-            g: Directions (c, B, d), or (c, k, B, d) if each class has its own.
-        """
-        return g if self.per_class else g[:, None]
 
     def _hidden(self, x: Any, z: Any, rows: slice, units: slice) -> Any:
         """Return the part of x W for some rows and hidden units, as a slice of `z` or by a product.
@@ -368,35 +288,28 @@ class TangentProblem(LeastSquares):
         """
         return self.xp.matmul(x[rows], self._weights[:, units]) if z is None else z[rows, units]
 
+    def _tile(self, x: Any, z: Any, units: slice, exact: bool = False) -> TangentTile:
+        """Return the tile of some rows and hidden units.
+
+        Args:
+            x: Inputs (b, d).
+            z: Inputs of the units, x W[:, units], (b, B).
+            units: Indices of the units.
+            exact: Whether products are computed in float64; otherwise in float32.
+        """
+        return TangentTile.of(self.xp, x, z, self._readout[:, units], exact)
+
     def _row_blocks(self) -> list[tuple[slice, Any]]:
-        size = block_size(self.units, self.memory)
+        size = block_size(self.layout.units, self.memory)
         return [(rows, self._x[rows]) for rows in blocks(self.n, size)]
 
     def _unit_blocks(self, rows: int) -> list[slice]:
-        return blocks(self.units, block_size(rows, self.memory))
+        return blocks(self.layout.units, block_size(rows, self.memory))
 
     def _tiles(self, rows: slice) -> list[tuple[slice, Any]]:
         """Return X W for some train rows in parts, as pairs of a slice of hidden units and X W for these units."""
         units = self._unit_blocks(_ROWS)
         return [(part, self._hidden(self._x, self._z, rows, part)) for part in units]
-
-    def _single(self, v: np.ndarray) -> Parameters:
-        """Return the readout, bias and directions in v (p, c) in float32; passes call this once, before their tiles."""
-        return self.unpack(np.ascontiguousarray(v.T, np.float32).T)
-
-    def _cut(self, parameters: Parameters, units: slice) -> Parameters:
-        return Parameters(parameters.a[:, units], parameters.bias, parameters.g[..., units, :])
-
-    def _zeros(self, columns: int) -> Parameters:
-        return self.unpack(np.zeros((columns, self.params)).T)
-
-    def _stack(self, f: np.ndarray) -> np.ndarray:
-        """Reshape outputs (c, n, k) to columns (n k, c), ordered by data point, then by class."""
-        return f.reshape(len(f), -1).T
-
-    def _unstack(self, u: np.ndarray) -> np.ndarray:
-        """Reshape columns (n k, c), ordered by data point, then by class, to (c, n, k)."""
-        return np.ascontiguousarray(u.T).reshape(-1, self.n, self.outputs)
 
     def formed(self, moment: Float64[np.ndarray, "p columns"] | None) -> Iterator[GramProblem]:
         """Yield the ridge problem with the Gram matrix A Aᵀ as `GramProblem` objects, for solvers that factor a matrix.
@@ -438,15 +351,14 @@ class TangentProblem(LeastSquares):
         own = x is self._x
 
         def tile(x: Any, z: Any, units: slice) -> TangentTile:
-            z = self._hidden(x, z, slice(None), units)
-            return TangentTile.of(self.xp, x, z, self._readout[:, units], self.xp is np)
+            return self._tile(x, self._hidden(x, z, slice(None), units), units, exact=self.xp is np)
 
         def pairs() -> Iterator[tuple[TangentTile, TangentTile]]:
-            for units in self._unit_blocks(max(x.shape[0], self.n) * self.outputs):
+            for units in self._unit_blocks(max(x.shape[0], self.n) * self.layout.outputs):
                 right = tile(self._x, self._z, units)
                 yield right if own else tile(x, None, units), right
 
-        return kernels(pairs(), x.shape[0], self.n, self.outputs, per_class=self.per_class)
+        return kernels(pairs(), x.shape[0], self.n, self.layout.outputs, per_class=self.layout.per_class)
 
 
 STEPS = 1.65  # of block Lanczos, see `ProblemWork.steps`: measured 1.6 to 1.75 on Fashion-MNIST, .75 on Gaussian data

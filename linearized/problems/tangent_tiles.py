@@ -14,20 +14,7 @@ import numpy as np
 
 from linearized.base.scalar_functions import relu, step
 from linearized.problems.array_module import to_device, to_host
-
-
-class Parameters(NamedTuple):
-    """The trained parameters of the neural-tangent model, for each of c solutions.
-
-    Attributes:
-        a: Readouts (c, N, k) of N hidden units for k classes.
-        bias: Biases (c, k).
-        g: Directions of the first layer (c, N, d), or (c, k, N, d) if each class has its own directions.
-    """
-
-    a: np.ndarray
-    bias: np.ndarray
-    g: np.ndarray
+from linearized.problems.tangent_layout import Parameters, TangentLayout
 
 
 class TangentTile(NamedTuple):
@@ -67,7 +54,46 @@ class TangentTile(NamedTuple):
         x, z, readout = (np.asarray(to_host(xp, array), np.float64) for array in (x, z, readout))
         return cls(np, relu(z, np), step(z, np), x, readout, np.float64)
 
-    def send(self, array: np.ndarray) -> Any:
+    def outputs(self, parameters: Parameters, layout: TangentLayout) -> np.ndarray:
+        """Return the contribution (c, b, k) of the tile's hidden units to the outputs for its b rows.
+
+        Args:
+            parameters: Parameters of these units, in c columns.
+            layout: Shapes of the model.
+        """
+        xp, g = self.xp, layout.grouped(parameters.g)
+        f = np.empty((len(parameters.a), self.x.shape[0], layout.outputs), self.dtype)
+        for column in range(len(f)):
+            f[column] = to_host(xp, xp.matmul(self.phi, self._send(parameters.a[column])))
+            for group, classes in enumerate(layout.groups):
+                slope = xp.matmul(self.x, xp.transpose(self._send(g[column, group])))
+                slope *= self.gate
+                f[column, :, classes] += to_host(xp, xp.matmul(slope, xp.transpose(self.readout[classes])))
+        return f
+
+    def adjoint(self, u: np.ndarray, layout: TangentLayout) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of Aᵀu that belong to the tile's B hidden units, summed over its b data points.
+
+        Args:
+            u: Columns to multiply, (c, b, k).
+            layout: Shapes of the model.
+
+        Returns:
+            The entries for the readout a, (c, B, k), and those for the directions g, (c, B, d), or (c, k, B, d) if each
+            class has its own directions.
+        """
+        xp, units, groups = self.xp, self.phi.shape[1], layout.groups
+        a = np.empty((len(u), units, layout.outputs), self.dtype)
+        g = np.empty((len(u), len(groups), units, layout.dim), self.dtype)
+        for column in range(len(u)):
+            a[column] = to_host(xp, xp.matmul(self._send(u[column].T), self.phi)).T
+            for group, classes in enumerate(groups):
+                back = xp.matmul(self._send(u[column][:, classes]), self.readout[classes])
+                back *= self.gate
+                g[column, group] = to_host(xp, xp.matmul(xp.transpose(back), self.x))
+        return a, g if layout.per_class else g[:, 0]
+
+    def _send(self, array: np.ndarray) -> Any:
         """Return `array` on the device and in the data type of this tile's products."""
         return np.asarray(array, np.float64) if self.dtype is np.float64 else to_device(self.xp, array)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from linearized.base.errors import UserError
 from linearized.problems import FeatureProblem, LeastSquares, MatrixProblem, TangentProblem
 from linearized.problems.least_squares import cheapest_mode
-from linearized.problems.tangent_tiles import Parameters
+from linearized.problems.tangent_layout import Parameters
 
 MODES = ("kept", "recomputed", "gram")
 
@@ -48,7 +48,7 @@ def dense_tangent(problem, x, weights, readout):
     """A column by column: the loops applied to unit vectors."""
     columns = []
     for unit in np.eye(problem.params):
-        parameters = problem.unpack(unit[:, None])
+        parameters = problem.layout.unpack(unit[:, None])
         f = tangent_by_loops(x, weights, readout, *(part[0] for part in parameters))
         columns.append(f.ravel())
     return np.array(columns).T
@@ -161,10 +161,10 @@ def test_tangent_predicts_column_after_column(per_class):
     new = np.random.default_rng(12).standard_normal((4, 3)).astype(np.float32)
     predicted = problem.predict(new, v)
     for column in range(3):
-        parts = (part[column] for part in problem.unpack(v))
+        parts = (part[column] for part in problem.layout.unpack(v))
         expected = tangent_by_loops(new, weights, readout, *parts)
         np.testing.assert_allclose(predicted[:, 2 * column : 2 * column + 2], expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(problem.pack(problem.unpack(v)), v)
+    np.testing.assert_allclose(problem.layout.pack(problem.layout.unpack(v)), v)
 
 
 def test_shared_directions_are_per_class_ones_that_agree():
@@ -172,8 +172,8 @@ def test_shared_directions_are_per_class_ones_that_agree():
     shared = TangentProblem(x, y, weights, readout, xp=np)
     own = TangentProblem(x, y, weights, readout, per_class=True, xp=np)
     v = np.random.default_rng(14).standard_normal((shared.params, 1))
-    a, bias, g = shared.unpack(v)
-    same = own.pack(Parameters(a, bias, np.repeat(g[:, None], 3, axis=1)))
+    a, bias, g = shared.layout.unpack(v)
+    same = own.layout.pack(Parameters(a, bias, np.repeat(g[:, None], 3, axis=1)))
     np.testing.assert_allclose(own.forward(same), shared.forward(v), rtol=1e-5, atol=1e-5)
 
 
