@@ -61,9 +61,10 @@ class Piecewise(Activation):
         self.kinks, self.smooth = kinks, smooth
 
     def pair(self, k12, one, two, terms=0):
-        """Return the dual E[f(u) f(v)] and the slope E[f'(u) f'(v)] of normal u and v from truncated moments.
+        """Return the dual E[f(u) f(v)] and its derivative E[f'(u) f'(v)] for centred normal u and v.
 
-        `k12` are their covariances, `one` and `two` the variances of u and of v; `terms` is not used.
+        They are computed from moments of truncated normal pairs. `k12` are the covariances of u and v, `one` and `two`
+        their variances; `terms` is not used.
         """
         moments = Moments(k12, one, two)
         slopes = [(jump * p * _side(t), p - 1, t) for jump, p, t in self.kinks if p]

@@ -85,24 +85,25 @@ def lanes(numbers: int) -> int:
 
 
 def convolve_rectify(work, at, length, near, maps, slope, beta, fits, tangent, like, exact):
-    """Apply a convolution and its ReLU to one row of pixel pairs, in place, in a loop over the flat plane.
+    """Apply a convolution and its ReLU to all pairs of pixels in two rows of two images.
 
-    K is the covariance between pixels of two images, Θ the tangent kernel and T = K + Θ. A plane contains the numbers
-    of K or T for all pairs of columns of two rows of images of width W. q is the variance of the weights divided by 9,
-    b² the variance of the biases, and s and s' are the standard deviations of the two pixels of a pair. The function is
-    inlined, so that addresses and flags are constants.
+    K is the covariance between pixels of two images, Θ the tangent kernel and T = K + Θ. A plane contains K or T for
+    all pairs of columns of two rows of images of width W, as one flat array. A convolution sums over three pairs of
+    rows: the function is called for one pair of rows after the other, and `work` keeps horizontal sums between calls.
+    q is the variance of the weights divided by 9, b² the variance of the biases, and s and s' are the standard
+    deviations of the two pixels of a pair. The function is inlined, so that addresses and flags are constants.
 
     Args:
         work: Flat array with the planes of this layer.
-        at: Offsets in `work` of eight planes: the inputs K and T, with zeros around them; for K, the horizontal sums of
-            the last plane, and the added horizontal sums of the last two planes; the same two planes for T; the outputs
-            K and T.
-        length: Numbers of a plane.
+        at: Offsets in `work` of eight planes. The first two are the inputs K and T, with zeros around them. The third
+            has the horizontal sums of K of the previous call, and the fourth those of the two previous calls, added.
+            The fifth and sixth have the same sums of T. The last two are the outputs K and T.
+        length: Number of entries of a plane.
         near: W + 2, the distance in the plane between a pair of pixels and the pair one column further in both images.
         maps: √q/s, √q/s', s/√2 and s'/√2, each repeated along the plane.
         slope: q/2 for each number of the plane, and 0 in the zero column.
         beta: b²/q.
-        fits: Constants, see `fits`.
+        fits: Coefficients of the polynomials, as the function `fits` returns them.
         tangent: Whether T is computed.
         like: Whether T equals K at the input, as before the first ReLU.
         exact: Whether κ₀ and κ₁ are computed by arc sine and square root, as in float64, instead of by polynomials.
@@ -210,7 +211,7 @@ def stage_kernel(stage: Stage, *, channels: int, pooled: int, slots: tuple[int, 
             twin: For each pair, whether both images are the same.
             q: Weight variance of the convolutions, divided by 9.
             beta: Variance b² of the convolutions' biases, divided by `q`.
-            fits: Constants, see `fits`.
+            fits: Coefficients of the polynomials, as the function `fits` returns them.
             maps_in: Maps of the previous stage; not read in the first one.
             scale: Factor that turns the sums in `maps_in` into means.
             maps_out: Maps of this stage, sums over its pool.

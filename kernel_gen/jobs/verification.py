@@ -83,7 +83,9 @@ def _finished(folder: Path, manifest: Manifest, block: str) -> list[Stored]:
 
 
 def _chosen(bands: list[Stored], count: int, random: np.random.Generator) -> list[tuple[Stored, int]]:
-    """Return `count` random rows of the stored bands, each as its band and its index in the block.
+    """Return `count` random rows of stored bands, each as its band and its index, from 0 at the start of the block.
+
+    A band is a range of rows of a block, such as the test rows.
 
     Rows come from as many different bands as possible. The list is empty if there are no bands.
 

@@ -16,11 +16,11 @@ SHORTEST_BAR, LONGEST_BAR = 8, 40  # limits of the length of a progress bar, in 
 
 
 class Part(NamedTuple):
-    """One text of a progress line, such as the speed, and its importance.
+    """One text of a progress line, such as the speed.
 
     Attributes:
         text: The text; "" leaves it out.
-        rank: Importance: texts of the highest rank are left out first in a narrow terminal, those of rank 0 never.
+        rank: Order in which texts are left out in a narrow terminal: the largest number first, 0 never.
     """
 
     text: str

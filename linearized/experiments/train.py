@@ -179,7 +179,8 @@ def _entry(done, dataset: Dataset, loss: str) -> dict[str, Any]:
 def _needs_no_framework(config: TrainSettings) -> bool:
     """Return whether the model can be fitted and saved without importing Keras.
 
-    This holds for least-squares models whose module can write a model file without Keras (a function `exported`).
+    This holds for least-squares models if their module has a function `exported`, which writes a model file without
+    Keras.
     """
     return config.uses_least_squares() and hasattr(module_of(config), "exported")
 

@@ -54,7 +54,7 @@ class FeatureStep:
 
     @property
     def loss(self) -> float:
-        """Validation loss at the best ridge, a mean squared norm."""
+        """Validation loss at the best ridge: the mean over the rows of the squared norm of prediction minus target."""
         return float(self.validation_losses[self.place])
 
 

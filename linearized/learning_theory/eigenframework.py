@@ -72,7 +72,7 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(gram: Float[np.ndarray, "n n"], targets: Float[np.ndarray, "n k"]) -> Spectrum:
-    """Return the eigenvalues of the Gram matrix of a pool, and the coefficients of the targets in its eigenvectors.
+    """Return the eigenvalues of the Gram matrix of a pool, and the targets in the basis of its eigenvectors.
 
     It takes about 9 N³ operations, and memory for 3 N² numbers of the data type of the Gram matrix. Eigenvalues that
     are negative because of rounding errors are set to 0.

@@ -113,7 +113,7 @@ class LeastSquares(abc.ABC):
 
     @property
     def spare(self) -> int:
-        """Bytes of the memory budget that remain for a solver besides the arrays kept between products."""
+        """Bytes of the memory budget that remain for a solver, without what the problem keeps between products."""
         return max(self.memory - self.held.get(self.mode, 0), 0)
 
     def set_mode(self, mode: str) -> None:

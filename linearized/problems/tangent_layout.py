@@ -94,7 +94,7 @@ class TangentLayout(NamedTuple):
         return np.concatenate(flat, axis=1).T
 
     def zeros(self, columns: int) -> Parameters:
-        """Return parameters in float64 that are 0, for `columns` columns."""
+        """Return `Parameters` of zeros in float64 for c = `columns` solutions."""
         return self.unpack(np.zeros((columns, self.params)).T)
 
     def stack(self, f: np.ndarray) -> np.ndarray:

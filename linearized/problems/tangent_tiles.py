@@ -72,10 +72,12 @@ class TangentTile(NamedTuple):
         return f
 
     def adjoint(self, u: np.ndarray, layout: TangentLayout) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of Aᵀu that belong to the tile's B hidden units, summed over its b data points.
+        """Return the entries of Aᵀu for the tile's B hidden units, summed over the tile's b rows.
+
+        A is the matrix of the model's features, with the readout and the directions of each unit as columns.
 
         Args:
-            u: Columns to multiply, (c, b, k).
+            u: The c columns to multiply, (c, b, k) for b rows and k classes.
             layout: Shapes of the model.
 
         Returns:

@@ -113,13 +113,13 @@ def _height(rows: pd.DataFrame, letters: int) -> float:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, metric: str, labels: list[str], letters: int) -> None:
-    """Draw one dataset: lines over the noise levels, or dots if there is only one level.
+    """Draw the results on one data set: lines over the noise levels, or dots if there is only one level.
 
     Args:
         axis: Axis to draw on.
-        rows: Runs on the dataset, with the column `label`.
+        rows: Runs on the data set; the column `label` names the model or kernel.
         metric: Column to draw.
-        labels: Labels of all datasets, whose order selects the colours.
+        labels: All values of `label` on any data set. The index in this list determines the colour.
         letters: Number of letters after which labels are wrapped.
     """
     if rows["noise_ind"].nunique() > 1:

@@ -156,13 +156,13 @@ def _equal(column: "pd.Series", value: Any) -> "pd.Series":
 
 
 def draw(recipe: FigureRecipe, dataset: str, points: "pd.DataFrame", folder: Path, name: str) -> None:
-    """Write the picture as png and pdf and its data as csv; print means over seeds and what the figure shows.
+    """Write the picture as png and pdf and its data as csv; print means over seeds and the sentence `recipe.shows`.
 
     Args:
         recipe: Recipe of the figure.
         dataset: Dataset of the runs.
-        points: Data of the figure, as `collected` returns them or, for recipes with `tangents` or `theory`, as `points`
-            of `tangent_figure` or `theory_figure` returns them.
+        points: Data of the figure. They are the result of `tangent_figure.points` for recipes with `tangents`, of
+            `theory_figure.points` for those with `theory`, and of `collected` for all others.
         folder: Folder of the files.
         name: Name of the files without suffix.
     """

@@ -118,10 +118,10 @@ class DataSettings(OwnDataSettings):
         return super().kinds() | {"dataset": own, "": {"": ROWS_READ, "divided": reads("seed", "test_fraction")}}
 
     def chosen(self) -> Mapping[str, str | None]:
-        """Return the selected entries (see `Settings.chosen`), with the data set and the way of selecting rows.
+        """Return the selected entry for each key of `kinds`, which together determine the settings that are read.
 
-        The value of the key "dataset" is None for the user's own data. The value of the key "", which stands for the
-        selection of rows, is "divided" for the user's own data without a test part, and "" for all other data.
+        Two keys are added to those of the base class. "dataset" has the name of the data set, or None for the user's
+        own data. The key "" has "divided" if the user's own data are split into train and test rows, and "" otherwise.
         """
         if not self.data:
             return {**super().chosen(), "dataset": self.dataset, "": ""}

@@ -64,7 +64,7 @@ def shared_start(variants: Sequence[Mapping[str, Any]], number: int) -> int:
     """Return the index of the first variant that starts from the same fixed kernel as a given variant.
 
     A variant is a combination of base kernel, bandwidth and kind of metric that a feature machine tries. Iteration 0
-    uses the kernel before any metric is learned. It is therefore the same for all variants with this base kernel and
+    uses the kernel before any metric is learned. It is therefore equal for all variants with the same base kernel and
     bandwidth, and stored only for the first one.
 
     Args:

@@ -124,7 +124,7 @@ class LayerKernel:
         return [Gradients(layer_features(self.model, x, self._layer)[:, None])]
 
     def block(self, one: list[Gradients], two: list[Gradients]) -> np.ndarray:
-        """Return φ(x)·φ(x') between n rows x and m rows x', (n, m).
+        """Return φ(x)·φ(x') for all pairs of n rows x and m rows x', (n, m); φ are the outputs of the layer.
 
         Args:
             one: Result of `prepare` for the n rows.

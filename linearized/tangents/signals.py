@@ -71,10 +71,11 @@ def flat(outputs: Any) -> Any:
 
 
 class _TensorFlowSignals:
-    """TensorFlow graph of the forward pass and of one backward pass for each combination of outputs.
+    """TensorFlow graph of one forward pass, and of one backward pass for each linear combination of the outputs.
 
     Args:
-        owner: The `Signals` object that contains the model. Its list `calls` is set when the model is traced.
+        owner: The `Signals` object that contains the model. Tracing the model sets `owner.calls`, the layers in the
+            order in which the model calls them.
     """
 
     def __init__(self, owner: Signals):

@@ -1,4 +1,6 @@
-"""Conversion of the arrays of the user's own data to train and test rows: task, class numbers, split, image shape.
+"""Conversion of the arrays of the user's own data to train and test rows.
+
+The module determines the task and the image shape, numbers the classes and splits the rows.
 
 Inputs are not read here, except to find rows with missing values if such rows are to be dropped.
 """

@@ -64,7 +64,9 @@ class PatchFiles(CifarFiles):
 
 
 def make(folder: Path, num_train: int = NUM_TRAIN, num_test: int = NUM_TEST, seed: int = SEED) -> Path:
-    """Cut patches and write them as CIFAR-10's pickles (five train batches); the folder is complete or absent.
+    """Cut patches from photos and write them in the format of CIFAR-10: pickles, of which five have train patches.
+
+    After an error or an interruption the folder does not exist.
 
     Args:
         folder: Folder of the pickles.

@@ -2,8 +2,8 @@
 
 The loop is used with TensorFlow on a CPU, and `fit` otherwise. With TensorFlow, `fit` reads a `keras.utils.PyDataset`
 by `tf.data.Dataset.from_generator`, which sets glibc's M_TRIM_THRESHOLD to 128 kB for the rest of the process
-(`generator_dataset_op.cc`, TensorFlow 2.21). After this, a process had 20 times as many page faults and trained a
-quarter fewer examples per second at width 1,024, also by `fit` on arrays. The loop calls the training step directly,
+(`generator_dataset_op.cc`, TensorFlow 2.21). After this, a process had 20 times as many page faults, and training at
+width 1,024 was slower by a quarter, even where `fit` read arrays. The loop calls the training step directly,
 without tf.data. With an accelerator `fit` is better, because its pipeline prepares the next batch during a step. Keras
 on JAX uses no tf.data.
 """
