@@ -36,6 +36,16 @@ class DifferentiableKernel(Kernel):
         """
         return self
 
+    def deciding(self, train: np.ndarray) -> np.ndarray:
+        """Return the train rows that determine the parameters which `on` sets; by default all.
+
+        Only these rows are multiplied by the root of a metric to compute the parameters.
+
+        Args:
+            train: Train rows (n, d).
+        """
+        return train
+
     def stretch(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
         """Return rows multiplied by the square root of a metric, which `prepare` and `on` accept in place of rows.
 

@@ -64,6 +64,10 @@ class FullyConnected(DifferentiableKernel):
         self.weight_var, self.bias_var = weight_std**2, bias_std**2
         self.dtype, self.scale = np.dtype(dtype), scale
 
+    def deciding(self, train: np.ndarray) -> np.ndarray:
+        """Return no rows, because train rows determine no parameter of this kernel."""
+        return train[:0]
+
     def prepare(self, x: np.ndarray) -> Rows:
         """Return the rows of `x` (n, d) in the kernel's dtype with their squared norms.
 

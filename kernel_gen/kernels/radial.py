@@ -14,7 +14,7 @@ from kernel_gen.kernel import OneKernel
 from kernel_gen.kernels.differentiable import DifferentiableKernel
 from kernel_gen.rows import Rows, prepare_rows, same_width
 from linearized.base.errors import UserError
-from linearized.base.shapes import Float, Float64
+from linearized.base.shapes import Float, Float64, Int64
 
 MEDIAN_ROWS = 1000  # largest number of rows whose distances enter the median
 EQUAL = 10  # rows count as equal in gradients if they are closer than this many roundings of their norms
@@ -65,6 +65,10 @@ class RadialKernel(DifferentiableKernel):
         found = copy.copy(self)
         found.bandwidth = median_distance(train)
         return found
+
+    def deciding(self, train: np.ndarray) -> np.ndarray:
+        """Return the train rows whose median distance is the bandwidth: up to `MEDIAN_ROWS` of the rows (n, d)."""
+        return train[median_rows(len(train))]
 
     def prepare(self, x: np.ndarray) -> Rows:
         """Return the rows of `x` (n, d) with their squared norms, in float64.
@@ -134,6 +138,11 @@ def squared_distances(one: Rows, two: Rows) -> Float64[np.ndarray, "n1 n2"]:
     return squares
 
 
+def median_rows(count: int) -> Int64[np.ndarray, " b"]:
+    """Return the indices of up to `MEDIAN_ROWS` of `count` rows, spread evenly, whose distances enter the median."""
+    return np.unique(np.linspace(0, count - 1, min(count, MEDIAN_ROWS)).astype(int))
+
+
 def median_distance(x: np.ndarray) -> float:
     """Return the median of the distances ‖x_i - x_j‖ over all pairs i < j of rows of `x` (n, d).
 
@@ -142,8 +151,7 @@ def median_distance(x: np.ndarray) -> float:
     Raises `UserError` if the median is 0 or there are fewer than two rows, because the data then determine no
     bandwidth.
     """
-    chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), MEDIAN_ROWS)).astype(int))
-    rows = prepare_rows(np.asarray(x)[chosen], np.dtype(np.float64))
+    rows = prepare_rows(np.asarray(x)[median_rows(len(x))], np.dtype(np.float64))
     upper = np.triu_indices(len(rows), 1)
     median = float(np.median(np.sqrt(squared_distances(rows, rows)[upper]))) if len(rows) > 1 else 0.0
     if not median > 0:

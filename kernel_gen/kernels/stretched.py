@@ -40,7 +40,7 @@ class StretchedKernel(Kernel):
             train: Train rows (n, d), before they are stretched.
         """
         found = type(self).__new__(type(self))
-        found.__dict__ |= vars(self) | {"base": self.base.on(self.base.stretch(train, self.root))}
+        found.__dict__ |= vars(self) | {"base": self.base.on(self.base.stretch(self.base.deciding(train), self.root))}
         return found
 
     def prepare(self, x: np.ndarray) -> Any:
@@ -59,8 +59,9 @@ class StretchedKernel(Kernel):
         return self.base.block(one, two, same=same)
 
     def average_outer_product(
-        self, points: Any, rows: Any, alpha: np.ndarray, *, diagonal: bool, centred: bool
-    ) -> np.ndarray:
+        self, points: np.ndarray, rows: Any, alpha: np.ndarray, *, diagonal: bool, centred: bool,
+        block_bytes: int | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Return the average gradient outer product (1/m) Σ_j Σ_c g_jc g_jcᵀ, (d, d) in float64, or its diagonal (d,).
 
         Here f_c(x) = Σ_i alpha_ic k(√M x, √M x_i) is the fitted function of output c, an expansion in n rows x_i, and
@@ -70,22 +71,24 @@ class StretchedKernel(Kernel):
         For K outputs it costs 2mnd operations for the derivatives of the kernel, 2mndK for the gradients and 2md²K for
         their outer products (2mdK for the diagonal alone with a diagonal metric). Gradients are computed for blocks of
         `gradient_rows` points, or of fewer if a float64 array with one entry per point of the block and row would
-        exceed `BLOCK_BYTES`.
+        exceed `block_bytes`. The points of a block are prepared when it is computed.
 
         Args:
-            points: The points, prepared by this kernel.
+            points: The points (m, columns), before they are stretched.
             rows: The n rows of the expansions, prepared by this kernel.
             alpha: Coefficients of the expansions (n, K).
             diagonal: Whether only the diagonal is returned.
             centred: Whether the mean over the points is subtracted from each output's gradients. This removes linear
                 trends of f_c, which could hide the directions in which f_c is nonlinear.
+            block_bytes: Largest size of such an array, of which a few exist at once; None: `BLOCK_BYTES`.
         """
         entrywise = diagonal and self.root.ndim == 1
         d, k = len(self.root), alpha.shape[1]
         total, sums, count = np.zeros(d if entrywise else (d, d)), np.zeros((k, d)), 0
-        step = min(self.base.gradient_rows, max(1, BLOCK_BYTES // (8 * len(rows))))
+        most = BLOCK_BYTES if block_bytes is None else block_bytes
+        step = min(self.base.gradient_rows, max(1, most // (8 * len(rows))))
         for start in range(0, len(points), step):
-            found = self.base.gradients(points[start : start + step], rows, alpha)
+            found = self.base.gradients(self.prepare(points[start : start + step]), rows, alpha)
             count += found.shape[1]  # a point may have several gradients, one for each patch
             sums += found.sum(axis=1)
             total += np.square(found).sum(axis=(0, 1)) if entrywise else sum(part.T @ part for part in found)

@@ -197,7 +197,7 @@ class KernelResult(_Run):
         """Return the outputs (m, k) of the fitted function at the chosen ridge for preprocessed rows (m, d).
 
         They are K(rows, train)α, plus the constant that was subtracted from the labels. With centres, α belongs to the
-        centres instead of all train rows.
+        centres instead of all train rows. K is computed in tiles during the product and is never in memory as a whole.
 
         Raises:
             UserError: For runs with `features` or `gram`.
@@ -205,19 +205,19 @@ class KernelResult(_Run):
         if self.config.features or self.config.gram:
             raise UserError("Predictions of new rows need the kernel itself: leave out --features and --gram.")
         import kernel_gen
+        from linearized.kernel_ridge.cross_kernel import CrossKernel
         from linearized.settings.gram_settings import KernelSettings
 
         names = [field.name for field in dataclasses.fields(KernelSettings)]
         settings = KernelSettings.draft(**{name: getattr(self.config, name) for name in names})
-        module = kernel_gen.KERNELS.load(settings.kernel)
+        module, train = kernel_gen.KERNELS.load(settings.kernel), self._dataset.train
+        columns = np.asarray(train.x)
         if settings.by_labels():
             kernel = module.learned(settings, self.record, self._arrays, self._dataset)
         else:
-            kernel = module.build(settings, self._dataset.image_shape)
-        train = self._dataset.train
+            kernel = module.build(settings, self._dataset.image_shape).on(columns)
+        if self.config.centres:
+            columns = columns[self._arrays["centres"]]
         place = self.record["alpha"]["ridges"].index(self.record["chosen"]["position"])
         offset = self._dataset.targets(train) - self._dataset.targets(train, centred=True)
-        columns = train.x
-        if self.config.centres:  # a bandwidth is that of all train rows
-            kernel, columns = kernel.on(np.asarray(columns)), columns[self._arrays["centres"]]
-        return kernel_gen.gram(kernel, rows, columns) @ self._alpha[place] + float(offset[0, 0])
+        return CrossKernel(kernel, rows, kernel.prepare(columns)) @ self._alpha[place] + float(offset[0, 0])

@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from linearized.base.platforms import usable_cores
 
+PREDICTED = 2**26  # bytes of a block of rows in `in_row_blocks`
 _limits: list[int] = []  # limits of the active `at_most` blocks, the innermost last
 
 
@@ -84,6 +85,18 @@ def row_blocks(rows: int, row_bytes: int, *, block_bytes: int = 2**21) -> list[s
     """
     step = max(64, block_bytes // max(row_bytes, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def in_row_blocks(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray, row_bytes: int) -> np.ndarray:
+    """Return `function(x)` for rows x, computed for blocks of rows one after the other, such as predictions.
+
+    Args:
+        function: Function of rows (b, ...) that returns an array with b rows.
+        x: Rows (n, ...), at least one.
+        row_bytes: Memory that the function needs for each row, in bytes; a block takes about `PREDICTED` bytes.
+    """
+    blocks = row_blocks(len(x), row_bytes, block_bytes=PREDICTED)
+    return np.concatenate([function(x[rows]) for rows in blocks])
 
 
 def for_each(items: Sequence[Any], work: Callable[[Any], None]) -> None:

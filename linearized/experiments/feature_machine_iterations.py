@@ -19,6 +19,7 @@ from absl import logging
 
 from kernel_gen.kernels.stretched import StretchedKernel
 from linearized.base.errors import Interrupted, UserError
+from linearized.cluster.tiles import Here, OnWorkers
 from linearized.data.dataset import Dataset
 from linearized.experiments import select
 from linearized.experiments.feature_machine_solve import MetricSolver, Solved
@@ -56,14 +57,17 @@ class Machine:
         dataset: Rows and labels.
         work: Folder of unfinished work.
         variants: Variants to start with, whose indices count from 0; `carried` appends others.
+        place: Object that computes blocks of rows, from `linearized.cluster.tiles.places`.
     """
 
-    def __init__(self, config: Any, dataset: Dataset, work: Path, variants: list[Variant]):
+    def __init__(
+        self, config: Any, dataset: Dataset, work: Path, variants: list[Variant], place: Here | OnWorkers
+    ):  # fmt: skip
         self.config, self.dataset = config, dataset
         self.variants = list(variants)
         self.train = np.asarray(dataset.train.x)
-        self.bases = {base: base_kernel(config, dataset.image_shape, base).settled(self.train)
-                      for base in ("", *further_bases(config))}  # fmt: skip
+        self.bases = self._bases(config)
+        self.exact = self._bases(dataclasses.replace(config, dtype="float64")) if config.centres else None
         size = metric_size(self.bases[""], self.train)
         self.weights = _weights(config.ansatz_model, size) if config.ansatz_model else None
         if config.rfm_sample > len(self.train):
@@ -73,12 +77,21 @@ class Machine:
             refuse_beyond_machine(
                 MATRICES * 8 * dim**2, f"RFM with a full metric of {dim:,} columns", "Take --rfm_diagonal."
             )
-        self.solver = MetricSolver(config, dataset, work)
+        self.solver = MetricSolver(config, dataset, work, place)
         self.files = Checkpoint(work, key=config.key(), fingerprint=dataset.fingerprint)
         given = listed_ridges(config.ridges) if config.ridges else None
         self.ridges = dict.fromkeys(self.bases, given)  # for each base kernel; None until it is known
         self.best: tuple[tuple[float, ...], int, int] | None = None  # rank, variant and iteration of the best solution
         self.held: tuple[int, int, Solved] | None = None  # the best solution, if this process computed it
+
+    def _bases(self, config: Any) -> dict[str, Any]:
+        """Return the base kernels by name; "" is the base kernel of the settings, further ones are those of a search.
+
+        Args:
+            config: Settings of the run, in which the data type of the kernel may have been replaced.
+        """
+        return {base: base_kernel(config, self.dataset.image_shape, base).settled(self.train)
+                for base in ("", *further_bases(config))}  # fmt: skip
 
     def carried(self, steps: list[dict[str, Any]]) -> range:
         """Append copies of the two best variants with each further base kernel, and return the indices of the copies.
@@ -194,8 +207,11 @@ class Machine:
             following = self._learned(number, index, found, entries)
         step |= {"last": following is None, "seconds": round(time.monotonic() - start, 3)}
         self._keep_best(step, found)
-        alpha = {"alpha": found.path.alpha[self._ridge(found, entries)]} if index == 0 else {}
-        self.files.save(f"step_{number:03d}_{index:04d}", {"step": np.array(json.dumps(step)), **alpha})
+        function = {}
+        if index == 0:  # other variants learn their first metric from it
+            function = {"alpha": found.path.alpha[self._ridge(found, entries)]}
+            function |= {} if found.centres is None else {"centres": found.centres.rows}
+        self.files.save(f"step_{number:03d}_{index:04d}", {"step": np.array(json.dumps(step)), **function})
         return step
 
     def _learned(
@@ -211,7 +227,8 @@ class Machine:
             found: Solution of the iteration. Its coefficients at one ridge are used, see `_ridge`.
             entries: Scores of the solution, one dictionary per ridge.
         """
-        return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)])
+        centres = None if found.centres is None else found.centres.rows
+        return self._followed(number, index, found.kernel, found.path.alpha[self._ridge(found, entries)], centres)
 
     def _ridge(self, found: Solved, entries: list[dict[str, Any]]) -> int:
         """Return the index of the ridge whose fitted function determines the next metric.
@@ -226,24 +243,30 @@ class Machine:
         best, criterion = select.lowest_loss(entries), select.criterion_of(entries)
         targets = self.dataset.targets(self.dataset.train, centred=True)
         relative = entries[best].get(f"{criterion}_normalised_loss")
-        if relative is None:  # leave-one-out
-            relative = entries[best][f"{criterion}_loss"] * len(targets) / np.square(targets).sum()
+        if relative is None:  # leave-one-out and generalised cross-validation
+            relative = select.loss_of(entries[best], criterion) * len(targets) / np.square(targets).sum()
         return followed_ridge(found.path, targets, best, relative)
 
-    def _followed(self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray) -> np.ndarray | None:
+    def _followed(
+        self, number: int, index: int, kernel: StretchedKernel, alpha: np.ndarray, centres: np.ndarray | None
+    ) -> np.ndarray | None:
         """Learn the next metric from the gradients of a fitted function, and store it.
 
         Args:
             number: Index of the variant, from 0.
             index: Number of the iteration that fitted the function, 0 for the fixed kernel.
             kernel: Kernel k(√M x, √M z) with the metric M of this iteration.
-            alpha: Coefficients (n, k) of the function for the n train rows and k outputs, at one ridge.
+            alpha: Coefficients (n, k) of the function for n rows and k outputs, at one ridge.
+            centres: Indices of these n rows among the train rows, the centres; None: all train rows.
 
         Returns:
             The metric; None if all gradients are 0 or some are not finite, which is logged.
         """
         variant = self.variants[number]
-        metric = next_metric(kernel, self.train, alpha, variant, sample=self.config.rfm_sample)
+        metric = next_metric(
+            kernel, self.train, alpha, variant, sample=self.config.rfm_sample, centres=centres,
+            memory=self.solver.memory,
+        )  # fmt: skip
         if metric is None:
             logging.warning("%s: iteration %d has no gradients left: no further metric is learned", variant, index)
             return None
@@ -288,8 +311,8 @@ class Machine:
         if index == 0:
             kept = self.files.load(f"step_{self._start(number):03d}_0000")
             if kept is not None:
-                kernel = self._kernel(number, self._metric(number, 0))
-                return self._followed(number, 0, kernel, kept["alpha"])
+                kernel = self._kernel(number, self._metric(number, 0), self.bases)
+                return self._followed(number, 0, kernel, kept["alpha"], kept.get("centres"))
         with self._solved(number, index, self._metric(number, index)) as found:
             return self._learned(number, index, found, entries_of(self.dataset, found.path, found.outputs))
 
@@ -306,16 +329,17 @@ class Machine:
             metric: M (d, d) of the kernel k(√M x, √M z), or its diagonal (d,).
         """
         variant = self.variants[number]
+        exact = None if self.exact is None else self._kernel(number, metric, self.exact)
         with self.solver.solved(
-            self._kernel(number, metric), metric, self.ridges[variant.base], name=f"{number:03d}_{index:04d}",
-            title=f"({variant}) iteration {index}",
+            self._kernel(number, metric, self.bases), exact, metric, self.ridges[variant.base],
+            name=f"{number:03d}_{index:04d}", title=f"({variant}) iteration {index}",
         ) as found:  # fmt: skip
             self.ridges[variant.base] = found.path.ridges
             yield found
 
-    def _kernel(self, number: int, metric: np.ndarray) -> StretchedKernel:
+    def _kernel(self, number: int, metric: np.ndarray, bases: dict[str, Any]) -> StretchedKernel:
         variant = self.variants[number]
-        return at_metric(self.bases[variant.base], metric, self.train, variant.factor)
+        return at_metric(bases[variant.base], metric, self.train, variant.factor)
 
     def _start(self, number: int) -> int:
         return shared_start([dataclasses.asdict(variant) for variant in self.variants], number)

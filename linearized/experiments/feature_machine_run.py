@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kernel_gen.kernels.stretched import spectrum
+from linearized.cluster.tiles import Here, OnWorkers
 from linearized.data.dataset import Dataset
 from linearized.experiments import run as life
 from linearized.experiments import select
@@ -42,7 +43,7 @@ def variants(config: Any) -> list[Variant]:
     return [Variant(*one) for one in itertools.product((True, False), (True, False), POWERS, factors)]
 
 
-def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcome:
+def fitted(config: Any, level: int, dataset: Dataset, work: Path, place: Here | OnWorkers) -> life.Outcome:
     """Fit a feature machine to a dataset, and return its record and arrays.
 
     The record contains the scores at every ridge of the best iteration, as for other kernels, and under
@@ -55,12 +56,13 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
         level: Noise level.
         dataset: Rows and labels.
         work: Folder of unfinished work.
+        place: Object that computes blocks of rows, from `linearized.cluster.tiles.places`.
 
     Raises:
         UserError: If the fixed kernel (iteration 0) cannot be fitted. If a later iteration cannot be fitted, its
             variant ends with the iteration before.
     """
-    machine = Machine(config, dataset, work, variants(config))
+    machine = Machine(config, dataset, work, variants(config), place)
     steps = [step for number in range(len(machine.variants)) for step in machine.iterations(number)]
     for number in machine.carried(steps):
         steps += machine.iterations(number)
@@ -69,6 +71,8 @@ def fitted(config: Any, level: int, dataset: Dataset, work: Path) -> life.Outcom
     best = flat[choice.position][0]
     found = machine.solution(steps[best]["variant"], steps[best]["iteration"])
     record, arrays = record_of(config, level, dataset, found.path, found.outputs, found.kernel.scale)
+    if found.centres is not None:
+        record, arrays = found.centres.added(record, arrays)
     shape = found.kernel.base.metric_shape or dataset.image_shape
     about = {"variants": [{**dataclasses.asdict(one), "name": str(one)} for one in machine.variants],
              "steps": steps, "best": best, "spectrum": spectrum(found.metric)[:MOST_EIGENVALUES].tolist(),

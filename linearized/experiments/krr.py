@@ -92,9 +92,9 @@ def _fitted(config: KernelFitSettings, asked: KernelFitSettings, level: int, unf
     dataset = _checked(load_preprocessed(config, level))
     config.check_choice(dataset.task, dataset.name)
     refuse_endless_fit(config, level, {name: len(split) for name, split in dataset.splits().items()})
-    if config.by_labels():
-        return KERNELS.load(config.kernel).fit_level(config, level, dataset, unfinished)
     with places(config.workers, config.scheduler if TILED.holds(config) else "") as place:
+        if config.by_labels():
+            return KERNELS.load(config.kernel).fit_level(config, level, dataset, unfinished, place)
         if config.centres:
             from linearized.experiments.centres_fit import fitted
 

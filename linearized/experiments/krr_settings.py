@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     pass
 
 OF_SHARDS = ("num_shards",)  # settings of matrices that are stored in shards
-# settings of kernels that do not depend on labels
-OF_FIXED = (*OF_SHARDS, "scheduler", "workers", *CentreSettings.own(), "on_the_fly")
 TILED = when(centres=SET) | when(on_the_fly=SET)  # fits that compute tiles of K, on workers if there are some
 SOLVER_READS = GRAM_SOLVER_READS | {
     "auto": {name: on for solver in AUTO_GRAM for name, on in GRAM_SOLVER_READS[solver].items()}
@@ -121,7 +119,18 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         """
         if name in OF_SHARDS and (self.centres or self.on_the_fly):
             return False
-        return super().reads(name) and (name not in OF_FIXED or bool(self.gram) or not self.by_labels())
+        return super().reads(name) and not self._of_fixed(name)
+
+    def _of_fixed(self, name: str) -> bool:
+        """Return whether a setting has no effect because the kernel is learned from labels.
+
+        No shards are then kept, and no products with shards are computed by a scheduler's workers.
+
+        Args:
+            name: Name of the setting.
+        """
+        only = name in OF_SHARDS or (name == "scheduler" and not TILED.holds(self))
+        return only and not self.gram and self.by_labels()
 
     def refuse_unread(self, given: Iterable[str]) -> None:
         """Raise `UserError` for settings that were given but have no effect.
@@ -137,10 +146,11 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
         if self.gram and "num_shards" in given:
             raise UserError(f"--num_shards is read without --gram. Received: --num_shards={self.num_shards}.")
         for name in given:
-            if name in OF_FIXED and not self.gram and self.by_labels():
+            if self._of_fixed(name):
+                tiled = ", or with --centres or --on_the_fly" if name == "scheduler" else ""
                 raise UserError(
                     f"--{name} is read by kernels other than {self.kernel}, which is learned from labels and computed "
-                    f"here. Received: --{name}={getattr(self, name)}."
+                    f"here{tiled}. Received: --{name}={getattr(self, name)}."
                 )
             if name in OF_SHARDS and (self.centres or self.on_the_fly):
                 other = f"--centres={self.centres}" if self.centres else "--on_the_fly"

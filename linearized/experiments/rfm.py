@@ -107,7 +107,7 @@ def learned(settings: KernelSettings, record: Mapping[str, Any], arrays: Mapping
     return StretchedKernel(base, arrays["feature_machine/metric"])
 
 
-def fit_level(config: Any, level: int, dataset: Any, work: Path) -> Any:
+def fit_level(config: Any, level: int, dataset: Any, work: Path, place: Any) -> Any:
     """Fit a feature machine at one noise level, and return the record and the arrays of the result.
 
     Args:
@@ -115,10 +115,11 @@ def fit_level(config: Any, level: int, dataset: Any, work: Path) -> Any:
         level: Noise level.
         dataset: Rows and labels.
         work: Folder of unfinished work.
+        place: Object that computes blocks of rows, from `linearized.cluster.tiles.places`.
 
     Raises:
         UserError: If the fixed kernel, from which all variants start, cannot be fitted.
     """
     from linearized.experiments.feature_machine_run import fitted
 
-    return fitted(config, level, dataset, work)
+    return fitted(config, level, dataset, work, place)

@@ -61,7 +61,7 @@ def criterion_of(entries: Sequence[Entry]) -> str:
     """
     if any("validation_loss" in entry for entry in entries):
         return "validation"
-    measured = (name for name in ("leave_one_out", "gcv") if any(_loss(entry, name) is not None for entry in entries))
+    measured = (name for name in ("leave_one_out", "gcv") if any(loss_of(entry, name) is not None for entry in entries))
     return next(measured, "test")
 
 
@@ -79,7 +79,7 @@ def choose(entries: Sequence[Entry], criterion: str | None = None, metric: str =
         UserError: If no entry has the loss.
     """
     criterion = criterion or criterion_of(entries)
-    measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
+    measured = [place for place, entry in enumerate(entries) if loss_of(entry, criterion) is not None]
     if not measured:
         raise UserError(f"No ridge could be solved well enough to be chosen by {CRITERIA[criterion]}.")
     ranked = sorted(measured, key=lambda place: _order(entries[place], criterion, metric))
@@ -103,10 +103,10 @@ def lowest_loss(entries: Sequence[Entry]) -> int:
         UserError: If no entry has a loss by the criterion.
     """
     criterion = criterion_of(entries)
-    measured = [place for place, entry in enumerate(entries) if _loss(entry, criterion) is not None]
+    measured = [place for place, entry in enumerate(entries) if loss_of(entry, criterion) is not None]
     if not measured:
         raise UserError(f"No ridge could be solved well enough to be chosen by {CRITERIA[criterion]}.")
-    return min(measured, key=lambda place: (bool(flaw_of(entries[place])), _loss(entries[place], criterion)))
+    return min(measured, key=lambda place: (bool(flaw_of(entries[place])), loss_of(entries[place], criterion)))
 
 
 def rank(entry: Entry, criterion: str, metric: str = "accuracy") -> tuple[float, float]:
@@ -254,13 +254,19 @@ def warn_edge(
                         _called.get() or name, symbol, best, side, advice)  # fmt: skip
 
 
-def _loss(entry: Entry, criterion: str) -> float | None:
+def loss_of(entry: Entry, criterion: str) -> float | None:
+    """Return the loss of an entry by a criterion; None if it was not measured or is not finite.
+
+    Args:
+        entry: Entry of a ridge.
+        criterion: "validation", "leave_one_out", "gcv" or "test".
+    """
     return entry.get("gcv" if criterion == "gcv" else f"{criterion}_loss")
 
 
 def _order(entry: Entry, criterion: str, metric: str) -> tuple[float, float]:
     accuracy = entry.get(f"{criterion}_accuracy") if metric == "accuracy" else None
-    return -(accuracy or 0.0), _loss(entry, criterion)
+    return -(accuracy or 0.0), loss_of(entry, criterion)
 
 
 def _words(entries: Sequence[Entry], best: Entry, criterion: str, metric: str) -> str:
@@ -287,7 +293,7 @@ def _named(criterion: str, metric: str) -> str:
 
 def _shown(entry: Entry, choice: Choice) -> str:
     accuracy = entry.get(f"{choice.criterion}_accuracy") if choice.metric == "accuracy" else None
-    value = _loss(entry, choice.criterion) if accuracy is None else accuracy
+    value = loss_of(entry, choice.criterion) if accuracy is None else accuracy
     return f"{_named(choice.criterion, choice.metric)} {value:.4g}"
 
 

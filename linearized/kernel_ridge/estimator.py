@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import PAIRWISE_KERNEL_FUNCTIONS, pairwise_kernels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from linearized.base.array_checks import refuse_not_finite
+from linearized.base.blocks import in_row_blocks
 from linearized.base.errors import UserError, shown
 from linearized.base.nearest import hint
 from linearized.base.own_functions import is_reference
@@ -119,12 +120,19 @@ class KernelRidgePath(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        """Return K(X, train)α at the chosen ridge, (m,) or (m, k). Raises ValueError if the kernel is not finite."""
+        """Return K(X, train)α at the chosen ridge, (m,) or (m, k). Raises ValueError if the kernel is not finite.
+
+        The kernel is computed for blocks of rows of X, so that K(X, train) is never in memory as a whole.
+        """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
-        gram = self._kernel(X, self.X_fit_)
-        refuse_not_finite(gram, "The kernel of the rows and the train rows", "Look at the kernel's parameters.")
-        return gram @ self.dual_coef_
+
+        def outputs(rows):
+            gram = self._kernel(rows, self.X_fit_)
+            refuse_not_finite(gram, "The kernel of the rows and the train rows", "Look at the kernel's parameters.")
+            return gram @ self.dual_coef_
+
+        return outputs(X) if self.kernel == "precomputed" else in_row_blocks(outputs, X, 8 * len(self.X_fit_))
 
     def _kernel(self, x, fitted):
         if self.kernel == "precomputed":

@@ -3,7 +3,8 @@
 The method of Radhakrishnan, Beaglehole, Pandit & Belkin (Science 2024) repeats two steps: fit a function f by kernel
 ridge regression with the kernel k(√M x, √M z), and set M to the average outer product of the gradients of f (AGOP) at
 the train rows. The metric stretches the directions in which f varies, like the first layer of a network. The kernel
-changes in every iteration, so its Gram matrix is computed here, in memory, and not stored in shards.
+changes in every iteration, so its Gram matrix is computed here, in memory or, if it does not fit there, again in every
+product. It is not stored in shards.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from kernel_gen.kernels.stretched import StretchedKernel, effective_rank
 from linearized.base.array_checks import real_array, refuse_not_finite
 from linearized.base.errors import UserError
 from linearized.kernel_ridge import ridge_path
+from linearized.kernel_ridge.computed_gram import ComputedGram
 from linearized.kernel_ridge.cross_kernel import CrossKernel
 from linearized.kernel_ridge.learned_metric import (
     Variant,
@@ -29,6 +31,7 @@ from linearized.kernel_ridge.learned_metric import (
     warn_collapsed,
 )  # fmt: skip
 from linearized.settings.gram_settings import KernelSettings
+from linearized.solvers import GRAM_SOLVERS, auto_gram
 
 RIDGES = tuple(10.0 ** np.arange(-8, 0.25, 0.5))  # default ridges, in units of the trace of K
 
@@ -94,7 +97,7 @@ class FeatureMachine:
 def fit(
     x: np.ndarray, y: np.ndarray, x_validation: np.ndarray, y_validation: np.ndarray, *, base: str = "LAPLACE",
     iterations: int = 5, ridges: Sequence[float] | None = None, diagonal: bool = False, centred: bool = True,
-    power: float = 1.0, factor: float = 1.0, sample: int = 0, solver: str = "auto",
+    power: float = 1.0, factor: float = 1.0, sample: int = 0, solver: str = "auto", memory: float | None = None,
     image_shape: tuple[int, ...] | None = None,
     progress: Callable[[int, FeatureStep], None] = lambda index, step: None, **settings: Any,
 ) -> FeatureMachine:  # fmt: skip
@@ -107,7 +110,9 @@ def fit(
 
     For k outputs and gradients at m train rows, an iteration costs one solution of (K + ρI)α = y at all ridges in
     float32, 2 m n d k operations for the gradients, and 2 m d² k for their outer products (2 m d k with `diagonal`). It
-    needs the memory of K (n, n) and of its solver.
+    needs the memory of K (n, n) and of its solver, unless the solver needs only products with K: block_lanczos, which
+    is chosen if a factor of K does not fit in memory, cg and rpcholesky compute the entries of a K that does not fit
+    there in every product. This takes n² d operations for each product.
 
     Args:
         x: Train rows (n, d).
@@ -123,6 +128,7 @@ def fit(
         factor: Ratio of the bandwidth to the median distance ‖√M(x - z)‖ of the train rows, if no bandwidth is given.
         sample: m, the number of evenly spaced train rows at which gradients are computed; 0: all.
         solver: Solver of `linearized.solvers.GRAM_SOLVERS`, or "auto".
+        memory: Available memory in bytes, besides that of the rows; None: half of the free memory.
         image_shape: (height, width, channels) of rows that are images, for PATCH.
         progress: Function that is called after each iteration with its index and its result, a `FeatureStep`.
         settings: Settings of the base kernel, such as smoothness and bandwidth (0: the median distance of the train
@@ -143,7 +149,7 @@ def fit(
             f"iterations must be at least 0, power above 0 and at most 10, factor above 0, and sample at most {len(x)} "
             f"rows. Received: {iterations}, {power}, {factor} and {sample}."
         )
-    variant = Variant(diagonal, centred, power, factor)
+    variant, memory = Variant(diagonal, centred, power, factor), ridge_path.checked_memory(memory)
     kernel = base_kernel(KernelSettings(kernel=base, **settings), image_shape)
     if factor != 1 and getattr(kernel, "bandwidth", None) != 0:
         raise UserError(
@@ -155,9 +161,10 @@ def fit(
     for index in range(iterations + 1):
         try:
             used = at_metric(kernel, metric, x, factor)
-            matrix = gram(used, x)
-            path = len(x) * float(np.diagonal(matrix).mean()) * np.array(RIDGES) if path is None else path
-            solved = ridge_path.fit(matrix, y, path, solver=solver, overwrite=True)
+            name = _solver(solver, used, len(x), len(RIDGES if path is None else path), memory)
+            matrix = ComputedGram(used, x) if name in ridge_path.COMPUTED else gram(used, x)
+            path = ridge_path.trace_of(matrix) * np.array(RIDGES) if path is None else path
+            solved = ridge_path.fit(matrix, y, path, solver=name, memory=memory, overwrite=True)
             step = _scored(
                 metric, used, solved, solved.predict(CrossKernel(used, x_validation, used.prepare(x))) - y_validation
             )
@@ -173,13 +180,28 @@ def fit(
         progress(index, step)
         if index < iterations:
             place = followed_ridge(solved, y, step.place, step.loss / max(constant, np.finfo(float).tiny))
-            metric = next_metric(used, x, solved.alpha[place], variant, sample=sample)
+            metric = next_metric(used, x, solved.alpha[place], variant, sample=sample, memory=memory)
             if metric is None:
                 logging.warning("iteration %d has no gradients left: no further metric is learned", index)
                 break
             warn_collapsed(index, metric)
     best, alpha, used = kept
     return FeatureMachine(steps, best, path, x, alpha, used)
+
+
+def _solver(solver: str, kernel: StretchedKernel, rows: int, ridges: int, memory: int) -> str:
+    """Return the name of a solver; "auto" is replaced by the choice of `linearized.solvers.auto_gram`.
+
+    Args:
+        solver: Name of a solver, or "auto".
+        kernel: Kernel of the train rows.
+        rows: Number of train rows.
+        ridges: Number of ridges.
+        memory: Available memory in bytes.
+    """
+    if solver == "auto":
+        return auto_gram(rows, kernel.dtype.itemsize, ridges, memory)[0]
+    return GRAM_SOLVERS.canonical(solver)
 
 
 def _rows(x: np.ndarray, name: str) -> np.ndarray:

@@ -11,13 +11,14 @@ import numpy as np
 from absl import logging
 
 from kernel_gen.kernels.differentiable import DifferentiableKernel
-from kernel_gen.kernels.stretched import StretchedKernel, effective_rank, to_power, trace
+from kernel_gen.kernels.stretched import BLOCK_BYTES, StretchedKernel, effective_rank, to_power, trace
 from linearized.kernel_ridge.ridge_path import RidgePath
 from linearized.settings.feature_machine_settings import refuse_without_gradients
 from linearized.settings.gram_settings import KERNELS, KernelSettings
 
 COLLAPSED = 1.05  # effective rank of M below which it has only one direction left
 UNLEARNED = 0.98  # loss, relative to that of a constant, above which the best ridge has learned nothing
+GRADIENT_ARRAYS = 8  # arrays with one float64 per point and row that exist at once when gradients are computed
 FITTED = 0.5  # largest fraction of the variance of the train labels that the fit used instead may leave unexplained
 
 
@@ -115,21 +116,22 @@ def followed_ridge(path: RidgePath, y: np.ndarray, best: int, relative: float) -
     labels, such as quadratic terms, appears in the gradients of a closer fit before any loss decreases.
 
     Args:
-        path: Solutions of (K + ρI)α = y, whose residuals on the train rows are ρα.
+        path: Solutions of kernel ridge regression with their predictions for the train rows.
         y: Train labels (n, k), of mean 0.
         best: Index, from 0, of the ridge with the smallest loss.
         relative: Smallest loss, divided by the loss of a constant function.
     """
     if not relative > UNLEARNED:
         return best
-    left = np.square(path.ridges[:, None] * path.alpha.reshape(len(path.ridges), -1)).sum(axis=1)
+    left = np.array([np.square(y - one.predictions).sum() for one in path.solutions])
     fits = np.nonzero(left <= FITTED * np.square(y).sum())[0]  # False for NaN
     return int(fits[path.ridges[fits].argmax()]) if len(fits) else best
 
 
 def next_metric(
-    kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0
-) -> np.ndarray | None:
+    kernel: StretchedKernel, train: np.ndarray, alpha: np.ndarray, variant: Variant, *, sample: int = 0,
+    centres: np.ndarray | None = None, memory: int | None = None,
+) -> np.ndarray | None:  # fmt: skip
     """Return the metric of the next iteration, from the average outer product of gradients of a fitted function.
 
     The average outer product (d, d) is raised to the matrix power `variant.power`, and scaled to trace d.
@@ -137,16 +139,20 @@ def next_metric(
     Args:
         kernel: Kernel k(√M x, √M z) with the current metric M.
         train: Train rows (n, d).
-        alpha: Coefficients (n, k) of the fitted function f(x) = Σ_i α_i k(√M x, √M x_i).
+        alpha: Coefficients (n, k) of the fitted function f(x) = Σ_i α_i k(√M x, √M x_i), or (m, k) for m centres.
         variant: Options of the update.
         sample: Number of evenly spaced train rows at which gradients are computed; 0: all.
+        centres: Indices of the m train rows x_i of the fitted function; None: all train rows.
+        memory: Memory in bytes for the arrays of one block of gradients; None: that of `BLOCK_BYTES`.
 
     Returns:
         M (d, d), or its diagonal (d,) if `variant.diagonal`; None if all gradients are 0 or some are not finite.
     """
-    prepared = kernel.prepare(train)
-    points = kernel.prepare(train[np.linspace(0, len(train) - 1, sample).astype(int)]) if sample else prepared
-    found = kernel.average_outer_product(points, prepared, alpha, diagonal=variant.diagonal, centred=variant.centred)
+    points = train[np.linspace(0, len(train) - 1, sample).astype(int)] if sample else train
+    found = kernel.average_outer_product(
+        points, kernel.prepare(train if centres is None else train[centres]), alpha, diagonal=variant.diagonal,
+        centred=variant.centred, block_bytes=None if memory is None else min(BLOCK_BYTES, memory // GRADIENT_ARRAYS),
+    )  # fmt: skip
     largest = np.abs(found).max()
     if not (np.isfinite(largest) and largest > 0):
         return None

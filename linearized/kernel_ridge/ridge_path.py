@@ -216,6 +216,11 @@ def _problem(
         yield problem
 
 
+def trace_of(gram: np.ndarray | Gram | ComputedGram) -> float:
+    """Return the trace of K, summed in float64."""
+    return float(np.diagonal(gram).sum(dtype=np.float64)) if isinstance(gram, np.ndarray) else gram.trace()
+
+
 def checked_labels(y: np.ndarray) -> Float64[np.ndarray, "n k"]:
     """Return labels (n,) or (n, k) as (n, k) in float64.
 

@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from linearized.base.blocks import in_row_blocks
 from linearized.base.weights import MOST_UNITS, SEED, first_layer, tangent_layers
 from linearized.kernel_ridge.embedded_fit import fit_embedding
 from linearized.kernel_ridge.estimator import GRID
@@ -67,9 +68,14 @@ class _FeatureRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        """Return the outputs at the chosen ridge, (m,) or (m, k), for rows X (m, d)."""
+        """Return the outputs at the chosen ridge, (m,) or (m, k), for rows X (m, d), in blocks of rows."""
         check_is_fitted(self)
-        return self._outputs(validate_data(self, X, reset=False, dtype=np.float64)) + self.offset_
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return in_row_blocks(self._outputs, X, 8 * self._columns()) + self.offset_
+
+    def _columns(self):
+        """Return the number of entries of the largest arrays of `_outputs` for each row."""
+        return max(self.num_units, len(getattr(self, "X_fit_", ())))
 
     def _solve(self, X, y, weights):
         self.X_fit_, self.dual_coef_ = X, self._dual(self._gram(X, X), y, weights)

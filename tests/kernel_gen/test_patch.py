@@ -94,7 +94,7 @@ def test_the_outer_product_is_that_of_the_patches_gradients_in_their_own_coordin
     metric, alpha = factor @ factor.T / 18, np.random.default_rng(3).normal(size=(9, 2))
     stretched = StretchedKernel(kernel, metric).on(images)
     found = stretched.average_outer_product(
-        stretched.prepare(images[:4]), stretched.prepare(images), alpha, diagonal=False, centred=centred
+        images[:4], stretched.prepare(images), alpha, diagonal=False, centred=centred
     )
     root = stretched.root
     inner = stretched.base.gradients(stretched.prepare(images[:4]), stretched.prepare(images), alpha) @ root

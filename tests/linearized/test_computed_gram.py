@@ -117,7 +117,6 @@ def test_a_run_stores_no_matrix_and_has_the_table_of_one_that_does(directories, 
 @pytest.mark.parametrize("words, message", [
     (["--on_the_fly", "--solver=band"], "--on_the_fly is read by --solver=block_lanczos, cg, rpcholesky"),
     (["--on_the_fly", "--gram=folder"], "--on_the_fly is read"),
-    (["--on_the_fly", "--kernel=RFM"], "--on_the_fly is read by kernels other than RFM"),
     (["--on_the_fly", "--centres=5"], "--on_the_fly is read"),
     (["--on_the_fly", "--num_shards=5"], "--num_shards is read with no --on_the_fly"),
     (["--preconditioner_rank=5"], "--preconditioner_rank is read by --solver=rpcholesky"),

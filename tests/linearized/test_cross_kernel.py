@@ -42,10 +42,10 @@ def test_outer_products_of_few_points_at_a_time_are_those_of_all(diagonal, monke
     rows, alpha = draws.normal(size=(20, 5)), draws.normal(size=(20, 2))
     kernel = StretchedKernel(LaplaceKernel(1.3, "float64"), np.ones(5) if diagonal else np.eye(5))
     prepared = kernel.prepare(rows)
-    whole = kernel.average_outer_product(prepared, prepared, alpha, diagonal=diagonal, centred=True)
+    whole = kernel.average_outer_product(rows, prepared, alpha, diagonal=diagonal, centred=True)
     sizes, gradients = [], kernel.base.gradients
     kernel.base.gradients = lambda points, *given: sizes.append(len(points)) or gradients(points, *given)
     monkeypatch.setattr(stretched, "BLOCK_BYTES", 3 * 8 * 20)
-    found = kernel.average_outer_product(prepared, prepared, alpha, diagonal=diagonal, centred=True)
+    found = kernel.average_outer_product(rows, prepared, alpha, diagonal=diagonal, centred=True)
     np.testing.assert_allclose(found, whole, rtol=1e-12, atol=1e-12)
     assert sizes == [3] * 6 + [2]

@@ -62,12 +62,12 @@ def test_outer_products_are_those_of_gradients_in_x_averaged_over_blocks_of_poin
     monkeypatch.setattr(type(kernel), "gradient_rows", 3)
     for metric in (factor @ factor.T, np.array([0.5, 2.0, 0.0, 1.0, 3.0])):
         stretched = StretchedKernel(kernel, metric)
-        given = stretched.prepare(points), stretched.prepare(rows), alpha
+        given = points, stretched.prepare(rows), alpha
         assert np.isfinite(stretched.average_outer_product(*given, diagonal=False, centred=False)).all()
         found = by_differences(stretched, points[2:], rows, alpha)
         found = found - centred * found.mean(axis=1, keepdims=True)
         expected = sum(np.outer(one, one) for output in found for one in output) / len(points[2:])
-        given = stretched.prepare(points[2:]), *given[1:]
+        given = points[2:], *given[1:]
         whole = stretched.average_outer_product(*given, diagonal=False, centred=centred)
         np.testing.assert_allclose(whole, expected, atol=1e-6 * np.abs(expected).max())
         diagonal = stretched.average_outer_product(*given, diagonal=True, centred=centred)
@@ -149,8 +149,8 @@ def test_the_first_iteration_is_the_fixed_kernel_and_its_metric_the_outer_produc
     losses = [np.mean(np.square(cross @ alpha - y_validation)) for alpha in alphas]
     np.testing.assert_allclose(made.steps[0].validation_losses, losses, rtol=1e-3)
     kernel = StretchedKernel(LaplaceKernel(made.steps[0].bandwidth, "float64"), np.eye(12))
-    rows = kernel.prepare(x)
-    product = kernel.average_outer_product(rows, rows, alphas[np.argmin(losses)][:, None], diagonal=False, centred=True)
+    alpha = alphas[np.argmin(losses)][:, None]
+    product = kernel.average_outer_product(x, kernel.prepare(x), alpha, diagonal=False, centred=True)
     np.testing.assert_allclose(made.steps[1].metric, product * 12 / np.trace(product), atol=2e-3)
 
 

@@ -90,7 +90,6 @@ def test_too_many_centres_are_refused(directories, words, message):
 @pytest.mark.parametrize("words, message", [
     (["--centres=30", "--gram=folder"], "--centres is read with no --features and no --gram"),
     (["--centres=30", "--features=RF"], "--centres is read with no --features and no --gram"),
-    (["--centres=30", "--kernel=RFM"], "--centres is read by kernels other than RFM"),
     (["--centres=30", "--num_shards=3"], "--num_shards is read with no --centres"),
     (["--workers=2"], r"--workers is read with --centres"),
     (["--centres=30", "--workers=2", "--scheduler=tcp://a:1"], "--workers is read with --centres and no --scheduler"),

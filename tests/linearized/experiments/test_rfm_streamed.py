@@ -183,5 +183,5 @@ def test_a_shard_damaged_between_passes_is_one_line_and_is_made_again(directorie
 
 
 def test_leave_one_out_errors_that_do_not_fit_in_memory_are_refused_before_the_work(directories):
-    with pytest.raises(UserError, match=r"leave-one-out .*Give --validation=0.2, or raise --memory"):
+    with pytest.raises(UserError, match=r"leave-one-out .*Give --validation=0.2 or --centres, or raise --memory"):
         run(Config(**{**SMALL, "validation": 0.0}, memory=TINY))
