@@ -14,13 +14,14 @@ class UserError(ValueError):
     code = 2  # a command's exit code
 
     def __init__(self, message: object = ""):
-        super().__init__("".join(map(_shown, str(message))))
+        super().__init__("\n".join(map(_printable, str(message).split("\n"))))
 
 
-def _shown(character: str) -> str:
-    if character.isprintable() or character == "\n":
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode()
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    escaped = (letter.encode("unicode_escape", "surrogatepass").decode() for letter in line)
+    return "".join(letter if letter.isprintable() else code for letter, code in zip(line, escaped, strict=True))
 
 
 class Interrupted(UserError):

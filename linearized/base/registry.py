@@ -17,7 +17,7 @@ FILE_ENTRY = "FILE.keras"  # entry in declarations that stands for every model f
 OWN_ENTRIES = {FUNCTION_ENTRY, FILE_ENTRY}
 
 
-_TABLES: list["Registry"] = []  # all registries of this process
+_TABLES: list[dict[str, str]] = []  # import paths by name, of all registries of this process
 
 
 class Registry(Mapping[str, str]):
@@ -27,7 +27,7 @@ class Registry(Mapping[str, str]):
         self.kind = kind
         self._paths = dict(paths)
         self.aliases = dict(aliases or {})
-        _TABLES.append(self)
+        _TABLES.append(self._paths)
 
     def __getitem__(self, name: str) -> str:
         return self._paths[name]
@@ -126,7 +126,7 @@ class FunctionRegistry(Registry):
 
 def all_entries() -> tuple[tuple[tuple[str, str], ...], ...]:
     """Return the names and import paths of all registries, as a key for caches of results that depend on them."""
-    return tuple(tuple(table._paths.items()) for table in _TABLES)
+    return tuple(map(tuple, map(dict.items, _TABLES)))
 
 
 def loaded(path: str) -> Any:

@@ -72,8 +72,9 @@ class Settings:
     STORED: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        fields = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        given = {field.name: _checked(field, value) for field, value in fields if value is not field.default}
+        vars(self).update(_defaults(type(self)) | given)
         self.complete()
         self.refuse_unread(field.name for field in dataclasses.fields(self)
                            if getattr(self, field.name) != field.default)  # fmt: skip
@@ -93,8 +94,8 @@ class Settings:
             **values: Settings by name; others have their defaults.
         """
         made = object.__new__(cls)
-        for field in dataclasses.fields(cls):
-            object.__setattr__(made, field.name, _checked(field, values.get(field.name, field.default)))
+        fields = (field for field in dataclasses.fields(cls) if field.name in values)
+        vars(made).update(_defaults(cls) | {field.name: _checked(field, values[field.name]) for field in fields})
         made.complete()
         return made
 
@@ -251,6 +252,12 @@ class Settings:
 def _declarations(settings_class: type[Settings], _entries: tuple) -> Declarations:
     """Return `settings_class.kinds()`, cached for each class and each value of `_entries`, which is `all_entries()`."""
     return settings_class.kinds()
+
+
+@functools.cache
+def _defaults(settings_class: type[Settings]) -> dict[str, Any]:
+    """Return the checked default of each setting of a class, by name."""
+    return {field.name: _checked(field, field.default) for field in dataclasses.fields(settings_class)}
 
 
 def bounds(field: dataclasses.Field) -> tuple[int | float, int | float] | None:

@@ -93,11 +93,11 @@ def fields():
 
 
 def tried(cls, words):
-    """(exit code, None if the settings are accepted; what stands on stderr; seconds)."""
-    accepted, said, start = [], io.StringIO(), time.monotonic()
+    """(exit code, None if the settings are accepted; what stands on stderr; seconds of the processor)."""
+    accepted, said, start = [], io.StringIO(), time.process_time()
     with contextlib.redirect_stderr(said):
         code = run_command(cls, "", accepted.append, words)
-    return None if accepted else code, said.getvalue(), time.monotonic() - start
+    return None if accepted else code, said.getvalue(), time.process_time() - start
 
 
 def cases():
