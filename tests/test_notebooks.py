@@ -1,14 +1,14 @@
 """Every notebook runs from its first cell to its last on small results, and lies here without outputs."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+
+from . import warm_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -28,7 +28,7 @@ def small_results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIRECTORIES", str(root / "directories.txt"))
         for words in RESULTS:
-            subprocess.run([sys.executable, *words], cwd=ROOT, check=True, timeout=300, capture_output=True)
+            warm_commands.run(words, cwd=ROOT).check_returncode()
     return root
 
 

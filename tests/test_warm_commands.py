@@ -36,6 +36,15 @@ def test_forked_command_returns_what_a_new_process_returns(kind, tmp_path, monke
     assert warm.stderr.splitlines()[1:][-1:] == cold.stderr.splitlines()[1:][-1:]
 
 
+def test_command_is_killed_when_the_caller_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("WARM", "1")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    asked = iter((False, False, True))
+    killed = run(["script.py", "sleep"], cwd=tmp_path, kill_when=lambda: next(asked))
+    assert killed.returncode == -9 and list(asked) == []
+    assert run(["script.py", "3"], cwd=tmp_path, kill_when=lambda: False).returncode == 3
+
+
 def test_command_that_takes_too_long_is_ended_and_the_next_one_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("WARM", "1")
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -35,13 +35,16 @@ PRELOADED = (
 )
 
 
-def run(words, *, cwd, timeout=300):
-    """Return code and outputs of a command, as `subprocess.run` does. Raise TimeoutExpired after `timeout` seconds."""
+def run(words, *, cwd, timeout=300, kill_when=None):
+    """Return code and outputs of a command, as `subprocess.run` does. Raise TimeoutExpired after `timeout` seconds.
+
+    If `kill_when` is given, it is called every 10 ms, and the command is ended by SIGKILL as soon as it returns true.
+    """
     words = [str(word) for word in words]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         request = {"words": words, "cwd": str(cwd), "env": dict(os.environ), "out": str(out), "err": str(err)}
-        code = _server().ask(request, timeout)
+        code = _server().ask(request, timeout, kill_when)
         texts = [path.read_text(encoding="utf-8") for path in (out, err)]
     if code is None:
         raise subprocess.TimeoutExpired(words, timeout, *texts)
@@ -57,19 +60,25 @@ class _Server:
     """The process that forks, and the pipe to it; one per process of tests."""
 
     def __init__(self):
-        self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, bufsize=0)
         atexit.register(self._process.kill)
 
-    def ask(self, request, timeout):
+    def ask(self, request, timeout, kill_when):
         """Return the exit code of a command, negative for a signal; None if it was ended for its time."""
         line = json.dumps({**request, "timeout": timeout}) + "\n"
+        answers = self._process.stdout
         self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        child = json.loads(answers.readline())
+        while kill_when is not None and not select.select([answers], [], [], 0.01)[0]:
+            if kill_when():
+                os.kill(child, signal.SIGKILL)
+                break
+        return json.loads(answers.readline())
 
 
 def serve():
-    """Fork for each line of standard input, and print the exit code."""
+    """Fork for each line of standard input; print the number of the process, and when it has ended its exit code."""
     for name in PRELOADED:
         __import__(name)
     answers = os.dup(1)
@@ -80,6 +89,7 @@ def serve():
             os.close(ended)
             _command(request)
         os.close(ending)
+        os.write(answers, f"{child}\n".encode())
         in_time = select.select([ended], [], [], request["timeout"])[0]
         os.close(ended)
         if not in_time:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -28,6 +27,8 @@ from linearized.layers.snnk.layer import SNNK
 from linearized.layers.surgery.swapped import walk
 from linearized.models.transformers import bert, vit
 from linearized.storage import results
+
+from .. import warm_commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -361,20 +362,14 @@ def test_a_killed_run_goes_on_and_ends_the_same(directories, images):
     settings = {**images, "epochs": 12, "swap": "mlp", "num_features": 16, "checkpoint_seconds": 0.0}
     run(Config(**settings, exp_name="straight"))
     flags = [f"--{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "linearized", "finetune", *flags, "--exp_name=killed"]
+    command = ["-m", "linearized", "finetune", *flags, "--exp_name=killed"]
     folder = directories / "nn_dir" / "killed"
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
-    deadline = time.monotonic() + 120
-    while (
-        process.poll() is None
-        and time.monotonic() < deadline
-        and not any("training.npz" in files for _, _, files in os.walk(folder))
-    ):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = warm_commands.run(
+        command, cwd=ROOT, kill_when=lambda: any("training.npz" in files for _, _, files in os.walk(folder))
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(folder.rglob("training.npz"))
-    resumed = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    resumed = warm_commands.run(command, cwd=ROOT)
     assert resumed.returncode == 0, resumed.stderr
     one, other = (results.load(next((directories / "nn_dir" / name).rglob("result.json")).parent)
                   for name in ("straight", "killed"))  # fmt: skip

@@ -26,6 +26,8 @@ from linearized.settings.gram_settings import GramSettings
 from linearized.solvers import GRAM_SOLVERS, auto_gram
 from linearized.storage import results
 
+from .. import warm_commands
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"num_train": 120, "num_test": 60}
 RIDGES = [0.1, 1.0, 30.0, 1000.0]
@@ -369,7 +371,7 @@ def command(*flags):
 
 def test_the_command_draws_and_prints_each_level(directories):
     flags = ["--num_train=100", "--num_test=40", "--noise_ind=0:2", "--ridges=0.1,10,1000", "--kernel=gp"]
-    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=300)
+    done = warm_commands.run(command(*flags)[1:], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best linear fit") == 2
     assert "RF kernel on DIGITS, n = 100" in done.stdout
@@ -377,13 +379,13 @@ def test_the_command_draws_and_prints_each_level(directories):
     assert len(pictures) == 2 and all(path.stat().st_size > 5000 for path in pictures)
     table = results.collect(directories)
     assert set(table["model"]) == {"RF kernel"} and sorted(table["noise_ind"]) == [0, 1]
-    again = subprocess.run(command(*flags), capture_output=True, text=True, timeout=300)
+    again = warm_commands.run(command(*flags)[1:], cwd=ROOT)
     assert again.stdout == done.stdout
 
 
 def test_bad_flags_are_one_line(directories):
     for flags, word in ((["--kernel=NTKK"], "POLYNOMIAL"), (["--ridges=a"], "--ridges"), (["--gram=x"], "gram.json")):
-        done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=300)
+        done = warm_commands.run(command(*flags)[1:], cwd=ROOT)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         assert word in done.stderr.splitlines()[-1]

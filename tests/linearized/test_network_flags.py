@@ -1,9 +1,6 @@
 """Flags of kervolutional and residual networks and of their training: each changes what it should, or is refused."""
 
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
@@ -17,6 +14,8 @@ from linearized.experiments.train import hidden_layers, run
 from linearized.models.common import build
 from linearized.settings.config import parse
 from linearized.storage import results
+
+from .. import warm_commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"num_train": 80, "num_test": 40, "max_cg_iters": 2, "loss": "cross_entropy", "learning_rate": 0.01}
@@ -151,17 +150,13 @@ FLAGS = ["--checkpoint_seconds=0", "--num_train=120", "--num_test=40", "--num_un
 ], ids=lambda flags: flags[0][8:])  # fmt: skip
 def test_a_killed_run_goes_on_to_the_same_result(directories, model):
     """Weights, running statistics, the optimizer's state and the augmentation's draws come back."""
-    command = [sys.executable, str(ROOT / "train.py"), *FLAGS, *model]
+    command = [ROOT / "train.py", *FLAGS, *model, "--exp_name=killed"]
     run(parse(Config, [*FLAGS, *model, "--exp_name=straight"]))
     folder = directories / "nn_dir" / "killed"
-    process = subprocess.Popen([*command, "--exp_name=killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline and not list(folder.rglob("training.npz")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = warm_commands.run(command, cwd=ROOT, kill_when=lambda: any(folder.rglob("training.npz")))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(folder.rglob("training.npz")), "it was done before it could be killed"
-    resumed = subprocess.run([*command, "--exp_name=killed"], capture_output=True, text=True, timeout=400)
+    resumed = warm_commands.run(command, cwd=ROOT, timeout=400)
     assert resumed.returncode == 0, resumed.stderr
     one, other = (
         results.load(next((directories / "nn_dir" / name).rglob("result.json")).parent)["ridges"][0]

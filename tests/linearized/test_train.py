@@ -3,10 +3,8 @@
 import dataclasses
 import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -28,6 +26,8 @@ from linearized.settings.config import parse
 from linearized.solvers import LEAST_SQUARES
 from linearized.storage import results
 from linearized.storage.result_schema import SETTLED, settled
+
+from .. import warm_commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BY_CG = {"solver": "cg", "num_units": 8, "num_train": 100, "max_cg_iters": 700}
@@ -241,6 +241,11 @@ def command(*flags):
     return [sys.executable, str(ROOT / "train.py"), *flags]
 
 
+def trained(*flags, **options):
+    """Code and outputs of `python train.py` with these flags, in a fork of a process that has imported frameworks."""
+    return warm_commands.run([ROOT / "train.py", *flags], cwd=ROOT, **options)
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--model=XF"], ["Unknown", "RF"]), (["--modle=RF"], ["modle", "model"]), (["--num_units=many"], ["num_units"]),
     (["RF"], ["RF", "--name=value"]), (["--noise_ind=99"], ["0..14"]),
@@ -249,7 +254,7 @@ def command(*flags):
 def test_a_bad_command_is_one_line_and_code_2(directories, flags, words, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a download fails at once
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=300)
+    done = trained(*flags)
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
@@ -261,7 +266,7 @@ def test_a_bad_command_is_one_line_and_code_2(directories, flags, words, monkeyp
 def test_an_unwritable_folder_is_one_line(directories):
     directories.mkdir()
     (directories / "nn_dir").write_text("a file where a folder should be")
-    done = subprocess.run(command("--num_units=8"), capture_output=True, text=True, timeout=300)
+    done = trained("--num_units=8")
     assert done.returncode == 2
     assert "nn_dir" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -321,7 +326,7 @@ def test_a_run_without_its_model_needs_no_framework_and_says_so_to_all_that_want
     subprocess.run([sys.executable, "-c", probe], check=True, timeout=300)
     folder = Config(model=model, num_units=8, num_train=60, num_test=30).folder()
     assert results.load(folder)["settings"]["no_model"] is True
-    again = subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
+    again = trained(*words)
     assert again.returncode == 0
     assert "the run was made with --no_model" in " ".join(again.stdout.split())
     assert not (folder / "model.keras").exists()
@@ -365,16 +370,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(directories, flags):
     run(parse(Config, [*flags, "--exp_name=straight"]))
     folder = directories / "nn_dir" / "killed"
     for _ in range(2):
-        process = subprocess.Popen(
-            command(*flags, "--exp_name=killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 120
-        before = entries(folder)
-        while process.poll() is None and time.monotonic() < deadline and entries(folder) <= before + 1:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    resumed = subprocess.run(command(*flags, "--exp_name=killed"), capture_output=True, text=True, timeout=300)
+        most = entries(folder) + 1
+        trained(*flags, "--exp_name=killed", kill_when=lambda most=most: entries(folder) > most)
+    resumed = trained(*flags, "--exp_name=killed")
     assert resumed.returncode == 0, resumed.stderr
     one, other = (
         results.load(next((directories / "nn_dir" / name).rglob("result.json")).parent)
@@ -398,12 +396,7 @@ def test_two_runs_in_one_folder_do_not_mix(directories):
 
 
 def test_divergence_is_told_and_keeps_finite_weights(directories):
-    done = subprocess.run(
-        command("--model=NN", "--learning_rate=1e9", "--max_cg_iters=20", "--num_units=32"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = trained("--model=NN", "--learning_rate=1e9", "--max_cg_iters=20", "--num_units=32")
     assert done.returncode == 2
     assert "diverged" in done.stderr
     record = results.load(next((directories / "nn_dir").rglob("result.json")).parent)

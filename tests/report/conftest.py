@@ -54,10 +54,8 @@ def save_run(folder, record):
     return results.save(folder, record, {**arrays, "predictions/test": np.zeros((50, 10))})
 
 
-@pytest.fixture
-def saved(tmp_path):
+def save_all(root):
     """Nine finished runs of two seeds, a kernel, one diverged, one not converged; one damaged, one unfinished."""
-    root = tmp_path / "results"
     for noise in (0, 1):
         for seed in (0, 1):
             save_run(root / f"RF_{noise}_{seed}", model_record("RF", noise=noise, seed=seed))
@@ -71,6 +69,18 @@ def saved(tmp_path):
     (root / "stopped" / "unfinished").mkdir(parents=True)
     (root / "stopped" / "unfinished" / "state.npz").write_bytes(b"work")
     return root
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The runs of `save_all`, for one test, which may change them."""
+    return save_all(tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The runs of `save_all`, for the tests of a module, which only read them."""
+    return save_all(tmp_path_factory.mktemp("shared") / "results")
 
 
 @pytest.fixture
