@@ -56,19 +56,24 @@ class KernelFitSettings(EmbeddedRows, LevelsSettings, ChoiceSettings, CentreSett
     )
     rtol: float = setting(
         0.0,
-        "residual to reach; 0: 1e-7, or 1e-5 for block_lanczos, cg and rpcholesky on float32",
+        "residual to reach; 0: 1e-7, or 1e-5 for askotch, block_lanczos, cg and rpcholesky on float32",
         minimum=0.0,
         maximum=1.0,
     )
     max_iterations: int = setting(
         KERNEL_ITERATIONS,
-        "most products with K of block_lanczos, cg and rpcholesky, and most steps by which the others refine a ridge",
+        "most products with K of block_lanczos, cg and rpcholesky, epochs of askotch, and steps by which the others "
+        "refine a ridge",
         minimum=1,
         maximum=MOST_STEPS,
     )
     preconditioner_rank: int = setting(
-        0, "columns of K that precondition rpcholesky, 0: n/10, or a quarter of the memory", minimum=0,
-        maximum=MOST_ROWS, when=when(features="", centres=0),
+        0, "columns of K that precondition rpcholesky, 0: n/10, or a quarter of the memory; of each block of askotch, "
+        "0: all", minimum=0, maximum=MOST_ROWS, when=when(features="", centres=0),
+    )  # fmt: skip
+    block_rows: int = setting(
+        0, "rows of K in a block of askotch; 0: √(50 n), or fewer in little memory", minimum=0, maximum=MOST_ROWS,
+        when=when(features="", centres=0),
     )  # fmt: skip
     on_the_fly: bool = setting(
         False, "never write K to disk: hold it where it fits in --memory, else compute it in every product",

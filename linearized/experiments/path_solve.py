@@ -53,7 +53,7 @@ def solved(
             path = fit(
                 gram, targets, ridges, memory=memory or working_bytes(config.memory),
                 scheduler="" if config.on_the_fly else config.scheduler, overwrite=isinstance(gram, np.ndarray),
-                rank=config.preconditioner_rank, **common,
+                rank=config.preconditioner_rank, block_rows=config.block_rows, **common,
             )  # fmt: skip
     logging.info("solved by %s (%s)", path.solver, path.reason)
     return path

@@ -23,6 +23,7 @@ from linearized.base.blocks import for_each
 from linearized.base.shapes import Float, Float64, Int64
 from linearized.cluster.tiles import Here, OnWorkers
 from linearized.kernel_ridge.cross_kernel import CrossKernel
+from linearized.storage.products import cut
 
 NAMES = ("the train rows", "the train rows")
 FEW, MANY = 16, 64  # columns of two products that are timed
@@ -99,6 +100,11 @@ def entries(train: TrainRows, band: slice) -> Float[np.ndarray, "b m"]:
     return out
 
 
+def multiplied_rows(train: TrainRows, v: Float64[np.ndarray, "n c"], rows: Int64[np.ndarray, " b"]) -> np.ndarray:
+    """Return K[rows] v for the indices `rows` of train rows, (b, c)."""
+    return CrossKernel(train.kernel, train.x[rows], train.prepared, NAMES) @ v
+
+
 class ComputedGram:
     """Symmetric kernel matrix K (n, n) between train rows whose entries are computed in each product.
 
@@ -159,6 +165,25 @@ class ComputedGram:
         with quiet():
             prepared = self._kernel.prepare(self._x[chosen])
         return CrossKernel(self._kernel, self._x, prepared, NAMES)[:]
+
+    def row_block(
+        self, rows: Int64[np.ndarray, " b"], v: Float64[np.ndarray, "n c"]
+    ) -> tuple[Float64[np.ndarray, "b c"], Float64[np.ndarray, "b b"]]:
+        """Return the product K[rows] v and the square K[rows][:, rows]; each entry of K[rows] is computed once.
+
+        Entries of the square are computed once more, as those of a kernel matrix of the rows alone, because rounding
+        would change its diagonal otherwise. They take part in the product.
+
+        Args:
+            rows: Indices of the b rows.
+            v: Columns (n, c).
+        """
+        square = in_tiles(self._kernel, self._x[rows], side=self._kernel.tile).astype(np.float64, copy=False)
+        others = v.copy()
+        others[rows] = 0
+        columns, parts = self._place.share(others), cut(len(rows), self._kernel.tile, least=self._place.parts)
+        products = self._place.ordered(multiplied_rows, ((self._shared, columns, rows[part]) for part in parts))
+        return np.concatenate(list(products)) + square @ v[rows], square
 
     def to_memory(self, dtype: np.dtype | str | None = None) -> Float[np.ndarray, "n n"]:
         """Compute the whole matrix and return it as an array.

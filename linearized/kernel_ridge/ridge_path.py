@@ -22,7 +22,8 @@ from linearized.solvers.linear.solution import Solution
 from linearized.storage.gram import Gram, Rectangle
 
 ROWS = 1024  # rows of a matrix that are converted to float64 together
-COMPUTED = ("block_lanczos", "cg", "rpcholesky")  # solvers that need only products with K, or columns of it
+COMPUTED = ("askotch", "block_lanczos", "cg", "rpcholesky")  # solvers that need only products with K, or rows of it
+OPTIONS = {"rank": ("askotch", "rpcholesky"), "block_rows": ("askotch",)}  # arguments of `fit`, and who reads them
 REFINED = ("band", "cholesky", "eigh")  # solvers that refine their solutions in float64 if K is in float32
 
 
@@ -84,6 +85,7 @@ def fit(
     sample_weight: np.ndarray | float | None = None, solver: str = "auto",
     rtol: float | None = None, max_iterations: int = KERNEL_ITERATIONS, memory: float | None = None,
     scheduler: str = "", overwrite: bool = False, watch: Watch = UNWATCHED, rank: int = 0,
+    block_rows: int = 0,
 ) -> RidgePath:  # fmt: skip
     """Solve kernel ridge regression, (K + ρI)α = y, at every ridge ρ.
 
@@ -99,12 +101,12 @@ def fit(
         ridges: ρ, at least 0, in any order; not divided by n.
         sample_weight: w, a number for each row (or one for all), at least 0. A row of weight 0 has no influence and
             an α of 0; shards with such rows must fit in memory. None: 1.
-        solver: auto, band, block_lanczos, cg, cholesky, eigh (which computes leave-one-out errors) or rpcholesky; see
-            `docs/guides/kernel_ridge.md`.
+        solver: auto, askotch, band, block_lanczos, cg, cholesky, eigh (which computes leave-one-out errors) or
+            rpcholesky; see `docs/guides/kernel_ridge.md`.
         rtol: Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
             float64; otherwise (block_lanczos and cg on float32) 1e-5, because every digit costs passes over K.
-        max_iterations: Largest number of products with K for block_lanczos and cg, and of refinement steps for the
-            other solvers.
+        max_iterations: Largest number of products with K for block_lanczos, cg and rpcholesky, of epochs for askotch,
+            and of refinement steps for the other solvers.
         memory: Available memory in bytes; None: half of the free memory.
         scheduler: Address of a Dask scheduler on whose workers products with K are computed; only for block_lanczos and
             cg with a K in shards.
@@ -112,7 +114,8 @@ def fit(
             saves n² numbers of memory. Shards are never changed.
         watch: Progress and checkpoints of a long run.
         rank: Rank of the preconditioner of rpcholesky; 0: n/10, or less if its factor would take more than a quarter of
-            the memory.
+            the memory. For askotch, rank of the approximation of each block; 0: the block itself.
+        block_rows: Number of rows of a block of askotch; 0: √(50 n), or fewer in little memory.
 
     Returns:
         Coefficients and diagnostics at every ridge. A ridge that could not be solved is marked in its `Solution`.
@@ -157,8 +160,11 @@ def fit(
             name, reason = "block_lanczos", "K is computed in every product, and it needs the fewest"
     if not name:
         name, reason = auto_gram(n, itemsize, len(ridges), memory, distributed=bool(scheduler))
-    if rank and name != "rpcholesky":
-        raise UserError(f"`rank` is that of rpcholesky's preconditioner. Received: rank={rank} with {name}.")
+    options = {option: value for option, value in (("rank", rank), ("block_rows", block_rows)) if value}
+    for option, value in options.items():
+        if name not in OPTIONS[option]:
+            readers = " and ".join(OPTIONS[option])
+            raise UserError(f"`{option}` is read by {readers}. Received: {option}={value} with {name}.")
     if rtol is None:
         rtol = 1e-7 if itemsize == 8 or name in REFINED else 1e-5
     with _problem(*system, memory, scheduler, overwrite) as problem:
@@ -170,7 +176,7 @@ def fit(
             atol=0.0,
             max_iterations=max_iterations,
             **vars(watch),
-            **({"rank": rank} if rank else {}),
+            **options,
         )
     if weights is not None:
         solutions = [problem.unscaled(solution) for solution in solutions]

@@ -33,9 +33,9 @@ ROWS, COLUMNS = 256, 16384  # size of a block of K in float32 products
 class StreamedGram(Protocol):
     """Protocol of a Gram matrix K (n, n) that is not in memory, such as `linearized.storage.gram.Gram`.
 
-    Its entries are read from files, or computed, in every product. Classes other than `Gram` also have a method
-    `computing_columns()`. It returns the time to compute K once, in units of the time that one more column adds to a
-    product with K.
+    Its entries are read from files, or computed, in every product. Classes other than `Gram` also have two methods.
+    `computing_columns()` returns the time to compute K once, in units of the time that one more column adds to a
+    product with K. `row_block(rows, v)` returns what `GramProblem.row_block` does.
     """
 
     shape: tuple[int, int]
@@ -166,6 +166,24 @@ class GramProblem:
         if self.streamed:
             return self._shards.columns(rows).astype(np.float64, copy=False)
         return self._matrix()[rows].T.astype(np.float64)
+
+    def row_block(
+        self, rows: Int64[np.ndarray, " b"], v: Float64[np.ndarray, "n c"]
+    ) -> tuple[Float64[np.ndarray, "b c"], Float64[np.ndarray, "b b"]]:
+        """Return the product K[rows] v and the square K[rows][:, rows] of some rows.
+
+        If K is computed in every product, these are the only entries that are computed. If K is in shards that do not
+        fit in memory, all of them are read.
+
+        Args:
+            rows: Indices of the b rows, each at most once.
+            v: Columns (n, c).
+        """
+        if self.streamed and not isinstance(self._shards, Gram):
+            return self._shards.row_block(rows, v)
+        block = self._shards.columns(rows).T if self.streamed else self._matrix()[rows]
+        with spread() as each:
+            return multiply(block, v, each), block[:, rows].astype(np.float64)
 
     @property
     def rough_product(self) -> Callable[[np.ndarray], np.ndarray] | None:

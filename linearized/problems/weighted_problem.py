@@ -60,6 +60,13 @@ class Weighted:
         """Return the columns (SKS)[:, rows] of the train rows with the indices `rows`, with S = diag(√w)."""
         return self._root * self._problem.columns_of(rows) * self._root[rows].T
 
+    def row_block(
+        self, rows: Int64[np.ndarray, " b"], v: Float64[np.ndarray, "n c"]
+    ) -> tuple[Float64[np.ndarray, "b c"], Float64[np.ndarray, "b b"]]:
+        """Return (SKS)[rows] v and (SKS)[rows][:, rows] for the indices `rows` of train rows, with S = diag(√w)."""
+        product, square = self._problem.row_block(rows, self._root * v)
+        return self._root[rows] * product, self._root[rows] * square * self._root[rows].T
+
     def evaluate(self, v: Float[np.ndarray, "n c"]) -> tuple[Float64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
         """Return SKS v and SY - SKS v, with S = diag(√w). v has k columns for each ridge, one ridge after the other."""
         product = self.primal_product(v)

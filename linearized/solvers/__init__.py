@@ -56,6 +56,10 @@ _GRAM = reads("rtol", "max_iterations", "memory", "checkpoint_seconds")
 # Solvers of kernel ridge regression, (K + ρI)α = Y, for a GramProblem and a grid of ridges.
 GRAM_SOLVERS, GRAM_SOLVER_READS = _tables(
     {
+        "askotch": (
+            "linearized.solvers.linear.askotch",
+            _GRAM | reads("block_rows", "preconditioner_rank", "on_the_fly"),
+        ),
         "band": ("linearized.solvers.linear.band.solver", _GRAM),
         "block_lanczos": ("linearized.solvers.linear.block_lanczos", _GRAM | reads("scheduler", "on_the_fly")),
         "cg": ("linearized.solvers.linear.cg", _GRAM | reads("scheduler", "on_the_fly")),

@@ -62,7 +62,7 @@ def test_every_ridge_is_the_direct_solution(name, dtype, seed, n, columns):
 @every_solver
 @pytest.mark.parametrize("setting, one, other", [("rtol", 0.5, 1e-11), ("max_iterations", 1, 500)])
 def test_a_setting_changes_the_answer_if_and_only_if_it_is_declared(name, setting, one, other):
-    k, targets = gram_of(3, 60, 2, rank=30, dtype="float32")
+    k, targets = gram_of(3, 200, 2, rank=100, dtype="float32")
     answers = [
         GRAM_SOLVERS.load(name).solve(GramProblem(k, targets), [1e-4], **EXACT | {setting: value})[0]
         for value in (one, other)

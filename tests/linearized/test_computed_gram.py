@@ -37,6 +37,9 @@ def test_products_columns_and_diagonal_are_those_of_the_matrix(tile, own_threads
     np.testing.assert_allclose(ours.diagonal(), np.diagonal(whole), rtol=1e-12)
     assert ours.trace() == pytest.approx(np.trace(whole)) and ours.computing_columns() > 0
     np.testing.assert_array_equal(ours.to_memory(), whole)
+    product, square = ours.row_block(chosen, v)
+    np.testing.assert_allclose(product, whole[chosen] @ v, rtol=1e-12, atol=1e-11)
+    np.testing.assert_allclose(square, whole[np.ix_(chosen, chosen)], rtol=1e-12)
 
 
 def test_the_matrix_in_memory_is_computed_in_tiles_of_the_size_of_products(monkeypatch):
@@ -60,6 +63,7 @@ def test_workers_give_the_products_and_the_entries_of_one_process():
         assert len(there._bands()) == 13
         np.testing.assert_allclose(there.multiply(v), whole @ v, rtol=1e-12, atol=1e-11)
         np.testing.assert_array_equal(there.to_memory(), ours.to_memory())
+        np.testing.assert_allclose(there.row_block(np.arange(80, 9, -3), v)[0], whole[80:9:-3] @ v, atol=1e-11)
         np.testing.assert_array_equal(there.to_memory("float32"), whole.astype(np.float32))
         for memory in (0, 10**9):
             path = fit(there, Y, RIDGES, solver="block_lanczos", memory=memory, rtol=1e-10)
@@ -115,11 +119,13 @@ def test_a_run_stores_no_matrix_and_has_the_table_of_one_that_does(directories, 
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--on_the_fly", "--solver=band"], "--on_the_fly is read by --solver=block_lanczos, cg, rpcholesky"),
+    (["--on_the_fly", "--solver=band"], "--on_the_fly is read by --solver=askotch, block_lanczos, cg, rpcholesky"),
     (["--on_the_fly", "--gram=folder"], "--on_the_fly is read"),
     (["--on_the_fly", "--centres=5"], "--on_the_fly is read"),
     (["--on_the_fly", "--num_shards=5"], "--num_shards is read with no --on_the_fly"),
-    (["--preconditioner_rank=5"], "--preconditioner_rank is read by --solver=rpcholesky"),
+    (["--preconditioner_rank=5"], "--preconditioner_rank is read by --solver=askotch, rpcholesky"),
+    (["--block_rows=5", "--solver=rpcholesky"], "--block_rows is read by --solver=askotch"),
+    (["--block_rows=5", "--solver=askotch", "--centres=9"], "--block_rows is read"),
     (["--preconditioner_rank=5", "--solver=rpcholesky", "--centres=9"], "--preconditioner_rank is read"),
 ])  # fmt: skip
 def test_flags_without_effect_are_refused(words, message):

@@ -81,6 +81,19 @@ def test_every_ridge_is_the_direct_solution(way, solver, dtype):
         assert np.linalg.norm(missing) / np.linalg.norm(targets) == pytest.approx(solution.residual, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_block_of_rows_is_that_of_the_matrix_with_and_without_weights(way, dtype):
+    matrix, targets = kernel(80, dtype), labels(80)
+    problem, rows, v = way(matrix, targets), np.array([70, 3, 41]), labels(80, 5, seed=3)
+    root = np.sqrt(np.random.default_rng(4).uniform(0.1, 5, 80))
+    whole = matrix.astype(np.float64)
+    for one, exact in [(problem, whole), (Weighted(problem, root**2), root[:, None] * whole * root)]:
+        product, square = one.row_block(rows, v)
+        assert product.dtype == square.dtype == np.float64
+        np.testing.assert_allclose(product, exact[rows] @ v, rtol=1e-12, atol=1e-11)
+        np.testing.assert_allclose(square, exact[np.ix_(rows, rows)], rtol=1e-12)
+
+
 def test_a_dense_copy_is_the_callers_own(way):
     matrix = kernel(40, "float32")
     problem = way(matrix, labels(40))

@@ -23,6 +23,7 @@ from linearized.solvers.linear.solution import (
     LinearProblem,
     Solution,
     Tolerance,
+    explained,
     finite,
     measured,
     ridge_batch,
@@ -129,24 +130,10 @@ class _Passes:
                     if halved and self._may_go_on(new):
                         left.append(i)
             missing, attempt = left, attempt + 1
-        return [self._explained(solution) for solution in solutions]
+        return [explained(self.problem, one, self.tolerance, self.max_iterations) for one in solutions]
 
     def _may_go_on(self, solution: Solution) -> bool:
         return not solution.converged and solution.iterations < self.max_iterations
-
-    def _explained(self, solution: Solution) -> Solution:
-        """Return a solution unchanged if it converged, otherwise with the reason as its `message`."""
-        if solution.converged:
-            return solution
-        told = f"not solved to a residual of {self.tolerance.relative:.1g} but of {solution.residual:.1g}: "
-        if solution.message:
-            told = f"{solution.message}: "
-        if solution.iterations >= self.max_iterations:
-            return solution._replace(message=f"{told}all {self.max_iterations} iterations are spent")
-        kind = "float32" if self.problem.rounding > 1e-10 else "float64"
-        return solution._replace(
-            message=f"{told}the precision of {kind} products is exhausted; take a larger ridge or tolerance"
-        )
 
     def restarted(
         self, solutions: list[Solution], duals: list[np.ndarray] | None, name: str

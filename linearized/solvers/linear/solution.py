@@ -287,6 +287,31 @@ def judged(problem: LinearProblem, solution: Solution, residual: Residual, toler
     return solution._replace(converged=bool(done), residual=relative, prediction_error=error, message=message)
 
 
+def explained(
+    problem: LinearProblem, solution: Solution, tolerance: Tolerance, max_iterations: int, reason: str = ""
+) -> Solution:  # fmt: skip
+    """Return a solution unchanged if it converged, otherwise with the reason as its `message`.
+
+    Args:
+        problem: Problem that was solved.
+        solution: Solution at one ridge.
+        tolerance: Tolerance that the solution should meet.
+        max_iterations: Largest number of iterations.
+        reason: Reason for which the solver stopped; "": all iterations are spent, or else products are not accurate
+            enough.
+    """
+    if solution.converged:
+        return solution
+    told = f"not solved to a residual of {tolerance.relative:.1g} but of {solution.residual:.1g}: "
+    if solution.message:
+        told = f"{solution.message}: "
+    if not reason and solution.iterations >= max_iterations:
+        reason = f"all {max_iterations} iterations are spent"
+    kind = "float32" if problem.rounding > 1e-10 else "float64"
+    reason = reason or f"the precision of {kind} products is exhausted; take a larger ridge or tolerance"
+    return solution._replace(message=told + reason)
+
+
 def residuals(
     problem: LinearProblem, ridges: np.ndarray, values: list[np.ndarray] | None, duals: list[np.ndarray] | None
 ) -> tuple[list[np.ndarray] | None, list[Residual]]:
