@@ -13,11 +13,15 @@ draws, so that the residuals of the blocks together are an estimate of ‖Y - (K
 The paper recommends ν = n/b and μ = ρ for kernels with a diagonal of 1. Here ν is the number of blocks, and μ follows
 from the convergence: if residuals fell by exp(-s) in an iteration, on average over four epochs, then μ = 2νs². (In
 experiments, the μ of the fastest convergence reduced residuals by about 1 - √(μ/ν).) It begins with μ = 1/ν, which is
-no acceleration and always converges, never exceeds it, and returns to it if residuals grow. Rows are drawn uniformly,
-because the authors found that ridge leverage scores do not help in general.
+no acceleration and always converges, never exceeds it, and returns to it if residuals stagnate or grow.
+
+Rows are drawn uniformly, because the authors found that ridge leverage scores do not help in general.
 
 All ridges take the same blocks, because the entries of K[B] are the largest part of the cost: n b entries, for one
 ridge as for twenty. Starting each ridge at the solution of a larger one would compute them again for every ridge.
+
+`auto` never takes this solver: an epoch computes twice the entries of a product with a symmetric K, and block Lanczos
+needs about as many products as this solver needs epochs. It is for a K so large that no basis of Lanczos fits.
 """
 
 from typing import Protocol, runtime_checkable
@@ -44,6 +48,7 @@ FLOOR = 1e-12  # smallest ridge of M, relative to the largest eigenvalue of F F�
 POWERS = 10  # power iterations for L
 WINDOW = 4  # epochs over which the convergence is measured
 LEAN = 2.0  # factor of μ: too large a μ accelerates less, too small a one overshoots
+SLOW = 0.1  # an accelerated ridge whose residual falls by less (its logarithm, in four epochs) begins again without
 STEP = 2.0  # largest factor by which μ changes after an epoch
 STALL = 40  # epochs within which the residual of a ridge must halve
 DIVERGED = 1e6  # relative residual beyond which a ridge has diverged
@@ -259,9 +264,10 @@ class _State:
             least = np.finfo(float).tiny
             fall = np.log(np.maximum(earlier, least) / np.maximum(self.norms, least)) / (window * self.blocks)
             mu = np.clip(LEAN * self.blocks * fall**2, self.mu / STEP, self.mu * STEP)
-            grows = self.active & (fall <= 0)
-            self.mu = np.where(grows, 1 / self.blocks, np.minimum(mu, 1 / self.blocks))
-            self.v[:, grows] = self.w[:, grows]
+            slow = (fall * window * self.blocks < SLOW) & (self.mu * self.blocks < 1 / 4)
+            again = self.active & (slow | (fall <= 0))
+            self.mu = np.where(again, 1 / self.blocks, np.minimum(mu, 1 / self.blocks))
+            self.v[:, again] = self.w[:, again]
         self.trace = np.concatenate([self.trace, np.where(self.active | self.diverged, now, np.nan)[None]])
         halved = self.norms <= self.best / 2
         self.best, self.waited = np.where(halved, self.norms, self.best), np.where(halved, 0, self.waited + 1)
