@@ -147,20 +147,8 @@ class _State:
     """
 
     ARRAYS = (
-        "w",
-        "v",
-        "mu",
-        "norms",
-        "best",
-        "waited",
-        "sums",
-        "limits",
-        "trace",
-        "active",
-        "diverged",
-        "checked",
-        "place",
-    )
+        "w", "v", "mu", "norms", "best", "waited", "sums", "limits", "trace", "active", "diverged", "checked", "place",
+    )  # fmt: skip
 
     def __init__(
         self, problem: RowProblem, ridges: np.ndarray, run: LinearRun, rows: int, rank: int, seed: int, limit: float
