@@ -10,6 +10,7 @@ tests. Commands that must see a cold start, such as those that measure imports, 
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -71,8 +72,15 @@ class _Server:
         self._process.stdin.write(line.encode())
         child = json.loads(answers.readline())
         while kill_when is not None and not select.select([answers], [], [], 0.01)[0]:
-            if kill_when():
+            try:
+                wanted = kill_when()
+            except BaseException:
                 os.kill(child, signal.SIGKILL)
+                answers.readline()  # else the next command would read the exit code of this one
+                raise
+            if wanted:
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(child, signal.SIGKILL)
                 break
         return json.loads(answers.readline())
 

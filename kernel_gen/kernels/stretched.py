@@ -71,7 +71,7 @@ class StretchedKernel(Kernel):
         For K outputs it costs 2mnd operations for the derivatives of the kernel, 2mndK for the gradients and 2md²K for
         their outer products (2mdK for the diagonal alone with a diagonal metric). Gradients are computed for blocks of
         `gradient_rows` points, or of fewer if a float64 array with one entry per point of the block and row would
-        exceed `block_bytes`. The points of a block are prepared when it is computed.
+        exceed `block_bytes`.
 
         Args:
             points: The points (m, columns), before they are stretched.
@@ -86,9 +86,10 @@ class StretchedKernel(Kernel):
         d, k = len(self.root), alpha.shape[1]
         total, sums, count = np.zeros(d if entrywise else (d, d)), np.zeros((k, d)), 0
         most = BLOCK_BYTES if block_bytes is None else block_bytes
+        points = self.prepare(points)  # at once: equal rows are then equal bit by bit, in `rows` as well
         step = min(self.base.gradient_rows, max(1, most // (8 * len(rows))))
         for start in range(0, len(points), step):
-            found = self.base.gradients(self.prepare(points[start : start + step]), rows, alpha)
+            found = self.base.gradients(points[start : start + step], rows, alpha)
             count += found.shape[1]  # a point may have several gradients, one for each patch
             sums += found.sum(axis=1)
             total += np.square(found).sum(axis=(0, 1)) if entrywise else sum(part.T @ part for part in found)

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from linearized.base.platforms import usable_cores
 
-PREDICTED = 2**26  # bytes of a block of rows in `in_row_blocks`
+PREDICTED = 2**28  # bytes of a block of rows in `in_row_blocks`
 _limits: list[int] = []  # limits of the active `at_most` blocks, the innermost last
 
 

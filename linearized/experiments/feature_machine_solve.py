@@ -7,7 +7,7 @@ memory together: K is written to the folder of unfinished work, and removed when
 and train rows is computed in blocks of rows and columns during its product with the coefficients.
 
 With `--centres=m`, the fitted function has coefficients for m of the n train rows, and K is never formed. Such a fit
-takes 2 n m (m + d) operations. A K that is computed in every product takes n² d in each of 30 to 70 products, and its
+takes 2 n m (m + 2d) operations. A K that is computed in every product takes n² d in each of 30 to 70 products, and its
 factorization n³ or more. Each metric has its own kernel, so that none of this work can be shared between iterations.
 """
 

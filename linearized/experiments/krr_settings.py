@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from linearized.base.errors import UserError
 from linearized.base.extras import MOST_WORKERS, SCHEDULER_HELP, checked_address
@@ -16,9 +15,6 @@ from linearized.settings.gram_settings import GramSettings, KernelSettings, RowS
 from linearized.settings.reads import SET, Declarations, reads, when
 from linearized.settings.run_settings import KERNEL_ITERATIONS, MEMORY_HELP, MOST_GIB, MOST_STEPS, KernelRunSettings
 from linearized.solvers import AUTO_GRAM, GRAM_SOLVER_READS, GRAM_SOLVERS
-
-if TYPE_CHECKING:
-    pass
 
 OF_SHARDS = ("num_shards",)  # settings of matrices that are stored in shards
 TILED = when(centres=SET) | when(on_the_fly=SET)  # fits that compute tiles of K, on workers if there are some

@@ -150,6 +150,10 @@ def refuse_large_fit(config: Any) -> None:
         from linearized.solvers.linear.eigh import refuse_many_rows  # SciPy is imported for this solver alone
 
         refuse_many_rows(config.centres or rows)
+    if config.solver == "askotch":
+        from linearized.solvers.linear.askotch import refuse_blocks  # SciPy is imported for this solver alone
+
+        refuse_blocks(rows, config.block_rows, config.preconditioner_rank)
     if config.centres:
         if rows:  # a count of 0 is not known yet
             refuse_many_centres(config.centres, rows)

@@ -169,10 +169,10 @@ class ComputedGram:
     def row_block(
         self, rows: Int64[np.ndarray, " b"], v: Float64[np.ndarray, "n c"]
     ) -> tuple[Float64[np.ndarray, "b c"], Float64[np.ndarray, "b b"]]:
-        """Return the product K[rows] v and the square K[rows][:, rows]; each entry of K[rows] is computed once.
+        """Return the product K[rows] v and the square K[rows][:, rows].
 
-        Entries of the square are computed once more, as those of a kernel matrix of the rows alone, because rounding
-        would change its diagonal otherwise. They take part in the product.
+        The entries of K[rows] are computed, and those of the square once more, as a kernel matrix of the rows alone:
+        rounding would otherwise change its diagonal. The product takes the entries of the square from there.
 
         Args:
             rows: Indices of the b rows.

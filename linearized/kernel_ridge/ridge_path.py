@@ -104,7 +104,7 @@ def fit(
         solver: auto, askotch, band, block_lanczos, cg, cholesky, eigh (which computes leave-one-out errors) or
             rpcholesky; see `docs/guides/kernel_ridge.md`.
         rtol: Relative residual ‖y - (K + ρI)α‖/‖y‖ to reach. None: 1e-7 if K is in float64 or solutions are refined in
-            float64; otherwise (block_lanczos and cg on float32) 1e-5, because every digit costs passes over K.
+            float64; otherwise (solvers that multiply by K, in float32) 1e-5, because every digit costs passes over K.
         max_iterations: Largest number of products with K for block_lanczos, cg and rpcholesky, of epochs for askotch,
             and of refinement steps for the other solvers.
         memory: Available memory in bytes; None: half of the free memory.

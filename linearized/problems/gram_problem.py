@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from absl import logging
 
-from linearized.base.blocks import cores, for_each
+from linearized.base.blocks import cores, for_each, row_blocks
 from linearized.base.errors import UserError
 from linearized.base.shapes import Float, Float64, Int64
 from linearized.problems.block_width import best_block, reading_columns
@@ -181,9 +181,13 @@ class GramProblem:
         """
         if self.streamed and not isinstance(self._shards, Gram):
             return self._shards.row_block(rows, v)
-        block = self._shards.columns(rows).T if self.streamed else self._matrix()[rows]
+        block = self._shards.columns(rows).T if self.streamed else None
+        product, square = np.empty((len(rows), v.shape[1])), np.empty((len(rows), len(rows)))
         with spread() as each:
-            return multiply(block, v, each), block[:, rows].astype(np.float64)
+            for part in row_blocks(len(rows), self.n * self.dtype.itemsize, block_bytes=2**25):
+                some = self._matrix()[rows[part]] if block is None else block[part]
+                product[part], square[part] = multiply(some, v, each), some[:, rows]
+        return product, square
 
     @property
     def rough_product(self) -> Callable[[np.ndarray], np.ndarray] | None:

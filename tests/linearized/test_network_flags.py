@@ -1,5 +1,6 @@
 """Flags of kervolutional and residual networks and of their training: each changes what it should, or is refused."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -153,7 +154,9 @@ def test_a_killed_run_goes_on_to_the_same_result(directories, model):
     command = [ROOT / "train.py", *FLAGS, *model, "--exp_name=killed"]
     run(parse(Config, [*FLAGS, *model, "--exp_name=straight"]))
     folder = directories / "nn_dir" / "killed"
-    killed = warm_commands.run(command, cwd=ROOT, kill_when=lambda: any(folder.rglob("training.npz")))
+    killed = warm_commands.run(
+        command, cwd=ROOT, kill_when=lambda: any("training.npz" in files for *_, files in os.walk(folder))
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(folder.rglob("training.npz")), "it was done before it could be killed"
     resumed = warm_commands.run(command, cwd=ROOT, timeout=400)

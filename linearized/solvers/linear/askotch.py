@@ -21,7 +21,8 @@ All ridges take the same blocks, because the entries of K[B] are the largest par
 ridge as for twenty. Starting each ridge at the solution of a larger one would compute them again for every ridge.
 
 `auto` never takes this solver: an epoch computes twice the entries of a product with a symmetric K, and block Lanczos
-needs about as many products as this solver needs epochs. It is for a K so large that no basis of Lanczos fits.
+needs about as many products as this solver needs epochs. It is for a few ridges of a K so large that no basis of
+Lanczos fits.
 """
 
 from typing import Protocol, runtime_checkable
@@ -74,7 +75,7 @@ def solve(
 
     An epoch takes each row once: n² kernel entries, twice those of a product with a symmetric K, and for each block
     the eigenvectors of K_BB (about 10 b³ operations), or 2 b r² operations with a rank r. Beside K, the memory is
-    3 n numbers for each ridge and column, and 5 b² for a block.
+    3 n numbers for each ridge and column, and 5 b² for a block, and b n more if K is in files.
 
     Args:
         problem: K (n, n) and Y (n, k). If K is in files, they are read once for each block.
@@ -90,11 +91,11 @@ def solve(
         UserError: If the settings are invalid, K is not finite, or blocks do not fit in memory.
     """
     tolerance = run.tolerance(float(np.linalg.norm(problem.targets)), problem.n)
+    refuse_blocks(problem.n, block_rows, rank)
     rows = _block_rows(problem, block_rows)
-    if rank >= rows:
-        raise UserError(f"A block of {rows} rows has approximations of ranks below {rows}. Received: a rank of {rank}. "
-                        "Lower --preconditioner_rank, or leave it out to take the whole block.")  # fmt: skip
-    state = _State(problem, ridges, run, rows, rank, seed, tolerance.relative)
+    refuse_blocks(problem.n, rows, rank)
+    _refuse_large(problem, len(ridges))
+    state = _State(problem, ridges, run, rows, block_rows, rank, seed, tolerance.relative)
     while True:
         state.run()
         values = list(np.ascontiguousarray(state.w.transpose(1, 0, 2)))
@@ -105,6 +106,23 @@ def solve(
                     for i, one in enumerate(solutions)]  # fmt: skip
 
 
+def refuse_blocks(n: int, block_rows: int, rank: int) -> None:
+    """Raise `UserError` for blocks of more rows than K has, and for a rank that is not below the number of rows.
+
+    Args:
+        n: Number of rows of K; 0 if it is not known yet.
+        block_rows: Number of rows of a block; 0 if it is not known yet.
+        rank: Rank of the approximation of a block; 0: none.
+    """
+    if n and block_rows > n:
+        raise UserError(f"K has {n} rows. Received: blocks of {block_rows} rows. Lower --block_rows.")
+    if block_rows and rank >= block_rows:
+        raise UserError(
+            f"A block of {block_rows} rows has approximations of ranks below {block_rows}. Received: a rank of {rank}. "
+            "Lower --preconditioner_rank, or leave it out to take the whole block."
+        )
+
+
 def _block_rows(problem: RowProblem, asked: int) -> int:
     """Return the number of rows of a block, at most n.
 
@@ -113,19 +131,27 @@ def _block_rows(problem: RowProblem, asked: int) -> int:
         asked: Requested number; 0: √(50 n), or less if blocks would take more than a quarter of the memory.
 
     Raises:
-        UserError: If the requested number is above n, or does not fit in memory.
+        UserError: If the requested number does not fit in memory.
     """
     room = max(problem.spare, LEAST_BASIS) / (8 * COPIES)
     if not asked:
         return max(1, min(problem.n, int((ROWS_SQUARED * problem.n) ** 0.5), int((room / MEMORY_SHARE) ** 0.5)))
-    if asked > problem.n:
-        raise UserError(f"K has {problem.n} rows. Received: blocks of {asked} rows. Lower --block_rows.")
     if asked**2 > room:
         raise UserError(
             f"Blocks of {asked} rows take {8 * COPIES * asked**2 / 2**30:.1f} GiB, and {8 * COPIES * room / 2**30:.1f} "
             "GiB are left for them. Lower --block_rows, or raise --memory."
         )
     return asked
+
+
+def _refuse_large(problem: RowProblem, ridges: int) -> None:
+    """Raise `UserError` if the iterates w and v, and a copy of one of them, do not fit in the memory budget."""
+    needed, free = 3 * 8 * problem.n * ridges * problem.columns, max(problem.spare, LEAST_BASIS)
+    if needed > free:
+        raise UserError(
+            f"The iterates of {ridges} ridges and {problem.columns} outputs take {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are left for them. Give fewer --ridges, or raise --memory."
+        )
 
 
 class _State:
@@ -135,23 +161,27 @@ class _State:
         problem: K and Y.
         ridges: ρ.
         run: Settings of the solver's call.
-        rows: Number of rows of a block.
+        rows: Number of rows of a block. A run that is resumed keeps its own number, unless the user gave one.
+        asked: The number that the user gave; 0: none.
         rank: Rank of the approximation of K_BB; 0: K_BB itself.
         seed: Random-number seed.
         limit: Relative residual at which a ridge is done.
 
     Attributes:
         w: Solutions (n, ridges, k).
+        blocks: Number of blocks of an epoch.
         diverged: Mask of the ridges whose residuals grew without bound.
         stalled: Mask of the ridges whose residuals stagnate.
     """
 
     ARRAYS = (
-        "w", "v", "mu", "norms", "best", "waited", "sums", "limits", "trace", "active", "diverged", "checked", "place",
+        "w", "v", "blocks", "mu", "norms", "best", "waited", "sums", "limits", "trace", "active", "diverged",
+        "checked", "place",
     )  # fmt: skip
 
     def __init__(
-        self, problem: RowProblem, ridges: np.ndarray, run: LinearRun, rows: int, rank: int, seed: int, limit: float
+        self, problem: RowProblem, ridges: np.ndarray, run: LinearRun, rows: int, asked: int, rank: int, seed: int,
+        limit: float,
     ):  # fmt: skip
         self.problem, self.ridges, self.settings, self.rank, self.seed = problem, ridges, run, rank, seed
         count, self.blocks = len(ridges), -(-problem.n // rows)
@@ -163,9 +193,10 @@ class _State:
         self.trace, self.checked = np.empty((0, count)), np.full(count, np.inf)
         self.active, self.diverged = self.norms > self.limits, np.zeros(count, bool)
         self.place = np.zeros(2, int)  # numbers of the epoch and of its next block
-        self.saved = run.checkpoint(n=problem.n, rows=rows, rank=rank, seed=seed, ridges=ridges.tolist(), limit=limit)
+        self.saved = run.checkpoint(n=problem.n, rows=asked, rank=rank, seed=seed, ridges=ridges.tolist(), limit=limit)
         for name, array in (self.saved.load("askotch") or {}).items():
             setattr(self, name, array)
+        self.blocks = int(self.blocks)
 
     @property
     def stalled(self) -> np.ndarray:
@@ -229,8 +260,10 @@ class _State:
         here, nu = np.flatnonzero(self.active), self.blocks
         mu, ridges = self.mu[here, None], self.ridges[here, None]
         beta, gamma = 1 - np.sqrt(mu / nu), 1 / np.sqrt(mu * nu)
-        share, v = 1 / (1 + gamma * nu), self.v[:, here]
-        z = share * v + (1 - share) * self.w[:, here]
+        share = 1 / (1 + gamma * nu)
+        for i, part in zip(here, share[:, 0], strict=True):  # w becomes z, ridge by ridge without a second array
+            self.w[:, i] += part * (self.v[:, i] - self.w[:, i])
+        z = self.w if len(here) == len(self.ridges) else self.w[:, here]
         product, square = self.problem.row_block(rows, z.reshape(len(z), -1))
         slope = finite(product).reshape(len(rows), *z.shape[1:]) + ridges * z[rows] - self.problem.targets[rows, None]
         squares = np.sum(slope**2, axis=(0, 2))
@@ -238,7 +271,8 @@ class _State:
         step = _Inverse(finite(square), ridges, self.rank, seed)(slope)
         lost = ~(squares < (DIVERGED * self.scale) ** 2)
         step[:, lost] = 0
-        self.w[:, here], self.v[:, here] = z, beta * v + (1 - beta) * z
+        for i, part in zip(here, beta[:, 0], strict=True):
+            self.v[:, i] += (1 - part) * (self.w[:, i] - self.v[:, i])
         self.w[np.ix_(rows, here)] -= step
         self.v[np.ix_(rows, here)] -= gamma * step
         self.diverged[here[lost]], self.active[here[lost]] = True, False
@@ -246,6 +280,7 @@ class _State:
     def _end_epoch(self) -> None:
         """Estimate the residuals from those of the blocks, set μ for the next epoch, and end ridges that are done."""
         before, now = self.norms, np.sqrt(self.sums) / self.scale
+        taken = self.active | (self.sums > 0)  # also ridges that diverged in this epoch
         self.norms = np.where(self.active, now, before)
         if window := min(WINDOW, len(self.trace)):
             earlier = np.where(np.isnan(self.trace[-window]), before, self.trace[-window])
@@ -254,11 +289,13 @@ class _State:
             mu = np.clip(LEAN * self.blocks * fall**2, self.mu / STEP, self.mu * STEP)
             slow = (fall * window * self.blocks < SLOW) & (self.mu * self.blocks < 1 / 4)
             again = self.active & (slow | (fall <= 0))
-            self.mu = np.where(again, 1 / self.blocks, np.minimum(mu, 1 / self.blocks))
+            mu = np.where(again, 1 / self.blocks, np.minimum(mu, 1 / self.blocks))
+            self.mu = np.where(self.active, mu, self.mu)
             self.v[:, again] = self.w[:, again]
-        self.trace = np.concatenate([self.trace, np.where(self.active | self.diverged, now, np.nan)[None]])
-        halved = self.norms <= self.best / 2
-        self.best, self.waited = np.where(halved, self.norms, self.best), np.where(halved, 0, self.waited + 1)
+        self.trace = np.concatenate([self.trace, np.where(taken, now, np.nan)[None]])
+        halved = self.active & (self.norms <= self.best / 2)
+        self.best, self.waited = np.where(halved, self.norms, self.best), self.waited + self.active
+        self.waited[halved] = 0
         self.active &= (self.norms > self.limits) & ~self.stalled
         self.active &= np.array([len(one) for one in self.histories]) < self.settings.max_iterations
         self.sums, self.place = np.zeros(len(self.sums)), np.array([self.place[0] + 1, 0])

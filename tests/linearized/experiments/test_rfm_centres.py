@@ -220,7 +220,7 @@ def test_a_fit_on_centres_takes_a_fraction_of_the_memory_of_the_kernel(directori
     (["--centres=50", "--num_shards=2"], "--num_shards is read by kernels other than RFM"),
     (["--centres=50", "--preconditioner_rank=5", "--solver=rpcholesky"], "--preconditioner_rank is read"),
     (["--centre_seed=1"], "--centre_seed is read with --centres"),
-    (["--on_the_fly", "--solver=band"], "--on_the_fly is read by --solver=block_lanczos, cg, rpcholesky"),
+    (["--on_the_fly", "--solver=band"], "--on_the_fly is read by --solver=askotch, block_lanczos, cg, rpcholesky"),
     (["--workers=2"], "--workers is read with --centres"),
     (["--solver=cg", "--scheduler=tcp://a:1"], "--scheduler is read by kernels other than RFM.* or with --centres or"),
     (["--num_train=40", "--num_test=20", "--centres=41"], "of which there are 40.*--centres=41"),

@@ -119,6 +119,7 @@ def test_ridges_that_diverge_or_stagnate_are_told_with_what_to_do():
     indefinite = K - 3 * np.median(np.linalg.eigvalsh(K)) * np.eye(240)
     lost, solved = askotch.solve(GramProblem(indefinite, Y), [1e-2, 1e3], block_rows=60, **TIGHT)
     assert not lost.converged and np.isfinite(lost.value).all() and "larger ridge" in lost.message
+    assert lost.history[-1] > 1 and len(lost.history) == lost.iterations < solved.iterations
     assert "diverge" in lost.message and solved.converged and not solved.message
     [stuck] = askotch.solve(GramProblem(K, Y), [1.0], block_rows=60, rtol=1e-17, atol=0.0)
     assert not stuck.converged and f"{askotch.STALL} epochs" in stuck.message and stuck.residual < 1e-13
