@@ -95,7 +95,7 @@ def solve(
     rows = _block_rows(problem, block_rows)
     refuse_blocks(problem.n, rows, rank)
     _refuse_large(problem, len(ridges))
-    state = _State(problem, ridges, run, rows, block_rows, rank, seed, tolerance.relative)
+    state = _Iterates(problem, ridges, run, rows, block_rows, rank, seed, tolerance.relative)
     while True:
         state.run()
         values = list(np.ascontiguousarray(state.w.transpose(1, 0, 2)))
@@ -154,7 +154,7 @@ def _refuse_large(problem: RowProblem, ridges: int) -> None:
         )
 
 
-class _State:
+class _Iterates:
     """Iterates of all ridges, which `run` improves epoch by epoch.
 
     Args:
@@ -268,7 +268,7 @@ class _State:
         slope = finite(product).reshape(len(rows), *z.shape[1:]) + ridges * z[rows] - self.problem.targets[rows, None]
         squares = np.sum(slope**2, axis=(0, 2))
         self.sums[here] += squares
-        step = _Inverse(finite(square), ridges, self.rank, seed)(slope)
+        step = _BlockInverse(finite(square), ridges, self.rank, seed)(slope)
         lost = ~(squares < (DIVERGED * self.scale) ** 2)
         step[:, lost] = 0
         for i, part in zip(here, beta[:, 0], strict=True):
@@ -301,7 +301,7 @@ class _State:
         self.sums, self.place = np.zeros(len(self.sums)), np.array([self.place[0] + 1, 0])
 
 
-class _Inverse:
+class _BlockInverse:
     """M⁻¹ for one block and all ridges, with M = L(F Fᵀ + δI + ρI) ≽ K_BB + ρI.
 
     Args:

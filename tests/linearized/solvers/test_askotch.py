@@ -5,9 +5,12 @@ import pytest
 
 from kernel_gen import KERNELS, gram
 from linearized.base.errors import UserError
+from linearized.experiments.krr import KernelFitSettings
+from linearized.experiments.needs import refuse_large_fit
 from linearized.kernel_ridge.computed_gram import ComputedGram
 from linearized.kernel_ridge.ridge_path import fit
 from linearized.problems import GramProblem
+from linearized.settings.config import parse
 from linearized.settings.gram_settings import KernelSettings
 from linearized.solvers.linear import askotch
 
@@ -72,7 +75,7 @@ def test_duplicated_rows_give_blocks_of_a_positive_definite_m(rank):
     repeated = np.repeat(np.arange(60), 4)
     k, targets = K[np.ix_(repeated, repeated)], Y
     ridges, square = np.array([[1e-6], [1.0]]), k[:120, :120]  # 30 different rows of 120
-    inverse = askotch._Inverse(square, ridges, rank, [0, 0, 0])(np.repeat(np.eye(120)[:, None], 2, axis=1))
+    inverse = askotch._BlockInverse(square, ridges, rank, [0, 0, 0])(np.repeat(np.eye(120)[:, None], 2, axis=1))
     for i, ridge in enumerate(ridges[:, 0]):
         assert np.linalg.eigvalsh(inverse[:, i]).min() > 0
         assert np.linalg.eigvals(inverse[:, i] @ (square + ridge * np.eye(120))).real.max() < 1.05  # M ≽ K_BB + ρI
@@ -83,7 +86,7 @@ def test_duplicated_rows_give_blocks_of_a_positive_definite_m(rank):
 
 def test_an_approximation_of_a_block_bounds_it_at_every_rank():
     for rank in (1, 10, 60, 119):
-        inverse = askotch._Inverse(K[:120, :120], np.array([[0.1]]), rank, [0, 0, 0])(np.eye(120)[:, None])[:, 0]
+        inverse = askotch._BlockInverse(K[:120, :120], np.array([[0.1]]), rank, [0, 0, 0])(np.eye(120)[:, None])[:, 0]
         largest = np.linalg.eigvals(inverse @ (K[:120, :120] + 0.1 * np.eye(120))).real.max()
         assert 0.9 < largest < 1.1  # L is the smallest number with M ≽ K_BB + ρI, up to the power iterations
 
@@ -137,6 +140,20 @@ def test_options_that_change_nothing_or_do_not_fit_are_refused():
     assert askotch._block_rows(sized(10**6, memory=0), 0) < askotch._block_rows(sized(10**6, memory=10**11), 0) == 7071
     with pytest.raises(UserError, match="`block_rows` is read by askotch"):
         fit(K, Y, RIDGES, solver="cg", block_rows=9)
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--block_rows=41"], "K has 40 rows"), (["--block_rows=20", "--preconditioner_rank=20"], "ranks below 20"),
+])  # fmt: skip
+def test_blocks_that_do_not_fit_are_refused_before_k_is_computed(flags, words):
+    config = parse(KernelFitSettings, ["--dataset=DIGITS", "--num_train=40", "--solver=askotch", *flags])
+    with pytest.raises(UserError, match=words):
+        refuse_large_fit(config)
+
+
+def test_iterates_that_do_not_fit_in_memory_are_refused():
+    with pytest.raises(UserError, match=r"iterates of 3 ridges and 1 outputs .* Give fewer --ridges, or raise"):
+        askotch.solve(sized(10**7, memory=0), np.array(RIDGES))
 
 
 def sized(n, memory):
