@@ -75,7 +75,7 @@ def solve(
 
     An epoch takes each row once: n² kernel entries, twice those of a product with a symmetric K, and for each block
     the eigenvectors of K_BB (about 10 b³ operations), or 2 b r² operations with a rank r. Beside K, the memory is
-    3 n numbers for each ridge and column, and 5 b² for a block, and b n more if K is in files.
+    up to 4 n numbers for each ridge and column, and 5 b² for a block, and b n more if K is in files.
 
     Args:
         problem: K (n, n) and Y (n, k). If K is in files, they are read once for each block.
@@ -145,8 +145,11 @@ def _block_rows(problem: RowProblem, asked: int) -> int:
 
 
 def _refuse_large(problem: RowProblem, ridges: int) -> None:
-    """Raise `UserError` if the iterates w and v, and a copy of one of them, do not fit in the memory budget."""
-    needed, free = 3 * 8 * problem.n * ridges * problem.columns, max(problem.spare, LEAST_BASIS)
+    """Raise `UserError` if the iterates w and v do not fit in the memory budget.
+
+    A product may need two copies of w: of the ridges that are not solved yet, and for a K that is computed.
+    """
+    needed, free = 4 * 8 * problem.n * ridges * problem.columns, max(problem.spare, LEAST_BASIS)
     if needed > free:
         raise UserError(
             f"The iterates of {ridges} ridges and {problem.columns} outputs take {needed / 2**30:.1f} GiB, and "

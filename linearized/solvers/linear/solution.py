@@ -1,8 +1,8 @@
 """Common parts of all linear solvers: the interface of problems, solutions, tolerances and checks of arguments.
 
 A problem is min ‖A v - Y‖² + ρ‖v‖² for A (rows, p) and Y (rows, columns), at each ridge ρ of a grid. As in the
-published experiments, tolerances refer to the normal equations H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)AᵀY and ρ =
-nλ. A ridge counts as solved when ‖b - Hv‖ <= max(rtol ‖b‖, atol). The residual of a solution is ‖b - Hv‖/‖b‖, which
+published experiments, tolerances refer to the normal equations H v = b with H = (2/n)AᵀA + 2λI, b = (2/n)AᵀY and
+ρ = nλ. A ridge counts as solved when ‖b - Hv‖ <= max(rtol ‖b‖, atol). The residual of a solution is ‖b - Hv‖/‖b‖, which
 equals ‖AᵀY - (AᵀA + ρI)v‖/‖AᵀY‖. Norms of matrices are Frobenius norms.
 """
 
